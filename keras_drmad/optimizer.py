@@ -1,0 +1,313 @@
+"""`DrMADSGD`: momentum SGD with a learning rate, a momentum and an L2 coefficient for every group."""
+
+import functools
+import logging
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import GRANULARITIES, KINDS, Layout, path_of
+from keras_drmad.scales import scales
+from keras_drmad.update import Update, momentum_step
+
+_log = logging.getLogger("keras_drmad")
+
+
+@keras.saving.register_keras_serializable(package="keras_drmad")
+class DrMADSGD(keras.optimizers.Optimizer):
+    r"""Momentum SGD whose learning rates, momenta and L2 coefficients can be learned.
+
+    Update rule, with one α, μ and λ for each group of variables:
+
+        g = ∇L(w) + λ ⊙ w            (then clipped, if asked for)
+        v ← μ v − α g
+        w ← w + v                    (plain)
+        w ← w + μ v − α g            (Nesterov)
+
+    With nothing learned this is `keras.optimizers.SGD` plus L2. The hyperparameters are learned by
+    `keras_drmad.LearnHyperparameters` during `fit`, or moved by hand along
+    `keras_drmad.hypergradient`. A group's effective learning rate is the global `learning_rate` (a
+    number, a schedule, or driven by callbacks, as in Keras) times its learned multiplier.
+
+    Args:
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable
+            without arguments. Defaults to `0.01`.
+        momentum: Float in `[0, 0.9999]`, the momentum that every group starts with. Defaults to `0.9`.
+        nesterov: Whether to apply Nesterov momentum. Defaults to `False`.
+        l2: Float ≥ 0, the L2 coefficient that every group starts with. It adds `l2 * w` to the
+            gradient (through clipping and momentum), for every trainable variable that is not
+            excluded by `exclude_from_l2`. `weight_decay` stays Keras's decoupled one.
+            Defaults to `0.0`.
+        per: What shares one value: `"global"`, `"layer"` (default), `"variable"` or `"unit"`. The
+            last one has an L2 coefficient for each input unit of each kernel (its last axis but
+            one; biases and other vectors have none), and a learning rate and a momentum for each
+            variable.
+        learn: Which of `"learning_rate"`, `"momentum"`, `"l2"` may be learned. Defaults to all.
+        name, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
+            ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps: as in
+            `keras.optimizers.Optimizer`.
+
+    Raises:
+        ValueError: A hyperparameter out of range, or an unknown `per` or `learn`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1, name="out")])
+    >>> model.compile(optimizer=DrMADSGD(learning_rate=0.05, l2=1e-4, learn=()), loss="mse")
+    >>> history = model.fit(np.ones((8, 4)), np.ones(8), verbose=0)
+    >>> sorted(model.optimizer.hyperparameters["out"])
+    ['l2', 'learning_rate', 'momentum']
+
+    References:
+        Fu et al., DrMAD, IJCAI 2016 (https://arxiv.org/abs/1601.00917).
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.9,
+        nesterov=False,
+        l2=0.0,
+        per="layer",
+        learn=KINDS,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name="drmad_sgd",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+            **kwargs,
+        )
+        if per not in GRANULARITIES:
+            raise ValueError(f"`per` must be one of {GRANULARITIES}. Received: per={per!r}")
+        learn = (learn,) if isinstance(learn, str) else tuple(learn)
+        if not set(learn) <= set(KINDS):
+            raise ValueError(f"`learn` may hold {KINDS}. Received: learn={learn!r}")
+        for argument, value in (("momentum", momentum), ("l2", l2)):
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+                raise ValueError(f"`{argument}` must be a number. Received: {argument}={value!r}")
+        self.scales = scales(float(momentum), float(l2))
+        self.scales["momentum"].check("`momentum`", momentum)
+        self.scales["l2"].check("`l2`", l2)
+        self.momentum, self.l2 = float(momentum), float(l2)
+        self.nesterov = bool(nesterov)
+        self.per = per
+        self.learn = tuple(kind for kind in KINDS if kind in learn)
+        self.is_learning = False  # LearnHyperparameters sets it while it is attached
+        self._excluded = ()  # patterns of the variables without L2
+        # Set before the groups are known, to be taken over by `build`:
+        self._pending = []  # arguments of `set_hyperparameters`
+        self._learned = None  # displacements from a config
+
+    # -- hyperparameters ---------------------------------------------------------------------
+
+    @property
+    def hyperparameters(self):
+        """Effective values: `{group: {"learning_rate": …, "momentum": …, "l2": …}}`.
+
+        Groups are named by Keras paths and stand in the model's own order. With `per="unit"`, `l2`
+        is an array with one entry an input unit. Values are copies: write with
+        `set_hyperparameters`.
+        """
+        self._check_built("hyperparameters")
+        values = {kind: np.array(value) for kind, value in self.hyper_values().items()}
+        values["learning_rate"] = values["learning_rate"] * self._global_rate()
+        return self.layout.nest(values)
+
+    def set_hyperparameters(self, hyperparameters):
+        """Sets effective values, in the form that `hyperparameters` has; others stay.
+
+        Before the optimizer is built (by `fit`, or `build`) the values are kept and set then.
+
+        Args:
+            hyperparameters: `{group: {kind: number or array}}`, any part of the whole.
+
+        Raises:
+            ValueError: an unknown group or kind (naming the nearest valid one), a wrong shape, or a
+                value out of range. Nothing is set then.
+        """
+        if not self.built:
+            self._pending = [*self._pending, hyperparameters]
+            return
+        new = {kind: d.numpy() for kind, d in self.displacements.items()}
+        for group, kind, part, value in self.layout.parse(hyperparameters):
+            if kind == "learning_rate":
+                value = value / self._global_rate()
+            scale = self.scales[kind]
+            scale.check(f"hyperparameters[{group!r}][{kind!r}]", value)
+            new[kind][part.start : part.start + part.size] = scale.displacement(value)
+        for kind, displacement in new.items():
+            self.displacements[kind].assign(displacement)
+
+    def exclude_from_l2(self, var_list=None, var_names=None):
+        """Excludes variables from L2. To be called before the optimizer is built.
+
+        Args:
+            var_list: A list of variables.
+            var_names: A list of strings (regular expressions). A variable in whose name or path one
+                of them is found has no L2: `var_names=["bias"]` leaves out all biases.
+        """
+        if self.built:
+            raise ValueError(
+                "`exclude_from_l2()` can only be configured before the optimizer is built."
+            )
+        paths = [f"^{re.escape(path_of(v))}$" for v in var_list or ()]
+        self._excluded = (*paths, *(var_names or ()))
+
+    def hyper_values(self):
+        """`{kind: flat tensor}`; for learning rates the multipliers of the global rate."""
+        return {kind: self.scales[kind].value(d.value) for kind, d in self.displacements.items()}
+
+    def update(self):
+        """The training step of this optimizer as a pure function (`keras_drmad.update.Update`)."""
+        self._check_built("update")
+        variables = self._trainable_variables
+        return Update(
+            layout=self.layout,
+            dtypes=tuple(v.dtype for v in variables),
+            nesterov=self.nesterov,
+            clipnorm=self.clipnorm,
+            clipvalue=self.clipvalue,
+            global_clipnorm=self.global_clipnorm,
+            # Keras has no public name for "is this variable decayed".
+            decays=tuple(
+                self.weight_decay if self.weight_decay and self._use_weight_decay(v) else 0.0
+                for v in variables
+            ),
+            constraints=tuple(v.constraint for v in variables),
+        )
+
+    def _global_rate(self):
+        return float(keras.ops.convert_to_numpy(self.learning_rate))
+
+    def _check_built(self, what):
+        if not self.built:
+            raise ValueError(
+                f"`{what}` is known once the optimizer is built: call `fit`, or "
+                "`optimizer.build(model.trainable_variables)`, first."
+            )
+
+    # -- Keras's extension points ------------------------------------------------------------
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.layout = Layout(variables, self.per, [self._has_l2(v) for v in variables])
+        self.velocities = self.add_optimizer_variables(variables, "velocity")
+        self.displacements = {
+            kind: self.add_variable(
+                (size,), name=f"{kind}_displacement", aggregation="only_first_replica"
+            )
+            for kind, size in self.layout.sizes.items()
+        }
+        for kind, displacement in (self._learned or {}).items():
+            self.displacements[kind].assign(displacement)
+        for hyperparameters in self._pending:
+            self.set_hyperparameters(hyperparameters)
+        self._learned, self._pending = None, []
+
+    def _has_l2(self, variable):
+        path = path_of(variable)
+        return not any(re.search(p, path) or re.search(p, variable.name) for p in self._excluded)
+
+    def apply(self, grads, trainable_variables=None):
+        variables = trainable_variables
+        if variables is not None:
+            variables = list(variables)
+            if variables and not self.built:
+                with keras.name_scope(self.name, caller=self):
+                    self.build(variables)
+        if self.built:
+            if self.learn and not self.is_learning:
+                _say_frozen()
+            grads = self._with_l2(grads, variables or self._trainable_variables)
+        super().apply(grads, variables)
+
+    def _with_l2(self, grads, variables):
+        """The raw gradients plus λ ⊙ w: before clipping, as if L2 were a part of the loss."""
+        l2 = self.scales["l2"].value(self.displacements["l2"].value)
+        # Gradients are summed over replicas, and divided by the loss scale, after this.
+        share = (self.loss_scale_factor or 1.0) / tf.distribute.get_strategy().num_replicas_in_sync
+        out = []
+        for grad, variable in zip(grads, variables, strict=True):
+            s = self.layout.slices["l2"][self._get_variable_index(variable)]
+            if grad is not None and s is not None:
+                weight = tf.convert_to_tensor(variable)
+                coefficient = tf.cast(s.of(l2) * share, weight.dtype)
+                grad = tf.cast(tf.convert_to_tensor(grad), weight.dtype) + coefficient * weight
+            out.append(grad)
+        return out
+
+    def update_step(self, gradient, variable, learning_rate):
+        i = self._get_variable_index(variable)
+        values = {}
+        for kind in ("learning_rate", "momentum"):
+            entry = self.layout.slices[kind][i].of(self.displacements[kind].value)
+            values[kind] = tf.cast(self.scales[kind].value(entry), variable.dtype)
+        rate = values["learning_rate"] * tf.cast(learning_rate, variable.dtype)
+        velocity = self.velocities[i]
+        weight, new_velocity = momentum_step(
+            tf.convert_to_tensor(variable),
+            tf.convert_to_tensor(velocity),
+            tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
+            rate,
+            values["momentum"],
+            self.nesterov,
+        )
+        self.assign(velocity, new_velocity)
+        self.assign(variable, weight)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            l2=self.l2,
+            per=self.per,
+            learn=list(self.learn),
+            exclude_from_l2=list(self._excluded),
+        )
+        if self.built and any(np.any(d.numpy()) for d in self.displacements.values()):
+            config["learned"] = {k: d.numpy().tolist() for k, d in self.displacements.items()}
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        excluded = config.pop("exclude_from_l2", None)
+        learned = config.pop("learned", None)
+        optimizer = super().from_config(config, custom_objects)
+        if excluded:
+            optimizer.exclude_from_l2(var_names=excluded)
+        optimizer._learned = learned
+        return optimizer
+
+
+@functools.cache  # once a process
+def _say_frozen():
+    _log.warning(
+        "DrMADSGD trains with frozen hyperparameters: pass "
+        "`callbacks=[keras_drmad.LearnHyperparameters(validation_data)]` to `fit` to learn them, or "
+        "`learn=()` to the optimizer to keep them without this message."
+    )

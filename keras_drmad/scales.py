@@ -1,0 +1,91 @@
+"""The scale on which each kind of hyperparameter is learned: log for rates and L2, logit for momentum.
+
+Learned is a *displacement* on that scale, zero at the compiled value. So nothing learned means the
+compiled value to the last bit, every displacement is a valid value, and a step of a meta-optimizer
+means the same for every size of value.
+
+Zero has no logarithm: a value pushed below `floor` is exactly 0, and a coefficient compiled as 0
+starts there, at 0, and enters at `floor` when its hypergradient asks for more.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+class Log:
+    """`value = base · exp(displacement)`, within `[floor, ceiling]`, and 0 below (if `zero`)."""
+
+    log = staticmethod(np.log)
+
+    def __init__(self, base, floor, ceiling, zero=True):
+        self.floor = min(base, floor) if base > 0 else floor
+        self.base = max(base, self.floor)
+        self.ceiling, self.zero = ceiling, zero
+        # Displacements at the ends of the range; a value compiled as 0 is at the lower end.
+        self.low = 0.0 if base == 0 else float(self.log(self.floor) - self.log(self.base))
+        self.high = float(self.log(ceiling) - self.log(self.base))
+
+    def value(self, displacement):
+        """Effective values of a tensor of displacements."""
+        value = self.positive(tf.minimum(displacement, self.high))
+        if self.zero:
+            return tf.where(displacement > self.low, value, tf.zeros_like(value))
+        return tf.maximum(value, tf.cast(self.floor, value.dtype))
+
+    def positive(self, displacement):
+        """The value where it is not cut to zero."""
+        return tf.cast(self.base, displacement.dtype) * tf.exp(displacement)
+
+    def slope(self, displacement):
+        """∂value/∂displacement; at zero that of the floor, so that learning can leave zero."""
+        return self.positive(displacement)
+
+    def clip(self, displacement):
+        """`displacement` within the range where it changes the value."""
+        return tf.clip_by_value(displacement, self.low, self.high)
+
+    def displacement(self, value):
+        """The displacement (NumPy) at which `value` is reached."""
+        value = np.asarray(value, "float64")
+        at = self.log(np.maximum(value, self.floor)) - self.log(self.base)
+        return np.where(value == 0, self.low, at)
+
+    def check(self, name, value):
+        """Raises a ValueError that names `name` if an entry of `value` is out of range."""
+        value = np.asarray(value)
+        low_enough = value <= self.ceiling
+        high_enough = value >= 0 if self.zero else value > 0
+        if not np.all(np.isfinite(value) & low_enough & high_enough):
+            opening = "[0" if self.zero else "(0"
+            raise ValueError(f"{name} must lie in {opening}, {self.ceiling:g}]. Received: {value}")
+
+
+class Logit(Log):
+    """`value = o / (1 + o)` with `o = base / (1 − base) · exp(displacement)`.
+
+    Written with `(1 − base) + base · exp(displacement)` below the line, exactly 1 where nothing is
+    learned.
+    """
+
+    @staticmethod
+    def log(value):
+        return np.log(value) - np.log1p(-value)
+
+    def positive(self, displacement):
+        base = tf.cast(self.base, displacement.dtype)
+        grown = base * tf.exp(displacement)
+        return grown / ((1 - base) + grown)
+
+    def slope(self, displacement):
+        value = self.positive(displacement)
+        return value * (1 - value)
+
+
+def scales(momentum, l2):
+    """The scale of each kind for an optimizer compiled with `momentum` and `l2`."""
+    return {
+        # A multiplier of the global learning rate.
+        "learning_rate": Log(1.0, floor=1e-6, ceiling=1e6, zero=False),
+        "momentum": Logit(momentum, floor=1e-2, ceiling=0.9999),
+        "l2": Log(l2, floor=1e-8, ceiling=1e4),
+    }
