@@ -1,5 +1,7 @@
 """Hyperparameter optimization by gradient, as a drop-in for Keras."""
 
+from keras_drmad import paths
+from keras_drmad.hypergradient import Hypergradient, hypergradient
 from keras_drmad.optimizer import DrMADSGD
 
-__all__ = ["DrMADSGD"]
+__all__ = ["DrMADSGD", "Hypergradient", "hypergradient", "paths"]

@@ -113,6 +113,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
         self.nesterov = bool(nesterov)
         self.per = per
         self.learn = tuple(kind for kind in KINDS if kind in learn)
+        self.engines = _Engines()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
         self._excluded = ()  # patterns of the variables without L2
         # Set before the groups are known, to be taken over by `build`:
@@ -196,6 +197,14 @@ class DrMADSGD(keras.optimizers.Optimizer):
             ),
             constraints=tuple(v.constraint for v in variables),
         )
+
+    def learning_rates(self, steps):
+        """The global learning rates of the next `steps` steps."""
+        rate = self._learning_rate
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            now = int(self.iterations.numpy())
+            return np.array([float(rate(now + i)) for i in range(steps)])
+        return np.full(steps, self._global_rate())
 
     def _global_rate(self):
         return float(keras.ops.convert_to_numpy(self.learning_rate))
@@ -302,6 +311,13 @@ class DrMADSGD(keras.optimizers.Optimizer):
             optimizer.exclude_from_l2(var_names=excluded)
         optimizer._learned = learned
         return optimizer
+
+
+class _Engines:
+    """Compiled programs of the models that use an optimizer; an object that Keras does not track."""
+
+    def __init__(self):
+        self.by_key = {}
 
 
 @functools.cache  # once a process

@@ -62,9 +62,8 @@ class Update(NamedTuple):
         """Momentum μ of each variable."""
         return self.layout.spread("momentum", hyper["momentum"], self.dtypes)
 
-    def __call__(self, weights, velocities, raw, hyper, learning_rate):
-        """`(weights, velocities)` after the step with the raw gradients `raw`."""
-        gradients = self.gradients(weights, raw, hyper)
+    def move(self, weights, velocities, gradients, hyper, learning_rate):
+        """`(weights, velocities)` after the step with `gradients`, as `self.gradients` gives them."""
         rates, momenta = self.rates(hyper, learning_rate), self.momenta(hyper)
         new_weights, new_velocities = [], []
         for i, (w, v, g) in enumerate(zip(weights, velocities, gradients, strict=True)):

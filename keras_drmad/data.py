@@ -1,0 +1,240 @@
+"""Batches by number: what a reverse pass needs to read its training data again, last batch first.
+
+A batch is `(x, y, sample_weight)` with `()` where there is none. `Batches.stack` hands out several at
+once, stacked along a new first axis, so that one compiled program walks over them.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+STACK_BYTES = 8 * 2**20  # of one stack of batches: large enough to hide its dispatch, small in memory
+STACK_STEPS = 128
+
+
+def as_batch(data):
+    """`(x, y, sample_weight)` with `()` for what is missing (`tf.nest` would see None as a leaf)."""
+    return tuple(_without_none(part) for part in keras.utils.unpack_x_y_sample_weight(data))
+
+
+def as_arguments(batch):
+    """A batch with None for what is missing, as Keras's methods take it."""
+    return tuple(None if isinstance(part, tuple) and not part else part for part in batch)
+
+
+def _without_none(part):
+    return tf.nest.map_structure(lambda leaf: () if leaf is None else leaf, part)
+
+
+def _signature(batch):
+    return tuple((tuple(a.shape), a.dtype) for a in tf.nest.flatten(batch))
+
+
+class Batches:
+    """A sequence of batches that can be read in any order.
+
+    Attributes:
+        epoch_steps: batches in one epoch; None if that is not known.
+    """
+
+    epoch_steps = None
+
+    def batch(self, step):
+        """Batch number `step`."""
+        raise NotImplementedError
+
+    def signature(self, step):
+        """Shapes and dtypes of a batch; equal ones can be stacked."""
+        return _signature(self.batch(step))
+
+    def capacity(self, step):
+        """How many batches like that at `step` make a stack of at most `STACK_BYTES`."""
+        size = sum(int(np.prod(s)) * tf.as_dtype(d).size for s, d in self.signature(step))
+        return int(np.clip(STACK_BYTES // max(size, 1), 1, STACK_STEPS))
+
+    def pieces(self, steps):
+        """Cuts a sequence of step numbers into lists that can be stacked: `(steps, capacity)`."""
+        piece, signature, capacity = [], None, 0
+        for step in steps:
+            if piece and (len(piece) == capacity or self.signature(step) != signature):
+                yield piece, capacity
+                piece = []
+            if not piece:
+                signature, capacity = self.signature(step), self.capacity(step)
+            piece.append(step)
+        if piece:
+            yield piece, capacity
+
+    def stack(self, steps, capacity):
+        """The batches `steps` along a new first axis, padded to `capacity`."""
+        batches = [self.batch(step) for step in steps]
+        batches += batches[-1:] * (capacity - len(batches))
+        return tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *batches)
+
+
+class ArrayBatches(Batches):
+    """Batches of arrays; nothing but the arrays is kept, so memory does not grow with the steps."""
+
+    def __init__(self, data, batch_size, seed=None):
+        self._data = tf.nest.map_structure(_as_array, as_batch(data))
+        leaves = tf.nest.flatten(self._data)
+        sizes = sorted({len(a) for a in leaves})
+        if len(sizes) != 1 or sizes[0] == 0:
+            raise ValueError(
+                "All arrays must have the same number of samples, at least one. "
+                f"Received: {[a.shape for a in leaves]}"
+            )
+        self.samples = sizes[0]
+        self.batch_size = min(batch_size, self.samples)
+        self.epoch_steps = -(-self.samples // self.batch_size)
+        self._seed = seed
+        self._orders = {}
+
+    def _order(self, epoch):
+        if self._seed is None:
+            epoch = 0
+        if epoch not in self._orders:
+            if len(self._orders) > 1:  # the passes go epoch by epoch
+                self._orders.clear()
+            self._orders[epoch] = (
+                np.arange(self.samples)
+                if self._seed is None
+                else np.random.default_rng((self._seed, epoch)).permutation(self.samples)
+            )
+        return self._orders[epoch]
+
+    def _indices(self, step):
+        epoch, number = divmod(step, self.epoch_steps)
+        return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+
+    def signature(self, step):
+        last = step % self.epoch_steps == self.epoch_steps - 1
+        size = self.samples - (self.epoch_steps - 1) * self.batch_size if last else self.batch_size
+        return tuple(((size, *a.shape[1:]), a.dtype) for a in tf.nest.flatten(self._data))
+
+    def batch(self, step):
+        index = self._indices(step)
+        return tf.nest.map_structure(lambda a: a[index], self._data)
+
+    def stack(self, steps, capacity):
+        index = np.concatenate([self._indices(step) for step in steps])
+        size = len(index) // len(steps)
+
+        def gather(array):
+            # Only the rows in use are written; what pads the stack is never read.
+            out = np.empty((capacity * size, *array.shape[1:]), array.dtype)
+            np.take(array, index, axis=0, out=out[: len(index)], mode="clip")
+            return tf.convert_to_tensor(out.reshape(capacity, size, *array.shape[1:]))
+
+        return tf.nest.map_structure(gather, self._data)
+
+
+def _as_array(leaf):
+    array = np.asarray(leaf)
+    if array.dtype == object:
+        raise ValueError(f"Arrays must be numeric. Received: dtype object, shape {array.shape}")
+    if np.issubdtype(array.dtype, np.floating) and array.dtype != np.float16:
+        array = array.astype(keras.config.floatx(), copy=False)  # as `fit` does
+    return array
+
+
+class SequenceBatches(Batches):
+    """Batches of a `keras.utils.PyDataset`, read again by index: `__getitem__` must repeat itself."""
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+        self.epoch_steps = dataset.num_batches
+        self._last = (None, None)
+
+    def batch(self, step):
+        if self._last[0] != step:
+            data = self._dataset[step % self.epoch_steps]
+            self._last = (step, tf.nest.map_structure(_as_array, as_batch(data)))
+        return self._last[1]
+
+
+class BufferedBatches(Batches):
+    """Batches that were seen, kept in memory: one epoch's bytes for one epoch's steps."""
+
+    def __init__(self, batches=()):
+        self._batches = list(batches)
+
+    def __len__(self):
+        return len(self._batches)
+
+    def append(self, data):
+        self._batches.append(as_batch(data))
+
+    def batch(self, step):
+        return self._batches[step]
+
+
+class StreamBatches(BufferedBatches):
+    """Batches of an iterable, buffered while they are first read; it is started again at its end."""
+
+    def __init__(self, iterable):
+        super().__init__()
+        self._iterable, self._iterator = iterable, iter(iterable)
+
+    def batch(self, step):
+        while len(self._batches) <= step:
+            if not self._read():
+                if not self._batches:
+                    raise ValueError("The training data holds no batch.")
+                self._iterator = iter(self._iterable)
+                if not self._read():
+                    raise ValueError(
+                        f"The training data ended after {len(self._batches)} batches and cannot be "
+                        f"read again. Pass `steps={len(self._batches)}` or a `tf.data.Dataset`."
+                    )
+        return super().batch(step)
+
+    def _read(self):
+        for data in self._iterator:
+            self.append(tf.nest.map_structure(_as_tensor, data))
+            return True
+        return False
+
+    @property
+    def epoch_steps(self):
+        cardinality = getattr(self._iterable, "cardinality", None)
+        if cardinality is not None and int(cardinality()) == tf.data.INFINITE_CARDINALITY:
+            return None
+        if cardinality is None and not hasattr(self._iterable, "__len__"):
+            return None
+        while self._read():  # the buffer holds the epoch that is about to be used
+            pass
+        self._iterator = iter(self._iterable)
+        return len(self._batches)
+
+
+def _as_tensor(leaf):
+    return leaf if leaf is None or tf.is_tensor(leaf) else tf.convert_to_tensor(leaf)
+
+
+def as_batches(data, batch_size, seed=None):
+    """`Batches` of whatever `fit` takes as `x`.
+
+    Args:
+        data: arrays as `(x, y)` or `(x, y, sample_weight)`, a `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, or another iterable of batches.
+        batch_size: of arrays; 32 if None. Must be None for data that come in batches.
+        seed: arrays are shuffled by it, afresh each epoch; None keeps their order.
+    """
+    if isinstance(data, Batches):
+        return data
+    comes_in_batches = not isinstance(data, (tuple, list, np.ndarray, dict)) and not (
+        tf.is_tensor(data) or hasattr(data, "__array__")
+    )
+    if not comes_in_batches:
+        if not isinstance(data, (tuple, list)):
+            data = (data,)
+        return ArrayBatches(tuple(data), batch_size or 32, seed)
+    if batch_size is not None:
+        raise ValueError(
+            f"`batch_size` is for arrays; this {type(data).__name__} comes in batches. "
+            f"Received: batch_size={batch_size}"
+        )
+    if isinstance(data, keras.utils.PyDataset):
+        return SequenceBatches(data)
+    return StreamBatches(data)

@@ -1,0 +1,257 @@
+"""Training and differentiation of one compiled model, chunk by chunk."""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.data import as_arguments
+from keras_drmad.hyperparameters import KINDS
+from keras_drmad.objective import Objective
+from keras_drmad.optimizer import DrMADSGD
+from keras_drmad.programs import Adjoint, Inputs, Programs, State
+
+# Adjoints that grew more than this on the way back were not those of a stable training run.
+GROWTH_LIMIT = 1e4
+
+
+@dataclass
+class Trajectory:
+    """A training run as its path remembers it."""
+
+    start: State
+    end: State
+    hyper: dict  # flat values of each kind
+    eta: list
+    batches: object
+    rates: np.ndarray  # the global learning rate of each step
+    segments: list
+    kept: list = field(default_factory=list)  # what the path keeps of each segment
+    checkpoints: list = field(default_factory=list)  # the State at each segment's start, for replays
+    rows: list = field(default_factory=list)  # what the path stored, one list of pieces a segment
+    random: list = field(default_factory=list)  # the seeds that each step saw
+
+    @property
+    def steps(self):
+        return self.segments[-1].stop
+
+
+@dataclass
+class Derivatives:
+    """The result of a reverse pass, still as tensors."""
+
+    validation_loss: float
+    adjoint: Adjoint
+    growth: float
+    finite: bool
+
+
+class Engine:
+    """Runs the programs of one model over whole training windows.
+
+    Reads the model's variables in `read`, writes them in `write`, and nowhere else.
+    """
+
+    @classmethod
+    def of(cls, model, example, path, hyper_variables=(), jit_compile="auto"):
+        """The engine for these arguments, with its compiled programs, made at the first call."""
+        optimizer = drmad_optimizer(model)
+        path_key = (type(path), path)
+        # What a program was traced with; held by the engine, so that no id is used again.
+        traced = [model, getattr(model, "_compile_loss", None), *model.trainable_variables]
+        traced += hyper_variables
+        key = (path_key, jit_compile, model.run_eagerly, tuple(map(id, traced)))
+        engines = optimizer.engines.by_key
+        if key not in engines:
+            engines[key] = cls(model, example, path, hyper_variables, jit_compile)
+            engines[key].traced = traced
+        return engines[key]
+
+    def __init__(self, model, example, path, hyper_variables=(), jit_compile="auto"):
+        self.optimizer = drmad_optimizer(model)
+        self.hyper_variables = list(hyper_variables)
+        self.path = path
+        example = tf.nest.map_structure(tf.convert_to_tensor, example)
+        _build(model, example)
+        self.objective = Objective(model, example, hyper_variables, _loss_scale(model))
+        self.xla = self._use_xla(jit_compile)
+        update = self.optimizer.update()
+        path.check(update)
+        self.programs = Programs(self.objective, update, path, self.xla)
+        self._norm = tf.function(tf.linalg.global_norm)
+
+    def _use_xla(self, jit_compile):
+        if jit_compile != "auto":
+            return bool(jit_compile)
+        accelerated = any(d.device_type != "CPU" for d in tf.config.list_logical_devices())
+        return accelerated or not self.objective.slow_under_xla_on_cpu()
+
+    # -- the model's variables ---------------------------------------------------------------
+
+    def _variables(self):
+        o = self.objective
+        return State(o.weights, self.optimizer.velocities, o.state, o.random)
+
+    def read(self):
+        """The `State` that the model and its optimizer are in."""
+        return State(*([tf.convert_to_tensor(v.value) for v in vs] for vs in self._variables()))
+
+    def write(self, state, steps):
+        """Puts the model and its optimizer into `state`, `steps` steps on."""
+        for variables, values in zip(self._variables(), state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        self.optimizer.iterations.assign_add(steps)
+
+    # -- forward -----------------------------------------------------------------------------
+
+    def train(self, start, batches, rates, on_step=None):
+        """Trains from `start` with the optimizer's hyperparameters, one step a rate.
+
+        Returns the `Trajectory`; the model's variables are not touched.
+        """
+        path = self.path
+        run = Trajectory(
+            start=start,
+            end=start,
+            hyper=self.optimizer.hyper_values(),
+            eta=[tf.convert_to_tensor(v.value) for v in self.hyper_variables],
+            batches=batches,
+            rates=np.asarray(rates, keras.config.floatx()),
+            segments=path.segments(len(rates)),
+        )
+        seeds = []
+        for segment in run.segments:
+            carry = {"state": run.end, "sums": path.begin(run.end.weights)}
+            if path.replay:
+                run.checkpoints.append(run.end)
+            carry, rows, seen = self._over(segment, run, carry, self.programs.forward, on_step)
+            run.end = carry["state"]
+            run.kept.append(path.keep(carry["sums"], segment))
+            run.rows.append(rows)
+            seeds += seen
+        run.random = [np.concatenate(s) for s in zip(*seeds, strict=True)]
+        return run
+
+    def _over(self, segment, run, carry, program, on_step=None):
+        constants = {"hyper": run.hyper, "eta": run.eta}
+        rows, seeds = [], []
+        for steps, capacity in run.batches.pieces(range(segment.start, segment.stop)):
+            inputs = self._inputs(run, steps, capacity)
+            carry, row = program(constants, carry, inputs, len(steps))
+            rows.append((steps, row["path"]))
+            seeds.append([r.numpy()[: len(steps)] for r in row["random"]])
+            if on_step:
+                on_step(len(steps))
+        return carry, rows, seeds
+
+    def _inputs(self, run, steps, capacity, row=(), random=()):
+        def column(values):
+            values = np.asarray(values)
+            padding = [(0, capacity - len(steps))] + [(0, 0)] * (values.ndim - 1)
+            return tf.convert_to_tensor(np.pad(values, padding))
+
+        return Inputs(
+            batch=run.batches.stack(steps, capacity),
+            learning_rate=column(run.rates[steps]),
+            random=[column(r[steps]) for r in random],
+            step=column(np.asarray(steps, "float32")),
+            row=row,
+        )
+
+    # -- reverse -----------------------------------------------------------------------------
+
+    def differentiate(self, run, validation, on_step=None):
+        """Walks back along a `Trajectory` from the validation loss at its end."""
+        loss, adjoint = self._validation(run, validation)
+        size = float(self._norm(adjoint.weights))
+        growth, finite = 1.0, bool(np.isfinite(loss) and np.isfinite(size))
+        ends = [(s.weights, s.velocities) for s in (run.start, run.end)]
+        for index in reversed(range(len(run.segments))) if finite else ():
+            segment = run.segments[index]
+            constants = {
+                "hyper": run.hyper,
+                "eta": run.eta,
+                "state": run.end.state,
+                "anchors": self.path.anchors(index, run.segments, run.kept, *ends),
+            }
+            for steps, capacity, row in self._pieces_back(run, index):
+                inputs = self._inputs(run, steps, capacity, row, run.random)
+                adjoint, _ = self.programs.reverse(constants, adjoint, inputs, len(steps))
+                norm = float(self._norm(adjoint.weights + adjoint.velocities))
+                finite = bool(np.isfinite(norm))
+                growth = max(growth, norm / max(size, 1e-30)) if finite else float("inf")
+                if on_step:
+                    on_step(len(steps))
+                if not finite:
+                    return Derivatives(loss, adjoint, growth, finite)
+        return Derivatives(loss, adjoint, growth, finite)
+
+    def _pieces_back(self, run, index):
+        """The `(steps, capacity, rows)` of a segment, last first."""
+        segment = run.segments[index]
+        rows = run.rows[index]
+        if self.path.replay == "forward":
+            carry = {"state": run.checkpoints[index], "sums": self.path.begin(run.start.weights)}
+            _, rows, _ = self._over(segment, run, carry, self.programs.replay)
+        stored = {tuple(steps): row for steps, row in rows}
+        pieces = list(run.batches.pieces(self.path.visited(segment)))
+        for steps, capacity in reversed(pieces):
+            yield steps, capacity, stored.get(tuple(steps), ())
+
+    def _validation(self, run, validation):
+        end = run.end
+        zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.eta))
+        total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zero)
+        for steps, _ in validation.pieces(range(validation.epoch_steps)):
+            for step in steps:
+                batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
+                total = self.programs.validate(end, run.eta, batch, total)
+        samples, loss, *gradients = total
+        weights, state, eta = tf.nest.map_structure(
+            lambda g: g / tf.cast(samples, g.dtype), gradients
+        )
+        adjoint = Adjoint(
+            weights=weights,
+            velocities=[tf.zeros_like(v) for v in end.velocities],
+            state=state,
+            hyper={kind: tf.zeros_like(run.hyper[kind]) for kind in KINDS},
+            eta=eta,
+        )
+        return float(loss / samples), adjoint
+
+
+def drmad_optimizer(model):
+    """The `DrMADSGD` of a compiled model, out of a `LossScaleOptimizer` if it is in one.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not isinstance(inner, DrMADSGD):
+        raise ValueError(
+            "The model must be compiled with a `keras_drmad.DrMADSGD` optimizer. "
+            f"Received: model.optimizer={optimizer!r}"
+        )
+    return inner
+
+
+def _loss_scale(model):
+    scale = getattr(model.optimizer, "dynamic_scale", None)
+    if scale is not None:
+        return float(keras.ops.convert_to_numpy(scale))
+    return float(drmad_optimizer(model).loss_scale_factor or 1.0)
+
+
+def _build(model, example):
+    """Creates what `fit` would create at its first batch: weights, loss, optimizer state."""
+    if model.built and model.optimizer.built:
+        return
+    x, y, sample_weight = as_arguments(example)
+    model.compute_loss(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
+    model.reset_metrics()
+    if not model.optimizer.built:
+        with keras.name_scope(model.optimizer.name):
+            model.optimizer.build(model.trainable_variables)

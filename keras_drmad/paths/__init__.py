@@ -1,0 +1,7 @@
+"""Training paths: where a reverse pass takes the weights of each training step from."""
+
+from keras_drmad.paths.base import Path, Point, Segment
+from keras_drmad.paths.linear import Linear, SegmentMeans
+from keras_drmad.paths.stored import Checkpointed, Stored
+
+__all__ = ["Checkpointed", "Linear", "Path", "Point", "Segment", "SegmentMeans", "Stored"]

@@ -1,0 +1,113 @@
+"""What a training path is: where the reverse pass takes its weights from."""
+
+from typing import NamedTuple
+
+
+class Point(NamedTuple):
+    """One point of a path: what the reverse step at step `t` is evaluated at.
+
+    Lists with one tensor a variable. `gradients` are those that the training step used (with L2,
+    clipped); None means that they are evaluated at `weights`. `state` are the model's changing
+    non-trainable variables; None means that their last values serve.
+    """
+
+    weights: list
+    velocities: list
+    gradients: list | None = None
+    state: list | None = None
+
+
+class Segment(NamedTuple):
+    """A stretch of training between two places where a path keeps something."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self):
+        return self.stop - self.start
+
+    @property
+    def middle(self):
+        """The mean of the step numbers in it."""
+        return (self.start + self.stop - 1) / 2
+
+
+class Path:
+    """Base class of paths. The methods are called in this order.
+
+    Forward, for each segment of `segments(steps)`: `begin`; at each step, compiled, `row` and then
+    `fold`; at the end of the segment `keep`, whose results are collected in the list `kept`.
+    Backward, for each segment, last first: `anchors`, and at each step, compiled, `point`.
+
+    Compiled methods see tensors and must be pure; the others run in Python. Two paths that are equal
+    (same class and attributes) share compiled programs.
+
+    Attributes:
+        exact: whether the points are those that training went through.
+        replay: `None`; or, for paths whose rows are made again in the reverse pass rather than kept,
+            `"forward"` (from what was kept at a segment's start).
+    """
+
+    exact = False
+    replay = None
+
+    def segments(self, steps):
+        """The list of segments that `steps` training steps are cut into."""
+        return [Segment(0, steps)]
+
+    def visited(self, segment):
+        """The steps of a segment that the reverse pass takes, in training order."""
+        return range(segment.start, segment.stop)
+
+    def begin(self, weights):
+        """Accumulators at the start of a segment (any structure of tensors)."""
+        return ()
+
+    def row(self, weights, velocities, state):
+        """What is stored of each step before it is taken; stacked along a new first axis."""
+        return ()
+
+    def fold(self, sums, weights, velocities, gradients):
+        """The accumulators after a step that starts at `weights`, with the gradients it used."""
+        return sums
+
+    def keep(self, sums, segment):
+        """What stays of a segment."""
+        return None
+
+    def anchors(self, index, segments, kept, start, end):
+        """What `point` needs in segment number `index` (any structure of tensors).
+
+        `start` and `end` are the `(weights, velocities)` at both ends of training.
+        """
+        return ()
+
+    def point(self, anchors, row, step, rates, momenta):
+        """The `Point` at training step `step` (a float scalar tensor, counted from 0)."""
+        raise NotImplementedError
+
+    # -- the training step's own arithmetic --------------------------------------------------
+
+    def check(self, update):
+        """Raises a ValueError if this path cannot follow the given `Update`."""
+
+    def get_config(self):
+        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    def __hash__(self):
+        return hash((type(self), tuple(self.get_config().items())))
+
+    def __repr__(self):
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def positive_integer(name, value):
+    """`value` if it is an integer of at least 1; a ValueError that names it otherwise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    return int(value)

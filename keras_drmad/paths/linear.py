@@ -1,0 +1,102 @@
+"""The straight line of DrMAD, and the line through segment means that mends it."""
+
+import tensorflow as tf
+
+from keras_drmad.paths.base import Path, Point, Segment, positive_integer
+
+
+def consistent_gradients(velocities, following, rates, momenta):
+    """The gradients with which momentum SGD would turn `velocities` into `following`."""
+    return [
+        (m * v - n) / r for v, n, r, m in zip(velocities, following, rates, momenta, strict=True)
+    ]
+
+
+class Linear(Path):
+    """DrMAD as published: the chord `(1 − s) w_0 + s w_T`, `s = t / T`. Memory: 1 × weights.
+
+    Kept unmended, for reproduction: on training runs of any length its hypergradients grow without
+    bound, since the chord leaves the valley in which training went.
+
+    Args:
+        backward_steps: How many of the steps the reverse pass takes, evenly spread. The original
+            code took a tenth. Defaults to all.
+    """
+
+    def __init__(self, backward_steps=None):
+        self.backward_steps = (
+            None if backward_steps is None else positive_integer("backward_steps", backward_steps)
+        )
+
+    def visited(self, segment):
+        count = min(self.backward_steps or segment.length, segment.length)
+        return [segment.start + i * segment.length // count for i in range(count)]
+
+    def anchors(self, index, segments, kept, start, end):
+        steps = float(segments[-1].stop)
+        (first, _), (last, _) = start, end
+        return {"start": first, "chord": [b - a for a, b in zip(first, last, strict=True)], "steps": steps}
+
+    def point(self, anchors, row, step, rates, momenta):
+        share = step / anchors["steps"]
+        weights = [
+            w + tf.cast(share, w.dtype) * d
+            for w, d in zip(anchors["start"], anchors["chord"], strict=True)
+        ]
+        velocities = [d / tf.cast(anchors["steps"], d.dtype) for d in anchors["chord"]]
+        return Point(weights, velocities)
+
+
+class SegmentMeans(Path):
+    """A line through the mean iterates of segments of training. Memory: `knots` × weights.
+
+    Training is cut into `knots` segments, short ones first (their ends at `T · (i / knots)²`). The
+    path runs through each segment's mean iterate, at its middle, and through both ends of training.
+    A mean of iterates lies inside the valley whose walls the iterates bounce off, so the path stays
+    where training was stable, and the reverse pass with it.
+
+    Args:
+        knots: Number of segments. Defaults to `16`.
+    """
+
+    def __init__(self, knots=16):
+        self.knots = positive_integer("knots", knots)
+
+    def segments(self, steps):
+        knots = min(self.knots, steps)
+        ends = [0]
+        for i in range(1, knots + 1):
+            end = round(steps * (i / knots) ** 2)
+            ends.append(min(max(end, ends[-1] + 1), steps - (knots - i)))
+        return [Segment(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+
+    def begin(self, weights):
+        return [tf.zeros_like(w) for w in weights]
+
+    def fold(self, sums, weights, velocities, gradients):
+        return [s + w for s, w in zip(sums, weights, strict=True)]
+
+    def keep(self, sums, segment):
+        return [s / segment.length for s in sums]
+
+    def anchors(self, index, segments, kept, start, end):
+        times = [0.0, *(s.middle for s in segments), float(segments[-1].stop)]
+        means = [start[0], *kept, end[0]]
+        around = slice(index, index + 3)  # the knots before, in and after this segment
+        return {"times": times[around], "means": means[around]}
+
+    def point(self, anchors, row, step, rates, momenta):
+        before, middle, after = anchors["times"]
+        late = step >= middle
+        left = tf.where(late, middle, before)
+        right = tf.where(late, after, middle)
+        share = (step - left) / tf.maximum(right - left, 1e-6)
+        a, b, c = anchors["means"]
+        weights, velocities = [], []
+        for p, q, r in zip(a, b, c, strict=True):
+            low, high = tf.where(late, q, p), tf.where(late, r, q)
+            slope = (high - low) / tf.cast(tf.maximum(right - left, 1.0), p.dtype)
+            weights.append(low + tf.cast(share, p.dtype) * (high - low))
+            velocities.append(slope)
+        gradients = consistent_gradients(velocities, velocities, rates, momenta)
+        return Point(weights, velocities, gradients)

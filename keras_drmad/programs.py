@@ -1,0 +1,168 @@
+"""The compiled programs of one model: training over a stack of batches, and the way back."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import KINDS
+from keras_drmad.loop import Loop
+
+
+class State(NamedTuple):
+    """All that a training step reads and writes, as lists of tensors."""
+
+    weights: list
+    velocities: list
+    state: list
+    random: list
+
+
+class Adjoint(NamedTuple):
+    """Derivatives of the validation loss, summed up on the way back.
+
+    `hyper` is one flat vector a kind; that of the learning rates is with respect to the multipliers.
+    """
+
+    weights: list
+    velocities: list
+    state: list
+    hyper: dict
+    eta: list
+
+
+class Inputs(NamedTuple):
+    """What changes from step to step; stacked along a first axis."""
+
+    batch: tuple
+    learning_rate: object
+    random: list  # the seeds that a step saw: replays and the reverse pass use them again
+    step: object  # its number, a float
+    row: object = ()  # what the path stored of it
+
+
+class Programs:
+    """Forward, reverse and validation programs for an objective, an update rule and a path.
+
+    Args:
+        objective: `objective.Objective`.
+        update: `update.Update`.
+        path: `paths.Path`.
+        xla: whether to compile with XLA.
+    """
+
+    def __init__(self, objective, update, path, xla):
+        self.objective, self.update, self.path = objective, update, path
+        storing = path.replay is None
+        self.forward = Loop(self._train(storing), self._row(storing), xla)
+        self.replay = Loop(self._train(True), self._row(True), xla)
+        self.reverse = Loop(self._step_back, lambda *_: (), xla, reverse=True)
+        self.validate = tf.function(self._validate, jit_compile=xla, autograph=False)
+
+    # -- forward -----------------------------------------------------------------------------
+
+    def _row(self, storing):
+        def row(constants, carry, inputs):
+            at = carry["state"]
+            stored = self.path.row(at.weights, at.velocities, at.state) if storing else ()
+            return {"random": at.random, "path": stored}
+
+        return row
+
+    def _train(self, storing):
+        """The body of a training loop, whose rows hold the seeds and, if `storing`, the path's rows."""
+        make_row = self._row(storing)
+
+        def body(constants, carry, inputs):
+            at, hyper = carry["state"], constants["hyper"]
+            row = make_row(constants, carry, inputs)
+            raw, state, random = self.objective.gradient(
+                at.weights, at.state, at.random, constants["eta"], inputs.batch
+            )
+            gradients = self.update.gradients(at.weights, raw, hyper)
+            weights, velocities = self.update.move(
+                at.weights, at.velocities, gradients, hyper, inputs.learning_rate
+            )
+            sums = self.path.fold(carry["sums"], at.weights, at.velocities, gradients)
+            return {"state": State(weights, velocities, state, random), "sums": sums}, row
+
+        return body
+
+    # -- validation --------------------------------------------------------------------------
+
+    def _validate(self, at, eta, batch, total):
+        """Adds a batch's loss (times its samples) and gradients to `total`."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((at.weights, at.state, eta))
+            loss = self.objective.validation_loss(at.weights, at.state, at.random, eta, batch)
+        samples = tf.shape(tf.nest.flatten(batch)[0])[0]
+        gradients = tape.gradient(
+            loss,
+            (at.weights, at.state, eta),
+            output_gradients=tf.cast(samples, loss.dtype),
+            unconnected_gradients="zero",
+        )
+        found = (tf.cast(samples, total[0].dtype), loss * tf.cast(samples, loss.dtype), *gradients)
+        return tf.nest.map_structure(lambda a, b: a + tf.cast(b, a.dtype), total, found)
+
+    # -- reverse -----------------------------------------------------------------------------
+
+    def _step_back(self, constants, adjoint, inputs):
+        """The adjoint of one training step: the chain rule through `Update` and the loss's gradient.
+
+        One product of the Hessian with a vector, whatever the number of hyperparameters.
+        """
+        update, objective = self.update, self.objective
+        hyper, eta = constants["hyper"], constants["eta"]
+        rates = update.rates(hyper, inputs.learning_rate)
+        point = self.path.point(
+            constants["anchors"], inputs.row, inputs.step, rates, update.momenta(hyper)
+        )
+        weights, velocities = point.weights, point.velocities
+        state = constants["state"] if point.state is None else point.state
+
+        def tape():
+            return tf.GradientTape(watch_accessed_variables=False)
+
+        with tape() as of_loss:
+            of_loss.watch((weights, state, eta))
+            raw, new_state, _ = objective.gradient(
+                weights, state, inputs.random, eta, inputs.batch
+            )
+        with tape() as of_gradients:
+            of_gradients.watch((weights, raw, hyper["l2"]))
+            evaluated = update.gradients(weights, raw, hyper)
+        gradients = evaluated if point.gradients is None else point.gradients
+        with tape() as of_move:
+            of_move.watch((weights, velocities, gradients, hyper))
+            moved = update.move(weights, velocities, gradients, hyper, inputs.learning_rate)
+
+        move_w, velocities, move_g, hyper_part = of_move.gradient(
+            moved,
+            (weights, velocities, gradients, hyper),
+            output_gradients=([*adjoint.weights], [*adjoint.velocities]),
+            unconnected_gradients="zero",
+        )
+        gradients_w, gradients_raw, l2_part = of_gradients.gradient(
+            evaluated,
+            (weights, raw, hyper["l2"]),
+            output_gradients=move_g,
+            unconnected_gradients="zero",
+        )
+        loss_w, state, eta_part = of_loss.gradient(
+            (raw, new_state),
+            (weights, state, eta),
+            output_gradients=(gradients_raw, adjoint.state),
+            unconnected_gradients="zero",
+        )
+        hyper_part["l2"] += l2_part
+        weights = [
+            a + b + tf.convert_to_tensor(c)
+            for a, b, c in zip(move_w, gradients_w, loss_w, strict=True)
+        ]
+        return Adjoint(
+            weights=weights,
+            velocities=velocities,
+            state=state,
+            hyper={kind: adjoint.hyper[kind] + hyper_part[kind] for kind in KINDS},
+            eta=[a + tf.convert_to_tensor(b) for a, b in zip(adjoint.eta, eta_part, strict=True)],
+        ), ()
