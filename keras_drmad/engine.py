@@ -28,8 +28,8 @@ class Trajectory:
     rates: np.ndarray  # the global learning rate of each step
     segments: list
     kept: list = field(default_factory=list)  # what the path keeps of each segment
-    checkpoints: list = field(default_factory=list)  # the State at each segment's start, for replays
-    rows: list = field(default_factory=list)  # what the path stored, one list of pieces a segment
+    checkpoints: dict = field(default_factory=dict)  # segment -> State at its start, for replays
+    rows: dict = field(default_factory=dict)  # segment -> steps of a piece -> what the path stored
     random: list = field(default_factory=list)  # the seeds that each step saw
 
     @property
@@ -125,22 +125,22 @@ class Engine:
         for segment in run.segments:
             carry = {"state": run.end, "sums": path.begin(run.end.weights)}
             if path.replay:
-                run.checkpoints.append(run.end)
+                run.checkpoints[segment] = run.end
             carry, rows, seen = self._over(segment, run, carry, self.programs.forward, on_step)
             run.end = carry["state"]
             run.kept.append(path.keep(carry["sums"], segment))
-            run.rows.append(rows)
+            run.rows[segment] = rows
             seeds += seen
         run.random = [np.concatenate(s) for s in zip(*seeds, strict=True)]
         return run
 
     def _over(self, segment, run, carry, program, on_step=None):
         constants = {"hyper": run.hyper, "eta": run.eta}
-        rows, seeds = [], []
+        rows, seeds = {}, []
         for steps, capacity in run.batches.pieces(range(segment.start, segment.stop)):
             inputs = self._inputs(run, steps, capacity)
             carry, row = program(constants, carry, inputs, len(steps))
-            rows.append((steps, row["path"]))
+            rows[tuple(steps)] = row["path"]
             seeds.append([r.numpy()[: len(steps)] for r in row["random"]])
             if on_step:
                 on_step(len(steps))
@@ -168,15 +168,14 @@ class Engine:
         size = float(self._norm(adjoint.weights))
         growth, finite = 1.0, bool(np.isfinite(loss) and np.isfinite(size))
         ends = [(s.weights, s.velocities) for s in (run.start, run.end)]
-        for index in reversed(range(len(run.segments))) if finite else ():
-            segment = run.segments[index]
+        for leg in reversed(self.path.legs(run.segments)) if finite else ():
             constants = {
                 "hyper": run.hyper,
                 "eta": run.eta,
                 "state": run.end.state,
-                "anchors": self.path.anchors(index, run.segments, run.kept, *ends),
+                "anchors": self.path.anchors(leg, run.segments, run.kept, *ends),
             }
-            for steps, capacity, row in self._pieces_back(run, index):
+            for steps, capacity, row in self._pieces_back(run, leg):
                 inputs = self._inputs(run, steps, capacity, row, run.random)
                 adjoint, _ = self.programs.reverse(constants, adjoint, inputs, len(steps))
                 norm = float(self._norm(adjoint.weights + adjoint.velocities))
@@ -188,17 +187,14 @@ class Engine:
                     return Derivatives(loss, adjoint, growth, finite)
         return Derivatives(loss, adjoint, growth, finite)
 
-    def _pieces_back(self, run, index):
-        """The `(steps, capacity, rows)` of a segment, last first."""
-        segment = run.segments[index]
-        rows = run.rows[index]
-        if self.path.replay == "forward":
-            carry = {"state": run.checkpoints[index], "sums": self.path.begin(run.start.weights)}
-            _, rows, _ = self._over(segment, run, carry, self.programs.replay)
-        stored = {tuple(steps): row for steps, row in rows}
-        pieces = list(run.batches.pieces(self.path.visited(segment)))
-        for steps, capacity in reversed(pieces):
-            yield steps, capacity, stored.get(tuple(steps), ())
+    def _pieces_back(self, run, leg):
+        """The `(steps, capacity, rows)` of a leg, last first."""
+        rows = run.rows.get(leg, {})
+        if self.path.replay:
+            carry = {"state": run.checkpoints[leg], "sums": self.path.begin(run.start.weights)}
+            _, rows, _ = self._over(leg, run, carry, self.programs.replay)
+        for steps, capacity in reversed(list(run.batches.pieces(self.path.visited(leg)))):
+            yield steps, capacity, rows.get(tuple(steps), ())
 
     def _validation(self, run, validation):
         end = run.end

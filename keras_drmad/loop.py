@@ -41,14 +41,19 @@ class Loop:
             tf.TensorArray(r.dtype, size, element_shape=r.shape) for r in tf.nest.flatten(like)
         ]
 
-        def step(i, carry, stacks):
-            at = length - 1 - i if self._reverse else i
+        def step(at, carry, stacks):
             carry, row = self._body(constants, carry, _at(xs, at))
             row = tf.nest.flatten(row)
-            return i + 1, carry, [s.write(at, r) for s, r in zip(stacks, row, strict=True)]
+            stacks = [s.write(at, r) for s, r in zip(stacks, row, strict=True)]
+            return at + stride, carry, stacks
 
+        # Counts down itself: an index computed from `length` would make XLA compile each length.
+        first, stride = (length - 1, -1) if self._reverse else (0, 1)
         _, carry, stacks = tf.while_loop(
-            lambda i, *_: i < length, step, (tf.constant(0), carry, stacks), parallel_iterations=1
+            lambda at, *_: at >= 0 if self._reverse else at < length,
+            step,
+            (tf.convert_to_tensor(first), carry, stacks),
+            parallel_iterations=1,
         )
         return carry, tf.nest.pack_sequence_as(like, [s.stack() for s in stacks])
 

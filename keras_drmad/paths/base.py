@@ -38,7 +38,8 @@ class Path:
 
     Forward, for each segment of `segments(steps)`: `begin`; at each step, compiled, `row` and then
     `fold`; at the end of the segment `keep`, whose results are collected in the list `kept`.
-    Backward, for each segment, last first: `anchors`, and at each step, compiled, `point`.
+    Backward, for each of `legs(segments)`, last first: `anchors`, and at each of the steps `visited`,
+    compiled, `point`.
 
     Compiled methods see tensors and must be pure; the others run in Python. Two paths that are equal
     (same class and attributes) share compiled programs.
@@ -56,9 +57,13 @@ class Path:
         """The list of segments that `steps` training steps are cut into."""
         return [Segment(0, steps)]
 
-    def visited(self, segment):
-        """The steps of a segment that the reverse pass takes, in training order."""
-        return range(segment.start, segment.stop)
+    def legs(self, segments):
+        """The segments that the reverse pass is cut into; by default those of the forward pass."""
+        return segments
+
+    def visited(self, leg):
+        """The steps of a leg that the reverse pass takes, in training order."""
+        return range(leg.start, leg.stop)
 
     def begin(self, weights):
         """Accumulators at the start of a segment (any structure of tensors)."""
@@ -76,8 +81,8 @@ class Path:
         """What stays of a segment."""
         return None
 
-    def anchors(self, index, segments, kept, start, end):
-        """What `point` needs in segment number `index` (any structure of tensors).
+    def anchors(self, leg, segments, kept, start, end):
+        """What `point` needs in a leg: any structure of tensors, the same for all legs.
 
         `start` and `end` are the `(weights, velocities)` at both ends of training.
         """

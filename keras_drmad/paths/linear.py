@@ -1,5 +1,8 @@
 """The straight line of DrMAD, and the line through segment means that mends it."""
 
+import math
+from itertools import pairwise
+
 import tensorflow as tf
 
 from keras_drmad.paths.base import Path, Point, Segment, positive_integer
@@ -32,19 +35,17 @@ class Linear(Path):
         count = min(self.backward_steps or segment.length, segment.length)
         return [segment.start + i * segment.length // count for i in range(count)]
 
-    def anchors(self, index, segments, kept, start, end):
-        steps = float(segments[-1].stop)
-        (first, _), (last, _) = start, end
-        return {"start": first, "chord": [b - a for a, b in zip(first, last, strict=True)], "steps": steps}
+    def anchors(self, leg, segments, kept, start, end):
+        steps = segments[-1].stop
+        slope = [(b - a) / steps for a, b in zip(start[0], end[0], strict=True)]
+        return {"start": start[0], "slope": slope}
 
     def point(self, anchors, row, step, rates, momenta):
-        share = step / anchors["steps"]
         weights = [
-            w + tf.cast(share, w.dtype) * d
-            for w, d in zip(anchors["start"], anchors["chord"], strict=True)
+            w + tf.cast(step, w.dtype) * s
+            for w, s in zip(anchors["start"], anchors["slope"], strict=True)
         ]
-        velocities = [d / tf.cast(anchors["steps"], d.dtype) for d in anchors["chord"]]
-        return Point(weights, velocities)
+        return Point(weights, anchors["slope"])
 
 
 class SegmentMeans(Path):
@@ -68,7 +69,7 @@ class SegmentMeans(Path):
         for i in range(1, knots + 1):
             end = round(steps * (i / knots) ** 2)
             ends.append(min(max(end, ends[-1] + 1), steps - (knots - i)))
-        return [Segment(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        return [Segment(a, b) for a, b in pairwise(ends)]
 
     def begin(self, weights):
         return [tf.zeros_like(w) for w in weights]
@@ -79,24 +80,24 @@ class SegmentMeans(Path):
     def keep(self, sums, segment):
         return [s / segment.length for s in sums]
 
-    def anchors(self, index, segments, kept, start, end):
+    def legs(self, segments):
+        times = [0, *(math.ceil(s.middle) for s in segments), segments[-1].stop]
+        return [Segment(a, b) for a, b in pairwise(times) if b > a]
+
+    def anchors(self, leg, segments, kept, start, end):
         times = [0.0, *(s.middle for s in segments), float(segments[-1].stop)]
-        means = [start[0], *kept, end[0]]
-        around = slice(index, index + 3)  # the knots before, in and after this segment
-        return {"times": times[around], "means": means[around]}
+        knots = [start[0], *kept, end[0]]
+        after = next(i for i, time in enumerate(times) if i and time > leg.start)
+        begin, duration = times[after - 1], times[after] - times[after - 1]
+        slope = [(b - a) / duration for a, b in zip(knots[after - 1], knots[after], strict=True)]
+        return {"knot": knots[after - 1], "slope": slope, "time": tf.constant(begin, "float32")}
 
     def point(self, anchors, row, step, rates, momenta):
-        before, middle, after = anchors["times"]
-        late = step >= middle
-        left = tf.where(late, middle, before)
-        right = tf.where(late, after, middle)
-        share = (step - left) / tf.maximum(right - left, 1e-6)
-        a, b, c = anchors["means"]
-        weights, velocities = [], []
-        for p, q, r in zip(a, b, c, strict=True):
-            low, high = tf.where(late, q, p), tf.where(late, r, q)
-            slope = (high - low) / tf.cast(tf.maximum(right - left, 1.0), p.dtype)
-            weights.append(low + tf.cast(share, p.dtype) * (high - low))
-            velocities.append(slope)
+        since = step - anchors["time"]
+        weights = [
+            k + tf.cast(since, k.dtype) * s
+            for k, s in zip(anchors["knot"], anchors["slope"], strict=True)
+        ]
+        velocities = anchors["slope"]
         gradients = consistent_gradients(velocities, velocities, rates, momenta)
         return Point(weights, velocities, gradients)
