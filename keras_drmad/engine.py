@@ -21,20 +21,23 @@ class Trajectory:
     """A training run as its path remembers it."""
 
     start: State
-    end: State
     hyper: dict  # flat values of each kind
     eta: list
     batches: object
     rates: np.ndarray  # the global learning rate of each step
+    random: list  # the seeds that each step saw
+    constants: object  # of the path's arithmetic
     segments: list
     kept: list = field(default_factory=list)  # what the path keeps of each segment
-    checkpoints: dict = field(default_factory=dict)  # segment -> State at its start, for replays
+    closed: list = field(default_factory=list)  # and what its arithmetic sets aside
     rows: dict = field(default_factory=dict)  # segment -> steps of a piece -> what the path stored
-    random: list = field(default_factory=list)  # the seeds that each step saw
+    checkpoints: dict = field(default_factory=dict)  # segment -> the loop's carry at its start
+    end: State = None
+    last: dict = None  # the loop's carry at the end
 
     @property
     def steps(self):
-        return self.segments[-1].stop
+        return len(self.rates)
 
 
 @dataclass
@@ -77,7 +80,6 @@ class Engine:
         self.objective = Objective(model, example, hyper_variables, _loss_scale(model))
         self.xla = self._use_xla(jit_compile)
         update = self.optimizer.update()
-        path.check(update)
         self.programs = Programs(self.objective, update, path, self.xla)
         self._norm = tf.function(tf.linalg.global_norm)
 
@@ -111,42 +113,63 @@ class Engine:
 
         Returns the `Trajectory`; the model's variables are not touched.
         """
-        path = self.path
+        path, update = self.path, self.programs.update
+        hyper = self.optimizer.hyper_values()
+        momenta = tuple(float(m) for m in update.momenta(hyper))
+        path.check(update, momenta)
         run = Trajectory(
             start=start,
-            end=start,
-            hyper=self.optimizer.hyper_values(),
+            hyper=hyper,
             eta=[tf.convert_to_tensor(v.value) for v in self.hyper_variables],
             batches=batches,
             rates=np.asarray(rates, keras.config.floatx()),
-            segments=path.segments(len(rates)),
+            random=[np.zeros((len(rates), *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
+            constants=path.arithmetic.constants(update, hyper),
+            segments=path.segments(len(rates), momenta),
         )
-        seeds = []
-        for segment in run.segments:
-            carry = {"state": run.end, "sums": path.begin(run.end.weights)}
-            if path.replay:
-                run.checkpoints[segment] = run.end
-            carry, rows, seen = self._over(segment, run, carry, self.programs.forward, on_step)
-            run.end = carry["state"]
+        at, state, random = self._encode(start), start.state, start.random
+        for index, segment in enumerate(run.segments):
+            carry = {"at": at, "state": state, "random": random, "sums": path.begin(start.weights)}
+            if path.replay == "forward":
+                run.checkpoints[segment] = carry
+            carry, rows = self._over(segment, run, carry, on_step)
+            if path.replay is None:
+                run.rows[segment] = rows
             run.kept.append(path.keep(carry["sums"], segment))
-            run.rows[segment] = rows
-            seeds += seen
-        run.random = [np.concatenate(s) for s in zip(*seeds, strict=True)]
+            at, closed = path.close(carry["at"], run.segments, index, momenta)
+            run.closed.append(closed)
+            state, random = carry["state"], carry["random"]
+        run.last = {**carry, "at": at}
+        run.end = State(*path.arithmetic.decode(at, update.dtypes), state, random)
         return run
 
-    def _over(self, segment, run, carry, program, on_step=None):
-        constants = {"hyper": run.hyper, "eta": run.eta}
-        rows, seeds = {}, []
+    def _encode(self, state):
+        return self.path.arithmetic.encode(state.weights, state.velocities)
+
+    def _constants(self, run, replaying):
+        return {
+            "hyper": run.hyper,
+            "eta": run.eta,
+            "arithmetic": run.constants,
+            "replaying": tf.constant(replaying),
+        }
+
+    def _over(self, segment, run, carry, on_step=None, replaying=False):
+        """Trains over a segment, or over it again; `(carry, {steps of a piece: rows})`."""
+        program = self.programs.replay if replaying else self.programs.forward
+        constants, rows = self._constants(run, replaying), {}
         for steps, capacity in run.batches.pieces(range(segment.start, segment.stop)):
             inputs = self._inputs(run, steps, capacity)
             carry, row = program(constants, carry, inputs, len(steps))
             rows[tuple(steps)] = row["path"]
-            seeds.append([r.numpy()[: len(steps)] for r in row["random"]])
+            if not replaying:
+                for seen, seeds in zip(run.random, row["random"], strict=True):
+                    seen[steps] = seeds.numpy()[: len(steps)]
             if on_step:
                 on_step(len(steps))
-        return carry, rows, seeds
+        return carry, rows
 
-    def _inputs(self, run, steps, capacity, row=(), random=()):
+    def _inputs(self, run, steps, capacity, row=()):
         def column(values):
             values = np.asarray(values)
             padding = [(0, capacity - len(steps))] + [(0, 0)] * (values.ndim - 1)
@@ -155,7 +178,7 @@ class Engine:
         return Inputs(
             batch=run.batches.stack(steps, capacity),
             learning_rate=column(run.rates[steps]),
-            random=[column(r[steps]) for r in random],
+            random=[column(seeds[steps]) for seeds in run.random],
             step=column(np.asarray(steps, "float32")),
             row=row,
         )
@@ -175,26 +198,39 @@ class Engine:
                 "state": run.end.state,
                 "anchors": self.path.anchors(leg, run.segments, run.kept, *ends),
             }
-            for steps, capacity, row in self._pieces_back(run, leg):
-                inputs = self._inputs(run, steps, capacity, row, run.random)
-                adjoint, _ = self.programs.reverse(constants, adjoint, inputs, len(steps))
+            for inputs, length in self._inputs_back(run, leg):
+                adjoint, _ = self.programs.reverse(constants, adjoint, inputs, length)
                 norm = float(self._norm(adjoint.weights + adjoint.velocities))
                 finite = bool(np.isfinite(norm))
                 growth = max(growth, norm / max(size, 1e-30)) if finite else float("inf")
                 if on_step:
-                    on_step(len(steps))
+                    on_step(length)
                 if not finite:
                     return Derivatives(loss, adjoint, growth, finite)
         return Derivatives(loss, adjoint, growth, finite)
 
-    def _pieces_back(self, run, leg):
-        """The `(steps, capacity, rows)` of a leg, last first."""
+    def _inputs_back(self, run, leg):
+        """The `(inputs, length)` of the pieces of a leg, last first."""
         rows = run.rows.get(leg, {})
-        if self.path.replay:
-            carry = {"state": run.checkpoints[leg], "sums": self.path.begin(run.start.weights)}
-            _, rows, _ = self._over(leg, run, carry, self.programs.replay)
+        if self.path.replay == "forward":
+            _, rows = self._over(leg, run, run.checkpoints[leg], replaying=True)
+        if self.path.replay == "backward":
+            closed = run.closed[run.segments.index(leg)]
+            run.last["at"] = self.path.reopen(run.last["at"], closed)
         for steps, capacity in reversed(list(run.batches.pieces(self.path.visited(leg)))):
-            yield steps, capacity, rows.get(tuple(steps), ())
+            if self.path.replay == "backward":
+                inputs = self._inputs(run, steps[::-1], capacity)
+                constants = self._constants(run, replaying=True)
+                run.last, row = self.programs.replay(constants, run.last, inputs, len(steps))
+                yield inputs._replace(row=row["path"]), len(steps)
+            else:
+                row = rows.get(tuple(steps), ())
+                yield self._inputs(run, steps, capacity, row), len(steps)
+
+    def returned(self, run):
+        """Whether an undone run is back at its start, bit for bit."""
+        pairs = zip(tf.nest.flatten(self._encode(run.start)), tf.nest.flatten(run.last["at"]), strict=True)
+        return all(bool(tf.reduce_all(a == b)) for a, b in pairs)
 
     def _validation(self, run, validation):
         end = run.end

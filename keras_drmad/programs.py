@@ -52,38 +52,57 @@ class Programs:
 
     def __init__(self, objective, update, path, xla):
         self.objective, self.update, self.path = objective, update, path
-        storing = path.replay is None
-        self.forward = Loop(self._train(storing), self._row(storing), xla)
-        self.replay = Loop(self._train(True), self._row(True), xla)
-        self.reverse = Loop(self._step_back, lambda *_: (), xla, reverse=True)
+        stores = path.replay != "forward"
+        self.forward = Loop(self._train(stores), self._row(stores), xla)
+        # Undoing must use the very program that trained.
+        backward = path.replay == "backward"
+        self.replay = self.forward if backward else Loop(self._train(True), self._row(True), xla)
+        self.reverse = Loop(self._step_back, lambda *_: (), xla, reverse=not backward)
         self.validate = tf.function(self._validate, jit_compile=xla, autograph=False)
 
     # -- forward -----------------------------------------------------------------------------
 
-    def _row(self, storing):
+    def _row(self, stores):
         def row(constants, carry, inputs):
-            at = carry["state"]
-            stored = self.path.row(at.weights, at.velocities, at.state) if storing else ()
-            return {"random": at.random, "path": stored}
+            weights, velocities = self.path.arithmetic.decode(carry["at"], self.update.dtypes)
+            stored = self.path.row(weights, velocities, carry["state"]) if stores else ()
+            return {"random": carry["random"], "path": stored}
 
         return row
 
-    def _train(self, storing):
-        """The body of a training loop, whose rows hold the seeds and, if `storing`, the path's rows."""
-        make_row = self._row(storing)
+    def _train(self, stores):
+        """The body of a training loop; its rows hold the seeds and, if it `stores`, the path's rows.
+
+        Its constants: `hyper`, `eta`, `arithmetic` (of the path's arithmetic) and the bool
+        `replaying`: whether steps are taken again with the seeds that they saw.
+        """
 
         def body(constants, carry, inputs):
-            at, hyper = carry["state"], constants["hyper"]
-            row = make_row(constants, carry, inputs)
-            raw, state, random = self.objective.gradient(
-                at.weights, at.state, at.random, constants["eta"], inputs.batch
+            arithmetic, dtypes = self.path.arithmetic, self.update.dtypes
+            at, replaying, hyper = carry["at"], constants["replaying"], constants["hyper"]
+            random = [
+                tf.where(replaying, seen, now)
+                for seen, now in zip(inputs.random, carry["random"], strict=True)
+            ]
+            weights = arithmetic.position(at, replaying, dtypes)
+            raw, state, next_random = self.objective.gradient(
+                weights, carry["state"], random, constants["eta"], inputs.batch
             )
-            gradients = self.update.gradients(at.weights, raw, hyper)
-            weights, velocities = self.update.move(
-                at.weights, at.velocities, gradients, hyper, inputs.learning_rate
+            gradients = self.update.gradients(weights, raw, hyper)
+            at, velocities = arithmetic.step(
+                at,
+                weights,
+                gradients,
+                self.update,
+                hyper,
+                inputs.learning_rate,
+                constants["arithmetic"],
+                replaying,
             )
-            sums = self.path.fold(carry["sums"], at.weights, at.velocities, gradients)
-            return {"state": State(weights, velocities, state, random), "sums": sums}, row
+            stored = self.path.row(weights, velocities, carry["state"]) if stores else ()
+            sums = self.path.fold(carry["sums"], weights, velocities, gradients)
+            carry = {"at": at, "state": state, "random": next_random, "sums": sums}
+            return carry, {"random": random, "path": stored}
 
         return body
 

@@ -2,6 +2,7 @@
 
 from keras_drmad.paths.base import Path, Point, Segment
 from keras_drmad.paths.linear import Linear, SegmentMeans
+from keras_drmad.paths.reversible import Reversible
 from keras_drmad.paths.stored import Checkpointed, Stored
 
-__all__ = ["Checkpointed", "Linear", "Path", "Point", "Segment", "SegmentMeans", "Stored"]
+__all__ = ["Checkpointed", "Linear", "Path", "Point", "Reversible", "Segment", "SegmentMeans", "Stored"]

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from keras_drmad.arithmetic import Floating
+
 
 class Point(NamedTuple):
     """One point of a path: what the reverse step at step `t` is evaluated at.
@@ -47,14 +49,22 @@ class Path:
     Attributes:
         exact: whether the points are those that training went through.
         replay: `None`; or, for paths whose rows are made again in the reverse pass rather than kept,
-            `"forward"` (from what was kept at a segment's start).
+            `"forward"` (from the state at a segment's start) or `"backward"` (by undoing steps).
+        arithmetic: in which numbers steps are taken (`arithmetic.Floating`).
     """
 
     exact = False
     replay = None
+    arithmetic = Floating()
 
-    def segments(self, steps):
-        """The list of segments that `steps` training steps are cut into."""
+    def check(self, update, momenta):
+        """Raises a ValueError if this path cannot follow the given `update.Update`."""
+
+    def segments(self, steps, momenta):
+        """The list of segments that `steps` training steps are cut into.
+
+        `momenta`: the momentum of each variable, as Python floats.
+        """
         return [Segment(0, steps)]
 
     def legs(self, segments):
@@ -92,10 +102,19 @@ class Path:
         """The `Point` at training step `step` (a float scalar tensor, counted from 0)."""
         raise NotImplementedError
 
-    # -- the training step's own arithmetic --------------------------------------------------
+    # -- for paths with an arithmetic of their own -------------------------------------------
 
-    def check(self, update):
-        """Raises a ValueError if this path cannot follow the given `Update`."""
+    def close(self, at, segments, index, momenta):
+        """`(at, closed)` at the end of segment `index`: what of `at` is set aside until the way back."""
+        return at, None
+
+    def reopen(self, at, closed):
+        """`at` as it was before `close`."""
+        return at
+
+    def information(self, start, closed, steps):
+        """What a path has to report of a run, as a dictionary."""
+        return {}
 
     def get_config(self):
         return {k: v for k, v in vars(self).items() if not k.startswith("_")}

@@ -63,7 +63,7 @@ class SegmentMeans(Path):
     def __init__(self, knots=16):
         self.knots = positive_integer("knots", knots)
 
-    def segments(self, steps):
+    def segments(self, steps, momenta):
         knots = min(self.knots, steps)
         ends = [0]
         for i in range(1, knots + 1):

@@ -29,6 +29,6 @@ class Checkpointed(Stored):
     def __init__(self, every=None):
         self.every = None if every is None else positive_integer("every", every)
 
-    def segments(self, steps):
+    def segments(self, steps, momenta):
         every = self.every or math.isqrt(steps - 1) + 1
         return [Segment(t, min(t + every, steps)) for t in range(0, steps, every)]

@@ -1,0 +1,83 @@
+"""Momentum SGD in fixed-point integers, undone bit for bit.
+
+Weights and velocities are int64 multiples of 2⁻⁴⁸. Adding is exact, and so is undone exactly. What
+loses information is the product of the velocity with a momentum below 1: a rational μ = n / d takes d
+neighbouring velocities to n. The lost digit goes into an *information buffer*, one integer a weight,
+from which the way back reads it again (Maclaurin et al. 2015, algorithm 3):
+
+    multiply:  b ← b·d + v mod d;  v ← ⌊v / d⌋·n + b mod n;  b ← ⌊b / n⌋
+    undo:      b ← b·n + v mod n;  v ← ⌊v / n⌋·d + b mod d;  b ← ⌊b / d⌋
+
+The buffer grows by log₂(1/μ) bits a step, the same for all weights of one μ. So it is known without
+looking when its lower 32 bits must be set aside (`flush`), and the words come back in order.
+"""
+
+import functools
+import math
+from fractions import Fraction
+
+import tensorflow as tf
+
+ONE = 2.0**48
+LARGEST_DENOMINATOR = 2**15  # so that b·d fits into 63 bits while b < 2⁴⁷
+WORD_BITS = 32
+GROWTH_BITS = 15  # between two looks at the bound
+
+
+def rational(momentum):
+    """The nearest fraction of a momentum that the buffer can hold."""
+    return Fraction(momentum).limit_denominator(LARGEST_DENOMINATOR)
+
+
+def longest_segment(momenta):
+    """Steps in which no buffer grows by more than `GROWTH_BITS`."""
+    bits = max(-math.log2(rational(m)) if m < 1 else 0.0 for m in momenta)
+    return max(int(GROWTH_BITS / max(bits, 1e-3)) - 1, 1)
+
+
+@functools.cache
+def flushes(lengths, momentum):
+    """For each of a tuple of segment lengths, whether a word is set aside at the segment's end."""
+    fraction = rational(momentum)
+    n, d = fraction.numerator, fraction.denominator
+    bound, schedule = 0, []  # the largest value that the buffer can have
+    for length in lengths:
+        for _ in range(length):
+            bound = (bound * d + d - 1) // n
+        schedule.append(bound >= 2**WORD_BITS)
+        if schedule[-1]:
+            bound >>= WORD_BITS
+    return schedule
+
+
+def encode(values):
+    """Floats to fixed point."""
+    return [tf.cast(tf.round(v * tf.cast(ONE, v.dtype)), tf.int64) for v in values]
+
+
+def decode(integers, dtypes):
+    """Fixed point to floats."""
+    return [tf.cast(tf.cast(i, "float64") / ONE, d) for i, d in zip(integers, dtypes, strict=True)]
+
+
+def multiply(velocity, buffer, n, d):
+    """`(velocity · n/d, buffer)`, invertible by `undo`."""
+    quotient = tf.math.floordiv(velocity, d)
+    buffer = buffer * d + (velocity - quotient * d)
+    kept = buffer // n
+    return quotient * n + (buffer - kept * n), kept
+
+
+def undo(velocity, buffer, n, d):
+    """The `(velocity, buffer)` of which `multiply` made these."""
+    return multiply(velocity, buffer, d, n)
+
+
+def flush(buffer):
+    """`(buffer, word)`: the lower bits set aside."""
+    return tf.bitwise.right_shift(buffer, WORD_BITS), tf.cast(buffer & (2**WORD_BITS - 1), tf.uint32)
+
+
+def unflush(buffer, word):
+    """The buffer before `flush`."""
+    return tf.bitwise.left_shift(buffer, tf.constant(WORD_BITS, tf.int64)) | tf.cast(word, tf.int64)
