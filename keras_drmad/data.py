@@ -23,7 +23,10 @@ def as_arguments(batch):
 
 
 def _without_none(part):
-    return tf.nest.map_structure(lambda leaf: () if leaf is None else leaf, part)
+    def convert(leaf):  # `tf.data` hands None out as an Optional
+        return () if leaf is None or isinstance(leaf, tf.experimental.Optional) else leaf
+
+    return tf.nest.map_structure(convert, part)
 
 
 def _signature(batch):

@@ -59,9 +59,9 @@ class Objective:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             loss, scope = self._loss(weights, state, random, eta, batch, training=True)
-            loss = loss * tf.cast(self.loss_scale, loss.dtype)
+            loss = loss * self.loss_scale
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
-        gradients = [_dense(g) / tf.cast(self.loss_scale, g.dtype) for g in gradients]
+        gradients = [_dense(g) / self.loss_scale for g in gradients]
         after = [[scope.get_current_value(v) for v in vs] for vs in (self.state, self.random)]
         return gradients, *after
 

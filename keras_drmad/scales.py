@@ -30,11 +30,11 @@ class Log:
         value = self.positive(tf.minimum(displacement, self.high))
         if self.zero:
             return tf.where(displacement > self.low, value, tf.zeros_like(value))
-        return tf.maximum(value, tf.cast(self.floor, value.dtype))
+        return tf.maximum(value, self.floor)
 
     def positive(self, displacement):
         """The value where it is not cut to zero."""
-        return tf.cast(self.base, displacement.dtype) * tf.exp(displacement)
+        return self.base * tf.exp(displacement)
 
     def slope(self, displacement):
         """∂value/∂displacement; at zero that of the floor, so that learning can leave zero."""
@@ -72,9 +72,8 @@ class Logit(Log):
         return np.log(value) - np.log1p(-value)
 
     def positive(self, displacement):
-        base = tf.cast(self.base, displacement.dtype)
-        grown = base * tf.exp(displacement)
-        return grown / ((1 - base) + grown)
+        grown = self.base * tf.exp(displacement)
+        return grown / ((1 - self.base) + grown)
 
     def slope(self, displacement):
         value = self.positive(displacement)
