@@ -12,8 +12,9 @@ from keras_drmad.objective import Objective
 from keras_drmad.optimizer import DrMADSGD
 from keras_drmad.programs import Adjoint, Inputs, Programs, State
 
-# Adjoints that grew more than this on the way back were not those of a stable training run.
-GROWTH_LIMIT = 1e4
+# Where the adjoint of the weights grew more than this on the way back, training was chaotic or the
+# path left the region where it was stable. Healthy runs stay below 10.
+GROWTH_LIMIT = 100.0
 
 
 @dataclass
@@ -196,11 +197,12 @@ class Engine:
                 "hyper": run.hyper,
                 "eta": run.eta,
                 "state": run.end.state,
+                "size": tf.constant(size),
                 "anchors": self.path.anchors(leg, run.segments, run.kept, *ends),
             }
             for inputs, length in self._inputs_back(run, leg):
                 adjoint, _ = self.programs.reverse(constants, adjoint, inputs, length)
-                norm = float(self._norm(adjoint.weights + adjoint.velocities))
+                norm = float(self._norm(adjoint.weights))
                 finite = bool(np.isfinite(norm))
                 growth = max(growth, norm / max(size, 1e-30)) if finite else float("inf")
                 if on_step:

@@ -174,10 +174,10 @@ class Programs:
             unconnected_gradients="zero",
         )
         hyper_part["l2"] += l2_part
-        weights = [
-            a + b + tf.convert_to_tensor(c)
-            for a, b, c in zip(move_w, gradients_w, loss_w, strict=True)
-        ]
+        products = [tf.convert_to_tensor(h) for h in loss_w]
+        products = self.path.temper(products, gradients_raw, rates)
+        weights = [a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)]
+        weights, velocities = self.path.cap(weights, velocities, constants["size"])
         return Adjoint(
             weights=weights,
             velocities=velocities,

@@ -102,6 +102,16 @@ class Path:
         """The `Point` at training step `step` (a float scalar tensor, counted from 0)."""
         raise NotImplementedError
 
+    # -- guards of the reverse pass, compiled ------------------------------------------------
+
+    def temper(self, products, directions, rates):
+        """The Hessian-vector products to use instead of `products`, the Hessian times `directions`."""
+        return products
+
+    def cap(self, weights, velocities, size):
+        """The adjoints to go on with; `size` is the norm of that of the weights at the end."""
+        return weights, velocities
+
     # -- for paths with an arithmetic of their own -------------------------------------------
 
     def close(self, at, segments, index, momenta):
