@@ -74,19 +74,25 @@ class Engine:
 
     def __init__(self, model, example, path, hyper_variables=(), jit_compile="auto"):
         self.optimizer = drmad_optimizer(model)
+        _check(self.optimizer, model, hyper_variables)
         self.hyper_variables = list(hyper_variables)
         self.path = path
         example = tf.nest.map_structure(tf.convert_to_tensor, example)
         _build(model, example)
         self.objective = Objective(model, example, hyper_variables, _loss_scale(model))
-        self.xla = self._use_xla(jit_compile)
-        update = self.optimizer.update()
-        self.programs = Programs(self.objective, update, path, self.xla)
+        self._free_to_choose = jit_compile == "auto"
+        self._compile(self._prefer_xla(model) if self._free_to_choose else bool(jit_compile))
         self._norm = tf.function(tf.linalg.global_norm)
 
-    def _use_xla(self, jit_compile):
-        if jit_compile != "auto":
-            return bool(jit_compile)
+    def _compile(self, xla):
+        self.xla = xla
+        self.programs = Programs(self.objective, self.optimizer.update(), self.path, xla)
+
+    def _prefer_xla(self, model):
+        if not all(layer.supports_jit for layer in model._flatten_layers()):
+            return False
+        if self.objective.draws_random_numbers() and not model.jit_compile:
+            return False  # the masks of dropout would not be those of `fit`
         accelerated = any(d.device_type != "CPU" for d in tf.config.list_logical_devices())
         return accelerated or not self.objective.slow_under_xla_on_cpu()
 
@@ -161,7 +167,14 @@ class Engine:
         constants, rows = self._constants(run, replaying), {}
         for steps, capacity in run.batches.pieces(range(segment.start, segment.stop)):
             inputs = self._inputs(run, steps, capacity)
-            carry, row = program(constants, carry, inputs, len(steps))
+            try:
+                carry, row = program(constants, carry, inputs, len(steps))
+            except tf.errors.InvalidArgumentError as error:
+                # Which operations XLA does not have is known when it compiles them.
+                if not (self.xla and self._free_to_choose and "unsupported op" in str(error)):
+                    raise
+                self._compile(xla=False)
+                return self._over(segment, run, carry, on_step, replaying)
             rows[tuple(steps)] = row["path"]
             if not replaying:
                 for seen, seeds in zip(run.random, row["random"], strict=True):
@@ -270,6 +283,20 @@ def drmad_optimizer(model):
             f"Received: model.optimizer={optimizer!r}"
         )
     return inner
+
+
+def _check(optimizer, model, hyper_variables):
+    """Raises a ValueError for what cannot be differentiated."""
+    for argument in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+        if getattr(optimizer, argument):
+            raise ValueError(f"A training with `{argument}` cannot be differentiated: leave it out.")
+    trainable = {id(v) for v in model.trainable_variables}
+    for variable in hyper_variables:
+        if not isinstance(variable, keras.Variable) or id(variable) in trainable:
+            raise ValueError(
+                "`hyper_variables` must be a sequence of `keras.Variable`s that are not trained. "
+                f"Received: {variable!r}"
+            )
 
 
 def _loss_scale(model):

@@ -1,14 +1,34 @@
 """The training and the validation loss of a compiled model, as pure functions of tensors."""
 
+import contextlib
 import inspect
+import re
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry  # has no public name
 
 from keras_drmad.data import as_arguments
 
 # Whose XLA programs, differentiated twice, take minutes to compile or run on CPU.
 SLOW_UNDER_XLA_ON_CPU = ("Conv", "DepthwiseConv", "While")
+
+# TensorFlow takes the derivatives of these gradient operations for zero, which they are not.
+WRONG_SECOND_DERIVATIVES = (
+    "FakeQuantWithMinMaxArgsGradient",
+    "FakeQuantWithMinMaxVarsGradient",
+    "FakeQuantWithMinMaxVarsPerChannelGradient",
+    "ResizeBilinearGrad",
+)
+
+# Operations without a gradient that no derivative goes through; the list only saves time.
+NEVER_DIFFERENTIATED = (
+    "EmptyTensorList",
+    "NoOp",
+    "Placeholder",
+    "StatelessRandomGetKeyCounter",
+    "TensorListReserve",
+)
 
 
 class _Scope(keras.StatelessScope):
@@ -21,6 +41,27 @@ class _Scope(keras.StatelessScope):
     def add_update(self, update):
         self.assigned[id(update[0])] = update[0]
         super().add_update(update)
+
+
+@contextlib.contextmanager
+def _mended_moments():
+    """Makes `tf.nn.moments`, as batch and group normalization call it, right in second derivatives.
+
+    It takes the mean in `mean((x − mean)²)` for a constant, which leaves the variance and its
+    first derivatives right. `mean((x − c)²) − (mean − c)²` is the variance for every constant, so
+    it is right in all derivatives; and this one is the same to the last bit.
+    """
+    original = tf.nn.moments
+
+    def moments(*args, **kwargs):
+        mean, variance = original(*args, **kwargs)
+        return mean, variance - tf.math.squared_difference(mean, tf.stop_gradient(mean))
+
+    tf.nn.moments = moments
+    try:
+        yield
+    finally:
+        tf.nn.moments = original
 
 
 class Objective:
@@ -52,7 +93,9 @@ class Objective:
         self._model_takes_training = _takes(model.call, "training")
         self._loss_takes_training = _takes(model.compute_loss, "training")
         self.state, self.random = [], []
-        self.operations = self._probe(example)
+        operations = self._probe(example)
+        self.operations = {kind for kind, _ in operations}
+        self._check_second_derivatives(example, operations)
 
     def gradient(self, weights, state, random, eta, batch):
         """`(gradients, state, random)`: of the training loss at `weights`, and after the step."""
@@ -68,11 +111,10 @@ class Objective:
     def validation_loss(self, weights, state, random, eta, batch):
         """The compiled loss of a batch in inference mode.
 
-        Penalties that layers add (regularizers, `add_loss`) belong to the training loss only, unless
-        there is no other loss.
+        Penalties that layers add (regularizers, `add_loss`) belong to the training loss only,
+        unless there is no other loss.
         """
-        loss, scope = self._loss(weights, state, random, eta, batch, training=False)
-        return loss
+        return self._loss(weights, state, random, eta, batch, training=False)[0]
 
     def _loss(self, weights, state, random, eta, batch, training):
         x, y, sample_weight = as_arguments(batch)
@@ -82,7 +124,7 @@ class Objective:
             *zip(self.random, random, strict=True),
             *zip(self.hyper_variables, eta, strict=True),
         ]
-        with _Scope(mapping) as scope:
+        with _Scope(mapping) as scope, _mended_moments():
             predictions = self.model(
                 x, **({"training": training} if self._model_takes_training else {})
             )
@@ -99,11 +141,12 @@ class Objective:
         return loss, scope
 
     def _probe(self, example):
-        """Traces one training step; fills `state` and `random`, returns the operations' types."""
+        """Traces one training step; fills `state` and `random`, returns its `_operations`."""
         ignored = {id(v) for v in (*self.weights, *self.hyper_variables)}
         ignored |= {id(v) for v in self.model.metrics_variables}
 
         def step(batch):
+            self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             weights = [tf.convert_to_tensor(w.value) for w in self.weights]
             eta = [tf.convert_to_tensor(v.value) for v in self.hyper_variables]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -117,12 +160,57 @@ class Objective:
                 (self.state if floating else self.random).append(variable)
             return [_dense(g) for g in tape.gradient(loss, weights, unconnected_gradients="zero")]
 
-        graph = tf.function(step, autograph=False).get_concrete_function(example).graph
-        return _operation_types(graph)
+        return _operations(tf.function(step, autograph=False).get_concrete_function(example).graph)
+
+    def _check_second_derivatives(self, example, operations):
+        """Raises a ValueError, before anything is trained, if there are none."""
+        found = [o for o in operations if o[0] in WRONG_SECOND_DERIVATIVES]
+        suspects = [o for o in operations if not _has_gradient(o[0])]
+        if suspects and not found:
+            # Whether derivatives go through them, only differentiating can tell.
+            try:
+                twice = tf.function(self._differentiate_twice, autograph=False)
+                twice.get_concrete_function(example)
+            except LookupError as error:
+                found = [o for o in suspects if o[0] in str(error)] or suspects
+        if found:
+            kind, path = found[0]
+            raise ValueError(
+                f"{self._part(path)} cannot be differentiated twice, as a hypergradient must: "
+                f"TensorFlow has no derivative of its operation `{kind}`. Use a layer or an option "
+                'without it (`UpSampling2D(interpolation="nearest")` for images, '
+                "`use_cudnn=False` in recurrent layers), or put it before all trainable layers."
+            )
+
+    def _differentiate_twice(self, batch):
+        """What the reverse pass does to the loss."""
+        variables = (self.weights, self.state, self.random, self.hyper_variables)
+        weights, state, random, eta = [
+            [tf.convert_to_tensor(v.value) for v in group] for group in variables
+        ]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((weights, state, eta))
+            gradients, state_after, _ = self.gradient(weights, state, random, eta, batch)
+        return tape.gradient((gradients, state_after), (weights, state, eta))
+
+    def _part(self, path):
+        """The part of the model in whose name scope an operation is, in words."""
+        part = self.model
+        for scope in path.split("/"):
+            inner = {layer.name: layer for layer in part._flatten_layers(False, False)}
+            # A layer that is called again gets a scope with a number.
+            part = inner.get(scope) or inner.get(re.sub(r"_\d+$", "", scope)) or part
+        if part is not self.model:
+            return f"Layer {part.name!r} ({type(part).__name__})"
+        return "The loss" if "compile_loss" in path else f"Model {part.name!r}"
 
     def slow_under_xla_on_cpu(self):
         """Whether XLA would take minutes where TensorFlow's own kernels take seconds."""
         return any(name in op for op in self.operations for name in SLOW_UNDER_XLA_ON_CPU)
+
+    def draws_random_numbers(self):
+        """Whether a training step does; XLA draws other ones from the same seeds."""
+        return any("Random" in op for op in self.operations)
 
 
 def _takes(function, argument):
@@ -134,9 +222,30 @@ def _dense(gradient):
     return tf.convert_to_tensor(gradient)
 
 
-def _operation_types(graph):
+def _has_gradient(kind):
+    """Whether an operation can be differentiated (if to zero), or never is."""
+    if kind in NEVER_DIFFERENTIATED:
+        return True
+    if kind == "PreventGradient":
+        return False
+    try:
+        gradient_registry.lookup(kind)
+    except LookupError:
+        return False
+    return True
+
+
+def _operations(graph):
+    """`(type, name)` of all operations; names of those in functions begin with their caller's."""
     definition = graph.as_graph_def()
-    types = {node.op for node in definition.node}
-    for function in definition.library.function:
-        types |= {node.op for node in function.node_def}
-    return types
+    functions = {f.signature.name: f.node_def for f in definition.library.function}
+
+    def walk(nodes, prefix):
+        for node in nodes:
+            yield node.op, prefix + node.name
+            for value in node.attr.values():
+                for function in (value.func, *value.list.func):
+                    if function.name in functions:
+                        yield from walk(functions[function.name], f"{prefix}{node.name}/")
+
+    return list(walk(definition.node, ""))
