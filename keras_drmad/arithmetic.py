@@ -39,7 +39,10 @@ class FixedPoint:
 
     def constants(self, update, hyper):
         fractions = [fixed_point.rational(float(m)) for m in update.momenta(hyper)]
-        return [(tf.constant(f.numerator, tf.int64), tf.constant(f.denominator, tf.int64)) for f in fractions]
+        return [
+            (tf.constant(f.numerator, tf.int64), tf.constant(f.denominator, tf.int64))
+            for f in fractions
+        ]
 
     def encode(self, weights, velocities):
         velocities = fixed_point.encode(velocities)

@@ -8,8 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-STACK_BYTES = 8 * 2**20  # of one stack of batches: large enough to hide its dispatch, small in memory
+STACK_BYTES = (
+    8 * 2**20
+)  # of one stack of batches: large enough to hide its dispatch, small in memory
 STACK_STEPS = 128
+VALIDATION_BATCH = 256
 
 
 def as_batch(data):
@@ -215,29 +218,29 @@ def _as_tensor(leaf):
     return leaf if leaf is None or tf.is_tensor(leaf) else tf.convert_to_tensor(leaf)
 
 
-def as_batches(data, batch_size, seed=None):
+def as_batches(data, batch_size=None, seed=None):
     """`Batches` of whatever `fit` takes as `x`.
 
     Args:
         data: arrays as `(x, y)` or `(x, y, sample_weight)`, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, or another iterable of batches.
-        batch_size: of arrays; 32 if None. Must be None for data that come in batches.
+        batch_size: of arrays; 32 if None. Data that come in batches keep theirs.
         seed: arrays are shuffled by it, afresh each epoch; None keeps their order.
     """
     if isinstance(data, Batches):
         return data
-    comes_in_batches = not isinstance(data, (tuple, list, np.ndarray, dict)) and not (
-        tf.is_tensor(data) or hasattr(data, "__array__")
-    )
-    if not comes_in_batches:
-        if not isinstance(data, (tuple, list)):
-            data = (data,)
+    if isinstance(data, (tuple, list)):
         return ArrayBatches(tuple(data), batch_size or 32, seed)
-    if batch_size is not None:
-        raise ValueError(
-            f"`batch_size` is for arrays; this {type(data).__name__} comes in batches. "
-            f"Received: batch_size={batch_size}"
-        )
+    if isinstance(data, dict) or hasattr(data, "__array__"):
+        return ArrayBatches((data,), batch_size or 32, seed)
     if isinstance(data, keras.utils.PyDataset):
         return SequenceBatches(data)
     return StreamBatches(data)
+
+
+def as_validation(data, batch_size=None):
+    """`Batches` of a validation set, which must have an end."""
+    batches = as_batches(data, batch_size or VALIDATION_BATCH)
+    if batches.epoch_steps is None:
+        raise ValueError("`validation_data` must have an end: a length or a cardinality.")
+    return batches

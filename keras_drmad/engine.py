@@ -244,7 +244,9 @@ class Engine:
 
     def returned(self, run):
         """Whether an undone run is back at its start, bit for bit."""
-        pairs = zip(tf.nest.flatten(self._encode(run.start)), tf.nest.flatten(run.last["at"]), strict=True)
+        pairs = zip(
+            tf.nest.flatten(self._encode(run.start)), tf.nest.flatten(run.last["at"]), strict=True
+        )
         return all(bool(tf.reduce_all(a == b)) for a, b in pairs)
 
     def _validation(self, run, validation):
@@ -289,7 +291,9 @@ def _check(optimizer, model, hyper_variables):
     """Raises a ValueError for what cannot be differentiated."""
     for argument in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
         if getattr(optimizer, argument):
-            raise ValueError(f"A training with `{argument}` cannot be differentiated: leave it out.")
+            raise ValueError(
+                f"A training with `{argument}` cannot be differentiated: leave it out."
+            )
     trainable = {id(v) for v in model.trainable_variables}
     for variable in hyper_variables:
         if not isinstance(variable, keras.Variable) or id(variable) in trainable:

@@ -75,7 +75,9 @@ def undo(velocity, buffer, n, d):
 
 def flush(buffer):
     """`(buffer, word)`: the lower bits set aside."""
-    return tf.bitwise.right_shift(buffer, WORD_BITS), tf.cast(buffer & (2**WORD_BITS - 1), tf.uint32)
+    return tf.bitwise.right_shift(buffer, WORD_BITS), tf.cast(
+        buffer & (2**WORD_BITS - 1), tf.uint32
+    )
 
 
 def unflush(buffer, word):

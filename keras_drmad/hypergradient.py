@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import as_batches
+from keras_drmad.data import as_batches, as_validation
 from keras_drmad.engine import GROWTH_LIMIT, Engine, drmad_optimizer
-from keras_drmad.paths import SegmentMeans
+from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.paths.base import positive_integer
 
 LONG_RUN_SECONDS = 5
@@ -59,15 +59,21 @@ def hypergradient(
     jit_compile="auto",
     verbose="auto",
 ):
-    """Trains a model and differentiates its validation loss by the hyperparameters of the training.
-    """
+    """Trains a model and differentiates its validation loss by the hyperparameters of the training."""
     optimizer = drmad_optimizer(model)
+    if optimizer.use_ema:
+        raise ValueError(
+            "`hypergradient` does not keep the averages of `use_ema=True`: train with `fit`, and "
+            "learn with `LearnHyperparameters`."
+        )
     if seed is None:
         seed = int(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
     batches = as_batches(train_data, batch_size, seed)
-    validation = as_batches(validation_data, batch_size)
+    validation = as_validation(validation_data)
     steps = _steps(steps, batches)
     path = SegmentMeans() if path is None else path
+    if not isinstance(path, Path):
+        raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
     engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile)
     advance = _progress(verbose, 2 * steps)
     run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
@@ -82,6 +88,7 @@ def hypergradient(
         growth=found.growth,
         steps=steps,
         path=path,
+        information=path.information(run.start, run.closed, steps),
     )
 
 

@@ -144,4 +144,6 @@ def _items(mapping, name):
 
 def _unknown(what, name, valid):
     near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)
-    return f"Unknown {what}: {name!r}. Did you mean {near[0]!r}? Valid: {', '.join(map(repr, valid))}"
+    return (
+        f"Unknown {what}: {name!r}. Did you mean {near[0]!r}? Valid: {', '.join(map(repr, valid))}"
+    )

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import BufferedBatches, as_batches
+from keras_drmad.data import BufferedBatches, as_validation
 from keras_drmad.engine import GROWTH_LIMIT, Engine, drmad_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.paths.base import positive_integer
@@ -73,7 +73,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
         super().__init__()
         if path is not None and not isinstance(path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
-        if meta_optimizer is not None and not isinstance(meta_optimizer, keras.optimizers.Optimizer):
+        if meta_optimizer is not None and not isinstance(
+            meta_optimizer, keras.optimizers.Optimizer
+        ):
             raise ValueError(
                 "`meta_optimizer` must be a `keras.optimizers.Optimizer`. "
                 f"Received: meta_optimizer={meta_optimizer!r}"
@@ -82,9 +84,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.path = SegmentMeans() if path is None else path
         self.meta_optimizer = meta_optimizer or keras.optimizers.Adam(0.1)
         self.verbose = verbose
-        self.validation = as_batches(validation_data, batch_size)
-        if self.validation.epoch_steps is None:
-            raise ValueError("`validation_data` must have an end, a length or a cardinality.")
+        self.validation = as_validation(validation_data, batch_size)
         self.hyper_loss = None
 
     # -- Keras's events ----------------------------------------------------------------------
@@ -178,7 +178,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def _move(self, gradients):
         optimizer, kinds = self.optimizer, self.optimizer.learn
         moved = [optimizer.displacements[kind] for kind in kinds]
-        slopes = [optimizer.scales[kind].slope(d.value) for kind, d in zip(kinds, moved, strict=True)]
+        slopes = [
+            optimizer.scales[kind].slope(d.value) for kind, d in zip(kinds, moved, strict=True)
+        ]
         self.meta_optimizer.apply(
             [gradients[kind] * slope for kind, slope in zip(kinds, slopes, strict=True)], moved
         )
@@ -229,4 +231,6 @@ class _Window:
 
 
 def _distance(a, b):
-    return float(tf.linalg.global_norm([tf.cast(p - q, "float32") for p, q in zip(a, b, strict=True)]))
+    return float(
+        tf.linalg.global_norm([tf.cast(p - q, "float32") for p, q in zip(a, b, strict=True)])
+    )

@@ -21,9 +21,7 @@ class Loop:
     def __init__(self, body, row, xla, reverse=False):
         self._body, self._row, self._reverse = body, row, reverse
         self._xla = xla
-        self._program = tf.function(
-            self._while if xla else body, jit_compile=xla, autograph=False
-        )
+        self._program = tf.function(self._while if xla else body, jit_compile=xla, autograph=False)
 
     def __call__(self, constants, carry, xs, length):
         """`(carry, rows)` after the first `length` entries of `xs`; rows are stacked like `xs`."""

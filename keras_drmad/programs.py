@@ -144,9 +144,7 @@ class Programs:
 
         with tape() as of_loss:
             of_loss.watch((weights, state, eta))
-            raw, new_state, _ = objective.gradient(
-                weights, state, inputs.random, eta, inputs.batch
-            )
+            raw, new_state, _ = objective.gradient(weights, state, inputs.random, eta, inputs.batch)
         with tape() as of_gradients:
             of_gradients.watch((weights, raw, hyper["l2"]))
             evaluated = update.gradients(weights, raw, hyper)

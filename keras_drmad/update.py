@@ -42,9 +42,7 @@ class Update(NamedTuple):
     def gradients(self, weights, raw, hyper):
         """The gradients that the step uses: the raw ones plus λ·w, clipped."""
         l2 = self.layout.spread("l2", hyper["l2"], self.dtypes)
-        grads = [
-            g if c is None else g + c * w for g, c, w in zip(raw, l2, weights, strict=True)
-        ]
+        grads = [g if c is None else g + c * w for g, c, w in zip(raw, l2, weights, strict=True)]
         if self.clipnorm is not None:
             return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
         if self.global_clipnorm is not None:

@@ -6,4 +6,13 @@ from keras_drmad.paths.reversible import Reversible
 from keras_drmad.paths.segment_means import SegmentMeans
 from keras_drmad.paths.stored import Checkpointed, Stored
 
-__all__ = ["Checkpointed", "Linear", "Path", "Point", "Reversible", "Segment", "SegmentMeans", "Stored"]
+__all__ = [
+    "Checkpointed",
+    "Linear",
+    "Path",
+    "Point",
+    "Reversible",
+    "Segment",
+    "SegmentMeans",
+    "Stored",
+]

@@ -94,13 +94,13 @@ class SegmentMeans(Path):
         steps = [tf.math.divide_no_nan(d, r) for d, r in zip(directions, rates, strict=True)]
         curvature = _inner(directions, products)
         share = tf.math.divide_no_nan(tf.minimum(curvature, 0.0), _inner(directions, steps))
-        return [
-            h - tf.cast(share, h.dtype) * s for h, s in zip(products, steps, strict=True)
-        ]
+        return [h - tf.cast(share, h.dtype) * s for h, s in zip(products, steps, strict=True)]
 
     def cap(self, weights, velocities, size):
         norm = tf.sqrt(_inner(weights, weights))
-        scale = tf.minimum(tf.math.divide_no_nan(ADJOINT_CAP * tf.cast(size, norm.dtype), norm), 1.0)
+        scale = tf.minimum(
+            tf.math.divide_no_nan(ADJOINT_CAP * tf.cast(size, norm.dtype), norm), 1.0
+        )
         return tuple([a * tf.cast(scale, a.dtype) for a in part] for part in (weights, velocities))
 
 

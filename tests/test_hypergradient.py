@@ -1,0 +1,373 @@
+"""`hypergradient` against central differences in float64, and its contracts."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad import DrMADSGD, hypergradient, paths
+
+layers = keras.layers
+rng = np.random.default_rng(0)
+X, Y = rng.normal(size=(50, 5)), rng.integers(0, 3, 50)
+XH, YH = rng.normal(size=(30, 5)), rng.integers(0, 3, 30)
+STEPS = 12
+EXACT = [paths.Stored(), paths.Checkpointed(), paths.Reversible()]
+
+
+class Weighted(layers.Layer):
+    """Adds Σ exp(strength) · input² to the loss: a hyper-variable that the training loss reads."""
+
+    def build(self, shape):
+        self.strength = self.add_weight(
+            shape=shape[-1:], initializer="zeros", trainable=False, name="strength"
+        )
+
+    def call(self, inputs):
+        self.add_loss(0.01 * keras.ops.mean(keras.ops.exp(self.strength) * inputs**2))
+        return inputs
+
+
+def mlp(**arguments):
+    model = keras.Sequential(
+        [
+            layers.Input((5,)),
+            layers.Dense(4, "tanh", name="hidden"),
+            Weighted(name="weighted"),
+            layers.Dense(3, name="out"),
+        ]
+    )
+    arguments = {"learning_rate": 0.1, "momentum": 0.8, "l2": 0.01} | arguments
+    model.compile(
+        DrMADSGD(**arguments), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    model.optimizer.build(model.trainable_variables)
+    # Biases start at zero, where L2 has no gradient at first; and start with a velocity.
+    state = np.random.default_rng(1)
+    for variable in [*model.trainable_variables, *model.optimizer.velocities]:
+        variable.assign(variable + 0.1 * state.normal(size=variable.shape))
+    return model
+
+
+def restorable(model):
+    variables = [*model.variables, *model.optimizer.variables]
+    values = [v.numpy() for v in variables]
+
+    def restore():
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    return restore
+
+
+def run(model, path, **arguments):
+    """Without XLA, whose programs take longer to compile than these runs take, unless asked for."""
+    arguments = {
+        "jit_compile": False,
+        "steps": STEPS,
+        "batch_size": 16,
+        "seed": 3,
+        "verbose": 0,
+    } | arguments
+    return hypergradient(model, (X, Y), (XH, YH), path=path, **arguments)
+
+
+def slope(model, restore, path, bump, size, **arguments):
+    """Central difference of the validation loss when `bump(±size)` was applied at the start."""
+    losses = []
+    for signed in (size, -size):
+        restore()
+        bump(signed)
+        losses.append(run(model, path, **arguments).validation_loss)
+    restore()
+    return (losses[0] - losses[1]) / (2 * size)
+
+
+@pytest.mark.parametrize("per", ["global", "layer", "variable", "unit"])
+@pytest.mark.parametrize("nesterov", [False, True], ids=["plain", "nesterov"])
+def test_every_hyperparameter_is_exact(float64, per, nesterov):
+    """Each exact path, each hyperparameter, to 1e-6 of finite differences."""
+    model = mlp(per=per, nesterov=nesterov)
+    optimizer, restore = model.optimizer, restorable(model)
+    found = {}
+    for path in EXACT[: 2 if nesterov else 3]:
+        found[repr(path)] = run(model, path).gradients
+        restore()
+    exact = EXACT[0]
+    for group, entries in optimizer.hyperparameters.items():
+        for kind, value in entries.items():
+            # One direction for all units of a kernel: finite differences of each would take minutes.
+            direction = np.random.default_rng(0).normal(size=np.shape(value))
+
+            def bump(size):
+                moved = value * (1 + size * direction)  # noqa: B023
+                optimizer.set_hyperparameters({group: {kind: moved}})  # noqa: B023
+
+            expected = slope(model, restore, exact, bump, 1e-4)
+            for name, gradients in found.items():
+                ours = np.sum(gradients[group][kind] * value * direction)
+                assert ours == pytest.approx(expected, rel=1e-6, abs=1e-11), (name, group, kind)
+
+
+@pytest.mark.parametrize("path", EXACT, ids=repr)
+def test_initial_weights_and_hyper_variables_are_exact(float64, path):
+    """Compiled with XLA, as by default."""
+    model = mlp()
+    strength = model.get_layer("weighted").strength
+    restore = restorable(model)
+    arguments = {"hyper_variables": [strength], "jit_compile": True}
+    found = run(model, path, **arguments)
+    restore()
+    direction = np.random.default_rng(0)
+    for variables, gradients in [
+        (model.trainable_variables, found.initial_weights),
+        ([strength], found.hyper_variables),
+    ]:
+        for variable, gradient in zip(variables, gradients, strict=True):
+            d = direction.normal(size=variable.shape)
+            expected = slope(
+                model,
+                restore,
+                path,
+                lambda s, v=variable, d=d: v.assign(v + s * d),
+                1e-4,
+                **arguments,
+            )
+            assert np.sum(gradient * d) == pytest.approx(expected, rel=1e-6, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"clipnorm": 0.05},
+        {"clipvalue": 0.02},
+        {"global_clipnorm": 0.1},
+        {"weight_decay": 0.1},
+        {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5)},
+    ],
+    ids=lambda a: next(iter(a)),
+)
+def test_exact_with_what_keras_optimizers_can_do(float64, arguments):
+    model = mlp(**arguments)
+    restore = restorable(model)
+    found = run(model, paths.Stored())
+    restore()
+    displacement = model.optimizer.displacements["momentum"]
+    expected = slope(
+        model, restore, paths.Stored(), lambda s: displacement.assign(displacement + s), 1e-4
+    )
+    ours = sum(g["momentum"] * 0.8 * 0.2 for g in found.gradients.values())  # through the logit
+    assert ours == pytest.approx(expected, rel=1e-6)
+    displacement = model.optimizer.displacements["learning_rate"]
+    expected = slope(
+        model, restore, paths.Stored(), lambda s: displacement.assign(displacement + s), 1e-4
+    )
+    last = model.optimizer.learning_rates(STEPS)[-1]
+    ours = sum(g["learning_rate"] * last for g in found.gradients.values())
+    assert ours == pytest.approx(expected, rel=1e-6)
+
+
+def test_reversible_returns_to_its_start_bit_for_bit():
+    from keras_drmad.data import as_batches
+    from keras_drmad.engine import Engine
+
+    model = mlp(momentum=0.9)
+    batches = as_batches((X, Y), 16, seed=0)
+    engine = Engine.of(model, batches.batch(0), paths.Reversible())
+    trajectory = engine.train(engine.read(), batches, [0.05] * 300)
+    trained = [w.numpy() for w in trajectory.end.weights]
+    assert not engine.returned(trajectory)
+    derivatives = engine.differentiate(trajectory, as_batches((XH, YH), 30))
+    assert engine.returned(trajectory)
+    assert derivatives.finite
+    assert any(
+        np.abs(a - b).max() > 0.01 for a, b in zip(trained, engine.read().weights, strict=True)
+    )
+
+
+def test_reversible_reports_its_memory():
+    found = run(mlp(momentum=0.9), paths.Reversible(), steps=1000, jit_compile=True)
+    assert 0.152 < found.information["buffer_bits_per_weight_per_step"] < 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"nesterov": True}, {"weight_decay": 0.1}, {"momentum": 0.01}]
+)
+def test_reversible_refuses_what_cannot_be_undone(arguments):
+    model = mlp(**arguments)
+    before = [v.numpy() for v in model.trainable_variables]
+    with pytest.raises(ValueError, match=r"Use `Checkpointed\(\)`"):
+        run(model, paths.Reversible())
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_nesterov_steps_cannot_be_undone():
+    """Two different states that one Nesterov step takes to the same state: no inverse exists."""
+    rate, momentum = 1.0, 0.5
+    gradient = lambda w: np.sin(4 * w)  # noqa: E731 curvature up to 4, above 1 / rate
+
+    def step(w, v):
+        v = momentum * v - rate * gradient(w)
+        return w + momentum * v - rate * gradient(w), v
+
+    # w − α g(w) = y has several solutions; v makes up for the difference in g.
+    w1, w2 = 0.0, 0.6185  # both near w − sin(4 w) = 0
+    for _ in range(50):
+        w2 -= (w2 - gradient(w2)) / (1 - 4 * np.cos(4 * w2))
+    v1 = 0.3
+    v2 = (momentum * v1 - rate * gradient(w1) + rate * gradient(w2)) / momentum
+    assert abs(w1 - w2) > 0.5
+    np.testing.assert_allclose(step(w1, v1), step(w2, v2), atol=1e-12)
+
+
+# -- contracts ---------------------------------------------------------------------------------
+
+
+def test_result():
+    model = mlp()
+    found = run(model, None)
+    assert found.path == paths.SegmentMeans()
+    assert found.steps == STEPS
+    assert not found.diverged
+    shapes = {g: list(v) for g, v in model.optimizer.hyperparameters.items()}
+    assert {g: list(v) for g, v in found.gradients.items()} == shapes
+    assert int(model.optimizer.iterations.numpy()) == STEPS
+
+
+def test_a_second_call_compiles_nothing():
+    model = mlp()
+    run(model, None, jit_compile="auto")
+    (engine,) = model.optimizer.engines.by_key.values()
+    programs = engine.programs
+
+    def traced():
+        return (
+            programs.forward.programs(),
+            programs.reverse.programs(),
+            programs.validate.experimental_get_tracing_count(),
+        )
+
+    before = traced()
+    model.optimizer.set_hyperparameters({"out": {"learning_rate": 0.02}})
+    run(model, paths.SegmentMeans(), seed=9, jit_compile="auto")
+    run(model, None, steps=STEPS + 5, jit_compile="auto")
+    assert traced() == before
+    assert len(model.optimizer.engines.by_key) == 1
+
+
+def test_the_same_seed_is_the_same_run():
+    model = mlp()
+    restore = restorable(model)
+    first = run(model, None)
+    restore()
+    again = run(model, None)
+    restore()
+    other = run(model, None, seed=4)
+    assert first.validation_loss == again.validation_loss
+    assert first.gradients == again.gradients
+    assert first.validation_loss != other.validation_loss
+
+
+def test_divergence_is_said():
+    model = mlp(learning_rate=1e6)
+    found = run(model, paths.Stored(), steps=50)
+    assert found.diverged
+
+
+def as_dataset():
+    return tf.data.Dataset.from_tensor_slices((X.astype("float32"), Y)).batch(16)
+
+
+class Sequence(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return X[16 * i : 16 * i + 16].astype("float32"), Y[16 * i : 16 * i + 16]
+
+
+def endless():
+    while True:
+        yield from as_dataset()
+
+
+@pytest.mark.parametrize("data", [as_dataset, Sequence, endless])
+def test_data_in_batches_of_every_kind(data):
+    """All give these batches in this order, around the end of an epoch."""
+    model = mlp()
+    restore = restorable(model)
+    found = hypergradient(
+        model, data(), (XH, YH), steps=7, path=paths.Stored(), jit_compile=False, verbose=0
+    )
+    restore()
+    reference = hypergradient(
+        model, as_dataset(), (XH, YH), steps=7, path=paths.Stored(), jit_compile=False, verbose=0
+    )
+    assert found.gradients == reference.gradients
+
+
+def test_one_epoch_is_the_default():
+    model = mlp()
+    arguments = {"jit_compile": False, "verbose": 0}
+    assert hypergradient(model, (X, Y), (XH, YH), batch_size=16, **arguments).steps == 4
+    assert hypergradient(model, as_dataset(), as_dataset(), **arguments).steps == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "`steps` must be a positive integer"),
+        ({"train_data": (X, Y[:-1])}, "same number of samples"),
+        ({"train_data": (X[:0], Y[:0])}, "at least one"),
+        ({"train_data": endless(), "batch_size": None}, "`steps` must be given"),
+        ({"hyper_variables": [np.zeros(3)]}, "`hyper_variables`"),
+        ({"path": "linear"}, "`path`"),
+        ({"validation_data": as_dataset().repeat()}, "`validation_data`"),
+    ],
+)
+def test_bad_input_is_refused_before_training(arguments, message):
+    model = mlp()
+    before = [v.numpy() for v in model.trainable_variables]
+    call = {"train_data": (X, Y), "validation_data": (XH, YH), "batch_size": 16, "verbose": 0}
+    call |= arguments
+    with pytest.raises(ValueError, match=message):
+        hypergradient(model, call.pop("train_data"), call.pop("validation_data"), **call)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_another_optimizer_is_refused():
+    model = mlp()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="must be compiled with a `keras_drmad.DrMADSGD`"):
+        run(model, None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"gradient_accumulation_steps": 2}, {"use_ema": True}],
+    ids=lambda a: next(iter(a)),
+)
+def test_what_the_engine_cannot_follow_is_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        run(mlp(**arguments), None)
+
+
+def test_an_interrupted_reverse_pass_leaves_trained_weights(monkeypatch):
+    from keras_drmad.engine import Engine
+
+    model = mlp()
+    restore = restorable(model)
+    run(model, None)
+    trained = [v.numpy() for v in model.trainable_variables]
+    restore()
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "_inputs_back", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, None)
+    for variable, value in zip(model.trainable_variables, trained, strict=True):
+        np.testing.assert_array_equal(variable, value)

@@ -1,0 +1,406 @@
+"""`DrMADSGD` against `keras.optimizers.SGD`, and what is its own: groups, values, serialization."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad import DrMADSGD
+
+layers = keras.layers
+rng = np.random.default_rng(0)
+X = rng.normal(size=(400, 8)).astype("float32")
+Y = rng.integers(0, 3, 400)
+
+
+def classifier(optimizer, l2=0.0, **compile_arguments):
+    """A small MLP; `l2` as Keras regularizers, for the twin that has no L2 of its own."""
+    keras.utils.set_random_seed(1)
+    penalty = keras.regularizers.L2(l2 / 2) if l2 else None
+    regularizers = {"kernel_regularizer": penalty, "bias_regularizer": penalty}
+    model = keras.Sequential(
+        [
+            layers.Input((8,)),
+            layers.Dense(6, "tanh", name="hidden", **regularizers),
+            layers.Dense(3, name="out", **regularizers),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, **compile_arguments)
+    return model
+
+
+def train(model, epochs=10):
+    """200 steps in ten epochs."""
+    keras.utils.set_random_seed(2)
+    model.fit(X, Y, batch_size=20, epochs=epochs, verbose=0)
+    return model
+
+
+def weights(model):
+    return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
+
+
+TWINS = {
+    "plain": {},
+    "nesterov": {"nesterov": True},
+    "clipnorm": {"clipnorm": 0.1},
+    "clipvalue": {"clipvalue": 0.01},
+    "global_clipnorm": {"global_clipnorm": 0.1},
+    "weight_decay": {"weight_decay": 0.01},
+    "use_ema": {"use_ema": True},
+    "ema_overwrite": {"use_ema": True, "ema_overwrite_frequency": 20},
+    "accumulation": {"gradient_accumulation_steps": 4},
+    "loss_scale": {"loss_scale_factor": 8.0},
+    "no momentum": {"momentum": 0.0},
+    "schedule": {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.9)},
+}
+
+
+@pytest.mark.parametrize(("jit_compile", "l2"), [(False, 0.01), (True, 0.0)])
+@pytest.mark.parametrize("arguments", TWINS.values(), ids=TWINS)
+def test_is_keras_sgd_plus_l2(arguments, l2, jit_compile):
+    arguments = {"learning_rate": 0.05, "momentum": 0.9} | arguments
+    theirs = train(classifier(keras.optimizers.SGD(**arguments), l2, jit_compile=jit_compile))
+    ours = train(classifier(DrMADSGD(**arguments, l2=l2, learn=()), jit_compile=jit_compile))
+    start = weights(classifier("sgd"))
+    assert np.linalg.norm(weights(theirs) - start) > 0.1  # there was something to compare
+    np.testing.assert_allclose(weights(ours), weights(theirs), rtol=1e-6, atol=1e-6)
+
+
+def test_is_keras_sgd_under_a_loss_scale_optimizer():
+    def trained(optimizer):
+        return train(classifier(keras.optimizers.LossScaleOptimizer(optimizer)), epochs=3)
+
+    theirs = trained(keras.optimizers.SGD(0.05, momentum=0.9))
+    ours = trained(DrMADSGD(0.05, learn=()))
+    np.testing.assert_allclose(weights(ours), weights(theirs), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("per", ["layer", "unit"])
+def test_two_replicas_train_like_one(per):
+    def trained(strategy):
+        with strategy.scope():
+            model = classifier(
+                DrMADSGD(0.05, l2=0.01, per=per, learn=()), jit_compile=False, metrics=[]
+            )
+        data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20, drop_remainder=True)
+        model.fit(data, epochs=3, shuffle=False, verbose=0)
+        return weights(model)
+
+    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
+    two = trained(tf.distribute.MirroredStrategy(devices[:2]))
+    one = trained(tf.distribute.OneDeviceStrategy(devices[0]))
+    np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_gradients():
+    def trained(optimizer):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([layers.Embedding(20, 4), layers.Flatten(), layers.Dense(1)])
+        model.compile(optimizer, "mse")
+        words = np.random.default_rng(0).integers(0, 20, (64, 3))
+        model.fit(words, words.sum(1) / 30.0, epochs=5, shuffle=False, verbose=0)
+        return weights(model)
+
+    np.testing.assert_allclose(
+        trained(DrMADSGD(0.05, learn=())),
+        trained(keras.optimizers.SGD(0.05, momentum=0.9)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+# -- groups ------------------------------------------------------------------------------------
+
+
+def built(model, **arguments):
+    model.compile(DrMADSGD(0.05, l2=1e-3, **arguments), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model.optimizer
+
+
+def test_granularities():
+    shapes = {
+        per: {
+            group: {kind: np.shape(v) for kind, v in entries.items()}
+            for group, entries in built(classifier("sgd"), per=per).hyperparameters.items()
+        }
+        for per in ("global", "layer", "variable", "unit")
+    }
+    scalars = {"learning_rate": (), "momentum": (), "l2": ()}
+    bias = {"learning_rate": (), "momentum": ()}
+    assert shapes["global"] == {"global": scalars}
+    assert shapes["layer"] == {"hidden": scalars, "out": scalars}
+    variables = ["hidden/kernel", "hidden/bias", "out/kernel", "out/bias"]
+    assert shapes["variable"] == dict.fromkeys(variables, scalars)
+    assert list(shapes["unit"]) == variables
+    assert shapes["unit"] == {
+        "hidden/kernel": scalars | {"l2": (8,)},
+        "hidden/bias": bias,
+        "out/kernel": scalars | {"l2": (6,)},
+        "out/bias": bias,
+    }
+
+
+def test_equal_names_in_sub_models_are_told_apart():
+    def block(name):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, layers.Dense(4, name="dense")(inputs), name=name)
+
+    first, second, shared = block("first"), block("second"), layers.Dense(4, name="shared")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, shared(second(first(shared(inputs)))))
+    assert list(built(model).hyperparameters) == ["shared", "dense", "dense#2"]
+    optimizer = model.optimizer
+    optimizer.set_hyperparameters({"dense#2": {"learning_rate": 1e-7}})
+    before = [v.numpy() for v in model.trainable_variables]
+    model.fit(np.ones((4, 4)), np.ones((4, 4)), verbose=0)
+    moved = [np.abs(v.numpy() - b).max() > 1e-5 for v, b in zip(model.trainable_variables, before)]
+    assert moved == [True, True, True, True, False, False]
+
+
+def test_nested_layers_are_named_by_path():
+    model = keras.Sequential(
+        [
+            layers.Input((5, 4)),
+            layers.Bidirectional(layers.LSTM(2), name="both"),
+            keras.Sequential([layers.Dense(3, name="inner")], name="block"),
+        ]
+    )
+    assert list(built(model).hyperparameters) == [
+        "both/forward_lstm/lstm_cell",
+        "both/backward_lstm/lstm_cell",
+        "block/inner",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "without"),
+    [
+        ({"var_names": ["bias"]}, ["hidden/bias", "out/bias"]),
+        ({"var_names": ["hidden"]}, ["hidden/kernel", "hidden/bias"]),
+    ],
+)
+def test_exclude_from_l2(arguments, without):
+    optimizer = DrMADSGD(0.05, l2=0.1, per="variable")
+    optimizer.exclude_from_l2(**arguments)
+    model = classifier(optimizer)
+    optimizer.build(model.trainable_variables)
+    assert [g for g, v in optimizer.hyperparameters.items() if "l2" not in v] == without
+    with pytest.raises(ValueError, match="before the optimizer is built"):
+        optimizer.exclude_from_l2(var_names=["kernel"])
+
+
+def test_exclude_from_l2_by_variable_survives_the_config():
+    model = classifier("sgd")
+    optimizer = DrMADSGD(0.05, l2=0.1, per="variable")
+    optimizer.exclude_from_l2(var_list=[model.trainable_variables[0]])
+    copy = DrMADSGD.from_config(optimizer.get_config())
+    copy.build(model.trainable_variables)
+    assert [g for g, v in copy.hyperparameters.items() if "l2" not in v] == ["hidden/kernel"]
+
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def test_effective_rate_follows_the_global_rate():
+    optimizer = built(classifier("sgd"))
+    optimizer.set_hyperparameters({"out": {"learning_rate": 0.1}})
+    optimizer.learning_rate = 0.01  # as ReduceLROnPlateau does
+    values = optimizer.hyperparameters
+    assert values["hidden"]["learning_rate"] == pytest.approx(0.01)
+    assert values["out"]["learning_rate"] == pytest.approx(0.02)
+
+
+def test_keras_callbacks_drive_the_global_rate():
+    model = classifier(DrMADSGD(0.05, learn=()))
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[schedule])
+    assert history.history["learning_rate"] == pytest.approx([0.025, 0.0125])
+    assert model.optimizer.hyperparameters["out"]["learning_rate"] == pytest.approx(0.0125)
+
+
+def test_set_values_are_used():
+    """A group's values act like those of an optimizer compiled with them."""
+    ours = classifier(DrMADSGD(0.05, momentum=0.9, l2=0.0, learn=()))
+    ours.optimizer.set_hyperparameters(  # before it is built
+        {g: {"learning_rate": 0.02, "momentum": 0.5, "l2": 0.01} for g in ("hidden", "out")}
+    )
+    theirs = classifier(keras.optimizers.SGD(0.02, momentum=0.5), l2=0.01)
+    np.testing.assert_allclose(weights(train(ours)), weights(train(theirs)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.9])
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.99])
+def test_momentum_round_trip(start, value):
+    optimizer = built(classifier("sgd"), momentum=start)
+    optimizer.set_hyperparameters({"out": {"momentum": value}})
+    assert optimizer.hyperparameters["out"]["momentum"] == pytest.approx(value, abs=1e-6)
+    assert optimizer.hyperparameters["hidden"]["momentum"] == pytest.approx(start, abs=1e-7)
+
+
+def test_arrays_of_unit_coefficients():
+    optimizer = built(classifier("sgd"), per="unit")
+    values = np.linspace(0.0, 0.1, 8)
+    optimizer.set_hyperparameters({"hidden/kernel": {"l2": values}})
+    np.testing.assert_allclose(optimizer.hyperparameters["hidden/kernel"]["l2"], values, rtol=1e-5)
+    optimizer.hyperparameters["hidden/kernel"]["l2"][:] = 7  # a copy
+    np.testing.assert_allclose(optimizer.hyperparameters["hidden/kernel"]["l2"], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hiden": {"l2": 0.1}}, "'hiden'. Did you mean 'hidden'"),
+        ({"out": {"momentun": 0.1}}, "Did you mean 'momentum'"),
+        ({"out": {"momentum": 1.0}}, r"\['out'\]\['momentum'\].*\[0, 0.9999\]"),
+        ({"out": {"learning_rate": 0.0}}, r"\['learning_rate'\].*\(0"),
+        ({"out": {"l2": -1e-3}}, r"\['l2'\]"),
+        ({"out": {"l2": float("nan")}}, r"\['l2'\]"),
+        ({"out": {"l2": [1e-3, 1e-3]}}, r"must be a number.*shape \(2,\)"),
+        ({"out": 0.1}, "must be a dictionary"),
+    ],
+)
+def test_wrong_values_are_refused_and_nothing_is_set(values, message):
+    optimizer = built(classifier("sgd"))
+    before = optimizer.hyperparameters
+    with pytest.raises(ValueError, match=message):
+        optimizer.set_hyperparameters({"hidden": {"l2": 0.5}} | values)
+    assert optimizer.hyperparameters == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"per": "row"}, "`per`"),
+        ({"learn": ("rate",)}, "`learn`"),
+        ({"momentum": 1.0}, "`momentum`"),
+        ({"l2": -1.0}, "`l2`"),
+        ({"l2": "0.1"}, "`l2`"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DrMADSGD(**arguments)
+
+
+def test_hyperparameters_before_build():
+    with pytest.raises(ValueError, match="once the optimizer is built"):
+        _ = DrMADSGD().hyperparameters
+
+
+def test_frozen_hyperparameters_are_said_once(caplog):
+    from keras_drmad import optimizer as module
+
+    module._say_frozen.cache_clear()
+    train(classifier(DrMADSGD()), epochs=1)
+    train(classifier(DrMADSGD()), epochs=1)
+    assert len([r for r in caplog.records if "frozen" in r.message]) == 1
+
+
+# -- serialization -----------------------------------------------------------------------------
+
+
+def learned_model():
+    model = train(classifier(DrMADSGD(0.05, l2=1e-3, per="unit")), epochs=1)
+    model.optimizer.set_hyperparameters(
+        {
+            "hidden/kernel": {"l2": np.linspace(0, 0.1, 8), "momentum": 0.5},
+            "out/bias": {"learning_rate": 0.2},
+        }
+    )
+    return model
+
+
+def assert_same_hyperparameters(a, b):
+    a, b = a.hyperparameters, b.hyperparameters
+    assert {g: list(v) for g, v in a.items()} == {g: list(v) for g, v in b.items()}
+    for group, entries in a.items():
+        for kind, value in entries.items():
+            np.testing.assert_array_equal(value, b[group][kind])
+
+
+def through_save(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    return keras.models.load_model(tmp_path / "model.keras")
+
+
+def through_weights(model, tmp_path):
+    model.save_weights(tmp_path / "model.weights.h5")
+    fresh = classifier(DrMADSGD(0.05, l2=1e-3, per="unit"))
+    fresh.optimizer.build(fresh.trainable_variables)
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    return fresh
+
+
+def through_checkpoint(model, tmp_path):
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+    fresh = classifier(DrMADSGD(0.05, l2=1e-3, per="unit"))
+    fresh.optimizer.build(fresh.trainable_variables)
+    tf.train.Checkpoint(model=fresh).restore(path).assert_existing_objects_matched()
+    return fresh
+
+
+def through_config(model, tmp_path):
+    fresh = classifier(DrMADSGD.from_config(model.optimizer.get_config()))
+    fresh.optimizer.build(fresh.trainable_variables)
+    return fresh
+
+
+@pytest.mark.parametrize(
+    "through", [through_save, through_weights, through_checkpoint, through_config]
+)
+def test_what_was_learned_survives(through, tmp_path):
+    model = learned_model()
+    assert_same_hyperparameters(through(model, tmp_path).optimizer, model.optimizer)
+
+
+def test_training_goes_on_after_loading_as_if_nothing_had_happened(tmp_path):
+    model = learned_model()
+    copy = through_save(model, tmp_path)
+    np.testing.assert_array_equal(weights(train(copy, 2)), weights(train(model, 2)))
+
+
+def test_backup_and_restore(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise InterruptedError
+
+    def fit(model, *callbacks):
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        model.fit(X, Y, epochs=3, shuffle=False, verbose=0, callbacks=[backup, *callbacks])
+
+    broken = classifier(DrMADSGD(0.05))
+    broken.optimizer.set_hyperparameters({"out": {"momentum": 0.5}})
+    with pytest.raises(InterruptedError):
+        fit(broken, Stop())
+    resumed = classifier(DrMADSGD(0.05))
+    fit(resumed)
+    assert resumed.optimizer.hyperparameters["out"]["momentum"] == pytest.approx(0.5)
+
+
+def test_a_clone_starts_fresh():
+    model = learned_model()
+    clone = keras.models.clone_model(model)
+    clone.compile(DrMADSGD(0.05, l2=1e-3), "mse")
+    clone.optimizer.build(clone.trainable_variables)
+    assert clone.optimizer.hyperparameters["out"]["momentum"] == pytest.approx(0.9)
+
+
+def test_config_mirrors_the_constructor():
+    arguments = {
+        "learning_rate": 0.25,
+        "momentum": 0.5,
+        "nesterov": True,
+        "l2": 0.125,
+        "per": "unit",
+        "learn": ["l2"],
+        "weight_decay": 0.01,
+        "clipnorm": 1.0,
+        "name": "mine",
+    }
+    config = DrMADSGD(**arguments).get_config()
+    assert {key: config[key] for key in arguments} == arguments
+    assert DrMADSGD.from_config(config).get_config() == config

@@ -1,0 +1,209 @@
+"""Paths and fixed-point arithmetic without any model: fed with sequences of vectors."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad import fixed_point, paths
+
+MOMENTUM = 0.9
+
+
+def follow(path, iterates, velocities=None):
+    """Feeds `iterates` (steps + 1 rows) to a path; the points that it gives back, in order."""
+    steps = len(iterates) - 1
+    iterates = [tf.constant(w) for w in iterates]
+    velocities = velocities or [tf.zeros_like(w) for w in iterates]
+    segments, kept, rows = path.segments(steps, [MOMENTUM]), [], []
+    for segment in segments:
+        sums = path.begin([iterates[segment.start]])
+        for t in range(segment.start, segment.stop):
+            rows.append(path.row([iterates[t]], [velocities[t]], []))
+            sums = path.fold(sums, [iterates[t]], [velocities[t]], None)
+        kept.append(path.keep(sums, segment))
+    ends = [([iterates[t]], [velocities[t]]) for t in (0, -1)]
+    points = {}
+    for leg in path.legs(segments):
+        anchors = path.anchors(leg, segments, kept, *ends)
+        for t in path.visited(leg):
+            rate, momentum = tf.constant([0.1], "float64"), tf.constant([MOMENTUM], "float64")
+            step = tf.constant(float(t))
+            points[t] = path.point(anchors, rows[t], step, [rate], [momentum])
+    return points
+
+
+def random_walk(steps, size=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.cumsum(rng.normal(size=(steps + 1, size)), 0)
+
+
+@pytest.mark.parametrize(
+    "path", [paths.Linear(), paths.SegmentMeans(), paths.SegmentMeans(5), paths.Stored()], ids=repr
+)
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_every_step_has_one_point(path, steps):
+    assert sorted(follow(path, random_walk(steps))) == list(range(steps))
+
+
+def test_every_path_cuts_training_without_gaps():
+    for path in (
+        paths.SegmentMeans(7),
+        paths.Checkpointed(),
+        paths.Checkpointed(9),
+        paths.Reversible(),
+    ):
+        for steps in (1, 2, 50, 1000):
+            segments = path.segments(steps, [MOMENTUM, 0.5])
+            assert segments[0].start == 0
+            assert segments[-1].stop == steps
+            assert all(a.stop == b.start for a, b in zip(segments, segments[1:], strict=False))
+
+
+def test_stored_returns_what_it_was_given():
+    walk = random_walk(20)
+    for t, point in follow(paths.Stored(), walk).items():
+        np.testing.assert_array_equal(point.weights[0], walk[t])
+
+
+def test_linear_is_the_chord():
+    walk = random_walk(50)
+    for t, point in follow(paths.Linear(), walk).items():
+        s = t / 50
+        np.testing.assert_allclose(point.weights[0], (1 - s) * walk[0] + s * walk[-1])
+        np.testing.assert_allclose(point.velocities[0], (walk[-1] - walk[0]) / 50)
+
+
+def test_linear_takes_a_tenth_of_the_steps_like_the_original():
+    assert sorted(follow(paths.Linear(10), random_walk(100))) == list(range(0, 100, 10))
+
+
+@pytest.mark.parametrize("path", [paths.Linear(), paths.SegmentMeans(4)], ids=repr)
+def test_straight_training_is_followed_exactly(path):
+    """Where training is a straight line, an approximate path is that line."""
+    direction = np.array([1.0, -2.0, 0.5])
+    line = np.arange(41.0)[:, None] * direction
+    for t, point in follow(path, line, [tf.constant(direction)] * 41).items():
+        np.testing.assert_allclose(point.weights[0], line[t], atol=1e-12)
+        np.testing.assert_allclose(point.velocities[0], direction)
+        if point.gradients is not None:  # v = μ v − α g
+            np.testing.assert_allclose(
+                MOMENTUM * direction - 0.1 * point.gradients[0].numpy(), direction
+            )
+
+
+def test_segment_means_goes_through_the_means():
+    path, walk = paths.SegmentMeans(4), random_walk(64)
+    segments = path.segments(64, [MOMENTUM])
+    means = [walk[s.start : s.stop].mean(0) for s in segments]
+    ends = [([tf.constant(walk[t])], [tf.zeros(3, "float64")]) for t in (0, -1)]
+    kept = [[tf.constant(m)] for m in means]
+    one = [tf.constant(1.0, "float64")]
+    for leg, segment, mean in zip(path.legs(segments)[1:], segments, means, strict=True):
+        anchors = path.anchors(leg, segments, kept, *ends)
+        middle = path.point(anchors, (), tf.constant(segment.middle, "float32"), one, one)
+        np.testing.assert_allclose(middle.weights[0], mean, rtol=1e-6)
+
+
+def test_segment_means_leaves_the_noise_behind():
+    """Bouncing between the walls of a valley averages out; the chord between two ends does not."""
+    steps = 400
+    drift = np.linspace(0, 1, steps + 1)[:, None]
+    bounce = np.where(np.arange(steps + 1) % 2, 1.0, -1.0)[:, None]
+    points = follow(paths.SegmentMeans(8), np.hstack([drift, bounce]))
+    middle = [points[t].weights[0][1] for t in range(40, 360)]
+    assert np.abs(middle).max() < 0.1
+
+
+def test_temper_takes_negative_curvature_out_and_leaves_positive():
+    path = paths.SegmentMeans()
+    rates = [tf.constant(0.1, "float64"), tf.constant(0.5, "float64")]
+    d = [tf.constant([1.0, 2.0], "float64"), tf.constant([3.0], "float64")]
+    down, up = [-d[0], -2 * d[1]], [d[0], 2 * d[1]]
+
+    def inner(a, b):
+        return sum(float(tf.reduce_sum(p * q)) for p, q in zip(a, b, strict=True))
+
+    assert inner(d, down) < 0
+    assert inner(d, path.temper(down, d, rates)) == pytest.approx(0, abs=1e-12)
+    for kept, given in zip(path.temper(up, d, rates), up, strict=True):
+        np.testing.assert_array_equal(kept, given)
+    assert paths.SegmentMeans(floor=False).temper(down, d, rates) is down
+
+
+def test_cap_bounds_the_adjoint():
+    path = paths.SegmentMeans()
+    w, v = path.cap([tf.constant([30.0, 40.0])], [tf.constant([5.0])], tf.constant(10.0))
+    np.testing.assert_allclose(w[0], [12.0, 16.0])
+    np.testing.assert_allclose(v[0], [2.0])
+    w, v = path.cap([tf.constant([3.0, 4.0])], [tf.constant([5.0])], tf.constant(10.0))
+    np.testing.assert_array_equal(w[0], [3.0, 4.0])
+
+
+def test_equal_paths_share_programs():
+    assert paths.SegmentMeans(8) == paths.SegmentMeans(8)
+    assert hash(paths.SegmentMeans(8)) == hash(paths.SegmentMeans(8))
+    assert paths.SegmentMeans(8) != paths.SegmentMeans(16)
+    assert paths.Stored() != paths.Checkpointed()
+    assert repr(paths.Checkpointed(7)) == "Checkpointed(every=7)"
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.5, True, "16"])
+def test_bad_sizes_are_refused(bad):
+    for make, name in [
+        (paths.SegmentMeans, "knots"),
+        (paths.Checkpointed, "every"),
+        (paths.Linear, "backward_steps"),
+    ]:
+        with pytest.raises(ValueError, match=f"`{name}` must be a positive integer"):
+            make(bad)
+
+
+# -- fixed point -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.5, 0.9, 0.987654321, 0.99])
+def test_multiplying_is_undone_bit_for_bit(momentum):
+    rng = np.random.default_rng(0)
+    fraction = fixed_point.rational(momentum)
+    assert float(fraction) == pytest.approx(momentum, rel=1e-8)
+    n, d = fraction.numerator, fraction.denominator
+    length = fixed_point.longest_segment([momentum])
+    length = min(length, 60)
+    schedule = fixed_point.flushes((length,) * (8 if momentum < 0.9 else 12), momentum)
+
+    velocity = tf.constant(rng.integers(-(2**52), 2**52, 200))
+    buffer = tf.zeros_like(velocity)
+    start, history, words = velocity, [], []
+    for flushing in schedule:
+        for _ in range(length):
+            push = tf.constant(rng.integers(-(2**40), 2**40, 200))
+            history.append(push)
+            moved, buffer = fixed_point.multiply(velocity, buffer, n, d)
+            # μ·v up to a rounding of n units
+            error = np.abs(moved.numpy() - velocity.numpy() * momentum)
+            assert error.max() <= n + 2**52 * 1e-8
+            velocity = moved - push
+        assert 0 <= int(tf.reduce_min(buffer)) and int(tf.reduce_max(buffer)) < 2**48
+        if flushing:
+            buffer, word = fixed_point.flush(buffer)
+            words.append(word)
+    for flushing in reversed(schedule):
+        if flushing:
+            buffer = fixed_point.unflush(buffer, words.pop())
+        for _ in range(length):
+            velocity, buffer = fixed_point.undo(velocity + history.pop(), buffer, n, d)
+    np.testing.assert_array_equal(velocity, start)
+    np.testing.assert_array_equal(buffer, np.zeros(200))
+
+
+def test_buffer_grows_as_the_information_that_is_lost():
+    steps = 10_000
+    length = fixed_point.longest_segment([0.9])
+    words = sum(fixed_point.flushes((length,) * (steps // length), 0.9))
+    assert 32 * words / steps == pytest.approx(-np.log2(0.9), rel=0.1)
+
+
+def test_encoding_floats_is_exact_within_its_range():
+    values = np.random.default_rng(0).normal(size=100).astype("float32")
+    (integers,) = fixed_point.encode([tf.constant(values)])
+    np.testing.assert_array_equal(fixed_point.decode([integers], ["float32"])[0], values)
