@@ -130,9 +130,7 @@ def main():
         for name, kinds in results.items():
             cosines = " | ".join(f"{np.median(kinds[k][0]):.2f}" for k in KINDS)
             norms = " | ".join(
-                "{:.2g} ({:.1g}–{:.1g})".format(
-                    np.median(kinds[k][1]), min(kinds[k][1]), max(kinds[k][1])
-                )
+                f"{np.median(kinds[k][1]):.2g} ({min(kinds[k][1]):.1g}–{max(kinds[k][1]):.1g})"
                 for k in KINDS
             )
             print(f"| {steps}, {rate}, {activation} | {name} | {cosines} | {norms} |", flush=True)

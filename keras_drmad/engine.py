@@ -306,7 +306,7 @@ def _check(optimizer, model, hyper_variables):
 def _loss_scale(model):
     scale = getattr(model.optimizer, "dynamic_scale", None)
     if scale is not None:
-        return float(keras.ops.convert_to_numpy(scale))
+        return float(keras.ops.convert_to_tensor(scale).numpy())
     return float(drmad_optimizer(model).loss_scale_factor or 1.0)
 
 

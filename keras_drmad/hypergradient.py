@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_drmad.data import as_batches, as_validation
 from keras_drmad.engine import GROWTH_LIMIT, Engine, drmad_optimizer

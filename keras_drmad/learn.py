@@ -83,6 +83,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.horizon = None if horizon is None else positive_integer("horizon", horizon)
         self.path = SegmentMeans() if path is None else path
         self.meta_optimizer = meta_optimizer or keras.optimizers.Adam(0.1)
+        self.optimizer = None
         self.verbose = verbose
         self.validation = as_validation(validation_data, batch_size)
         self.hyper_loss = None
@@ -91,7 +92,10 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        self.optimizer = drmad_optimizer(model)
+        if self.optimizer is not drmad_optimizer(model):
+            self.optimizer = drmad_optimizer(model)
+            # A Keras optimizer serves the variables it was built with: begin with a fresh one.
+            self._meta = self.meta_optimizer.from_config(self.meta_optimizer.get_config())
         if not self.optimizer.learn:
             raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
         if model.distribute_strategy.num_replicas_in_sync > 1:
@@ -181,7 +185,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         slopes = [
             optimizer.scales[kind].slope(d.value) for kind, d in zip(kinds, moved, strict=True)
         ]
-        self.meta_optimizer.apply(
+        self._meta.apply(
             [gradients[kind] * slope for kind, slope in zip(kinds, slopes, strict=True)], moved
         )
         for kind, displacement in zip(kinds, moved, strict=True):

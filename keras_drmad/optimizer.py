@@ -207,7 +207,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
         return np.full(steps, self._global_rate())
 
     def _global_rate(self):
-        return float(keras.ops.convert_to_numpy(self.learning_rate))
+        return float(keras.ops.convert_to_tensor(self.learning_rate).numpy())
 
     def _check_built(self, what):
         if not self.built:

@@ -156,7 +156,10 @@ def test_equal_names_in_sub_models_are_told_apart():
     optimizer.set_hyperparameters({"dense#2": {"learning_rate": 1e-7}})
     before = [v.numpy() for v in model.trainable_variables]
     model.fit(np.ones((4, 4)), np.ones((4, 4)), verbose=0)
-    moved = [np.abs(v.numpy() - b).max() > 1e-5 for v, b in zip(model.trainable_variables, before)]
+    moved = [
+        np.abs(v.numpy() - b).max() > 1e-5
+        for v, b in zip(model.trainable_variables, before, strict=True)
+    ]
     assert moved == [True, True, True, True, False, False]
 
 
