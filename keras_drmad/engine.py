@@ -33,8 +33,8 @@ class Trajectory:
     closed: list = field(default_factory=list)  # and what its arithmetic sets aside
     rows: dict = field(default_factory=dict)  # segment -> steps of a piece -> what the path stored
     checkpoints: dict = field(default_factory=dict)  # segment -> the loop's carry at its start
-    end: State = None
-    last: dict = None  # the loop's carry at the end
+    end: State | None = None
+    last: dict | None = None  # the loop's carry at the end
 
     @property
     def steps(self):

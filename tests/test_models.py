@@ -10,7 +10,6 @@ from keras import layers
 
 from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient, paths
 
-# Keras 3.15 hands its variables to NumPy 2 in a way that NumPy 2 warns of.
 STEPS, BATCH = 6, 5
 
 

@@ -1,6 +1,6 @@
 """What a training path is: where the reverse pass takes its weights from."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_drmad.arithmetic import Floating
 
@@ -54,8 +54,8 @@ class Path:
     """
 
     exact = False
-    replay = None
-    arithmetic = Floating()
+    replay: str | None = None
+    arithmetic: Any = Floating()
 
     def check(self, update, momenta):
         """Raises a ValueError if this path cannot follow the given `update.Update`."""

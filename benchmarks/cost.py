@@ -1,0 +1,227 @@
+"""Time and memory of a hypergradient, against training alone; ratios within one run.
+
+    python benchmarks/cost.py [mlp|cnn|memory|fit|callback] [--repeats 5]
+
+- mlp: MNIST-sized MLP 784-50-50-50-10, batch 50, T = 1000, one learning rate, momentum and L2 a
+  variable: the whole `hypergradient` call after warm-up over `model.fit` on as many steps and over
+  the compiled forward pass alone; one reverse step over one gradient step; every path.
+- cnn: 16-32 filters, batch norm, dropout, batch 100.
+- memory: peak resident memory above that before the call, each in a process of its own.
+- fit: a step of `fit` with frozen hyperparameters over one with Keras's SGD.
+- callback: `fit` with `LearnHyperparameters` over `fit` without.
+
+The data are random numbers of MNIST's shape: cost does not depend on their values.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient, paths
+from keras_drmad.data import as_batches
+from keras_drmad.engine import Engine
+
+layers = keras.layers
+rng = np.random.default_rng(0)
+PATHS = {
+    "SegmentMeans": paths.SegmentMeans(),
+    "Linear": paths.Linear(),
+    "Stored": paths.Stored(),
+    "Checkpointed": paths.Checkpointed(),
+    "Reversible": paths.Reversible(),
+}
+
+
+def compiled(model, optimizer=None):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer or DrMADSGD(0.02, l2=1e-4, per="variable", learn=()), loss)
+    return model
+
+
+def mlp(optimizer=None):
+    hidden = [layers.Dense(50, "tanh") for _ in range(3)]
+    return compiled(keras.Sequential([layers.Input((784,)), *hidden, layers.Dense(10)]), optimizer)
+
+
+def cnn(optimizer=None):
+    blocks = []
+    for filters in (16, 32):
+        blocks += [layers.Conv2D(filters, 3), layers.BatchNormalization(), layers.ReLU()]
+        blocks += [layers.MaxPooling2D()]
+    head = [layers.Flatten(), layers.Dropout(0.5), layers.Dense(10)]
+    return compiled(keras.Sequential([layers.Input((28, 28, 1)), *blocks, *head]), optimizer)
+
+
+def data(samples, shape=(784,)):
+    return rng.random((samples, *shape), "float32"), rng.integers(0, 10, samples)
+
+
+def median_time(call, repeats):
+    call()  # compiles
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+def fit(model, train, batch_size, **arguments):
+    model.fit(*train, batch_size=batch_size, verbose=0, **arguments)
+
+
+def loops(model, train, batch_size, path):
+    """Seconds a step of the forward and the reverse programs alone, on batches already stacked."""
+    batches = as_batches(train, batch_size, seed=0)
+    engine = Engine.of(model, batches.batch(0), path)
+    steps, capacity = next(batches.pieces(range(10**6)))
+    validation = as_batches((train[0][:256], train[1][:256]), 256)
+
+    run = engine.train(engine.read(), batches, [0.02] * len(steps))
+    _, adjoint = engine._validation(run, validation)
+    leg = run.segments[0]
+    inputs = engine._inputs(run, steps, capacity)
+    ends = [(s.weights, s.velocities) for s in (run.start, run.end)]
+    constants = {
+        "hyper": run.hyper,
+        "eta": run.eta,
+        "state": run.end.state,
+        "size": tf.constant(1.0),
+        "anchors": path.anchors(leg, run.segments, run.kept, *ends),
+    }
+    carry = {
+        "at": path.arithmetic.encode(run.start.weights, run.start.velocities),
+        "state": run.start.state,
+        "random": run.start.random,
+        "sums": path.begin(run.start.weights),
+    }
+    forward = median_time(
+        lambda: engine.programs.forward(
+            engine._constants(run, False), carry, inputs, len(steps)
+        )[0]["at"]["weights"][0].numpy(),
+        20,
+    )
+    reverse = median_time(
+        lambda: engine.programs.reverse(constants, adjoint, inputs, len(steps))[0]
+        .weights[0]
+        .numpy(),
+        20,
+    )
+    return forward / len(steps), reverse / len(steps), engine
+
+
+def cost(make, shape, batch_size, steps, repeats, some):
+    model, train = make(), data(batch_size * steps, shape)
+    hyper = data(1000, shape)
+    training = median_time(lambda: fit(model, train, batch_size), repeats) / steps
+    step, _, engine = loops(model, train, batch_size, paths.Linear())
+
+    def forward_only():
+        batches = as_batches(train, batch_size, seed=0)
+        engine.train(engine.read(), batches, [0.02] * steps)
+
+    forward = median_time(forward_only, repeats) / steps
+    print(f"\nfit {1e6 * training:.0f} µs a step; compiled forward pass with its data")
+    print(f"{1e6 * forward:.0f} µs; compiled gradient step alone {1e6 * step:.0f} µs; XLA: {engine.xla}\n")
+    print("| path | call / fit | call / forward | reverse step / gradient step |")
+    print("|---|---|---|---|")
+    for name in some:
+        path = PATHS[name]
+
+        def call():
+            arguments = {"batch_size": batch_size, "steps": steps, "seed": 0, "verbose": 0}
+            hypergradient(model, train, hyper, path=path, **arguments)  # noqa: B023
+
+        whole = median_time(call, repeats) / steps
+        ratio = "–"
+        if path.replay is None and name != "Stored":
+            forward_step, reverse_step, _ = loops(model, train, batch_size, path)
+            ratio = f"{reverse_step / min(step, forward_step):.2f}"
+        print(f"| {name} | {whole / training:.2f} | {whole / forward:.2f} | {ratio} |", flush=True)
+
+
+def overhead(repeats):
+    """Interleaved, so that a change in the machine's speed meets both."""
+    train = data(50_000)
+    models = [mlp(keras.optimizers.SGD(0.02, momentum=0.9)), mlp()]
+    times = [[], []]
+    for repeat in range(repeats + 1):
+        for model, measured in zip(models, times, strict=True):
+            begun = time.perf_counter()
+            fit(model, train, 50)
+            measured.append((time.perf_counter() - begun) if repeat else np.inf)
+    theirs, ours = (np.median(t[1:]) for t in times)
+    print(f"fit, frozen DrMADSGD over SGD: {ours / theirs:.3f} ({theirs * 1e3:.0f} µs a step of SGD)")
+
+
+def callback(repeats):
+    train, hyper = data(50_000), data(1000)
+    watched, alone = (mlp(DrMADSGD(0.02, l2=1e-4)) for _ in range(2))
+    learn = LearnHyperparameters(hyper)
+    with_it = median_time(lambda: fit(watched, train, 50, callbacks=[learn]), repeats)
+    without = median_time(lambda: fit(alone, train, 50), repeats)
+    print(f"callback: {with_it / without - 1:.2f} × the training it watches")
+
+
+def resident(field="VmRSS"):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
+
+
+def memory_of(name, steps):
+    """One measurement, in this process: MiB above what is resident when the call begins."""
+    model, train, hyper = mlp(), data(60_000), data(1000)
+    arguments = {"batch_size": 50, "path": PATHS[name], "seed": 0, "verbose": 0}
+    hypergradient(model, train, hyper, steps=100, **arguments)  # warm-up: programs are compiled
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")  # the high-water mark starts anew
+    before = resident()
+    found = hypergradient(model, train, hyper, steps=steps, **arguments)
+    print(f"{resident('VmHWM') - before:.1f} {before:.0f} {found.information}")
+
+
+def memory():
+    print("| path | T | peak above before, MiB | reported |\n|---|---|---|---|")
+    for name in PATHS:
+        for steps in (1000, 5000, 10_000):
+            if name == "Stored" and steps > 5000:
+                continue
+            command = [sys.executable, __file__, "memory-of", "--path", name, "--steps", str(steps)]
+            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            peak, _, reported = out.strip().splitlines()[-1].split(" ", 2)
+            print(f"| {name} | {steps} | {peak} | {reported} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    choices = ["all", "mlp", "cnn", "memory", "fit", "callback", "memory-of"]
+    parser.add_argument("what", nargs="?", default="all", choices=choices)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--path", default="SegmentMeans")
+    parser.add_argument("--steps", type=int, default=1000)
+    options = parser.parse_args()
+    what, repeats = options.what, options.repeats
+    if what == "memory-of":
+        return memory_of(options.path, options.steps)
+    if what in ("all", "mlp"):
+        cost(mlp, (784,), 50, 1000, repeats, PATHS)
+    if what in ("all", "cnn"):
+        cost(cnn, (28, 28, 1), 100, 50, min(repeats, 3), ["SegmentMeans", "Linear"])
+    if what in ("all", "fit"):
+        overhead(repeats)
+    if what in ("all", "callback"):
+        callback(min(repeats, 3))
+    if what in ("all", "memory"):
+        memory()
+
+
+if __name__ == "__main__":
+    main()
