@@ -121,6 +121,8 @@ def plot(fixed, learned, output):
         ax.set(ylabel=name, title=f"Learned {name} of each layer")
         if values.max() > 2 * values.min():
             logarithmic(ax)
+        else:
+            ax.ticklabel_format(axis="y", scilimits=(-2, 3))
     for ax in axes.flat:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
