@@ -104,15 +104,15 @@ def loops(model, train, batch_size, path):
         "sums": path.begin(run.start.weights),
     }
     forward = median_time(
-        lambda: engine.programs.forward(
-            engine._constants(run, False), carry, inputs, len(steps)
-        )[0]["at"]["weights"][0].numpy(),
+        lambda: engine.programs.forward(engine._constants(run, False), carry, inputs, len(steps))[
+            0
+        ]["at"]["weights"][0].numpy(),
         20,
     )
     reverse = median_time(
-        lambda: engine.programs.reverse(constants, adjoint, inputs, len(steps))[0]
-        .weights[0]
-        .numpy(),
+        lambda: (
+            engine.programs.reverse(constants, adjoint, inputs, len(steps))[0].weights[0].numpy()
+        ),
         20,
     )
     return forward / len(steps), reverse / len(steps), engine
@@ -130,7 +130,9 @@ def cost(make, shape, batch_size, steps, repeats, some):
 
     forward = median_time(forward_only, repeats) / steps
     print(f"\nfit {1e6 * training:.0f} µs a step; compiled forward pass with its data")
-    print(f"{1e6 * forward:.0f} µs; compiled gradient step alone {1e6 * step:.0f} µs; XLA: {engine.xla}\n")
+    print(
+        f"{1e6 * forward:.0f} µs; compiled gradient step alone {1e6 * step:.0f} µs; XLA: {engine.xla}\n"
+    )
     print("| path | call / fit | call / forward | reverse step / gradient step |")
     print("|---|---|---|---|")
     for name in some:
@@ -159,7 +161,9 @@ def overhead(repeats):
             fit(model, train, 50)
             measured.append((time.perf_counter() - begun) if repeat else np.inf)
     theirs, ours = (np.median(t[1:]) for t in times)
-    print(f"fit, frozen DrMADSGD over SGD: {ours / theirs:.3f} ({theirs * 1e3:.0f} µs a step of SGD)")
+    print(
+        f"fit, frozen DrMADSGD over SGD: {ours / theirs:.3f} ({theirs * 1e3:.0f} µs a step of SGD)"
+    )
 
 
 def callback(repeats):

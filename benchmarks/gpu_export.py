@@ -1,0 +1,218 @@
+"""Exports the training step and the reverse step as XLA programs, to run where there is no TensorFlow.
+
+    python benchmarks/gpu_export.py out/gpu [names]     # here: NAME.hlo.pb, NAME.json, NAME.npz
+    python benchmarks/gpu_run.py out/gpu                # there: needs jax and numpy only
+
+Each case is a whole chunk: a loop on the device over `STEPS` batches, without host round trips.
+Cases: a small and a wide MLP (4096-4096-4096) in float32, float32 with TF32 and bfloat16, and a small
+CNN. Programs are lowered for CPU, before optimization; XLA on the other machine compiles them for its
+own device. Inputs and expected outputs travel with the small cases (NAME.npz); those of the wide ones
+are drawn at random there, and only timed.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import function_type_utils
+
+from keras_drmad import DrMADSGD, paths
+from keras_drmad.data import as_batches
+from keras_drmad.engine import Engine, Trajectory
+
+layers = keras.layers
+STEPS = 8
+CARRIED_BYTES = 8 * 2**20  # larger inputs are drawn on the other machine
+DTYPES = {
+    "f32": "float32",
+    "f64": "float64",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "s32": "int32",
+    "s64": "int64",
+    "u32": "uint32",
+    "u64": "uint64",
+    "s8": "int8",
+    "u8": "uint8",
+    "pred": "bool",
+}
+
+
+def mlp(width):
+    shape, sizes = (width,), (width, width, 10)
+    stack = [layers.Dense(s, "tanh") for s in sizes[:-1]] + [layers.Dense(10, dtype="float32")]
+    return keras.Sequential([layers.Input(shape), *stack]), shape
+
+
+def cnn():
+    shape = (28, 28, 1)
+    stack = []
+    for filters in (16, 32):
+        stack += [layers.Conv2D(filters, 3), layers.BatchNormalization(), layers.ReLU()]
+        stack += [layers.MaxPooling2D()]
+    stack += [
+        layers.Flatten(),
+        layers.Dense(10),
+    ]  # dropout: each compiler has its own random numbers
+    return keras.Sequential([layers.Input(shape), *stack]), shape
+
+
+CASES = {  # name: (model, batch size, TF32, dtype policy)
+    "mlp_f32": (lambda: mlp(64), 32, False, "float32"),
+    "mlp_tf32": (lambda: mlp(64), 32, True, "float32"),
+    "mlp_bf16": (lambda: mlp(64), 32, False, "mixed_bfloat16"),
+    "cnn_f32": (cnn, 100, False, "float32"),
+    "wide_f32": (lambda: mlp(4096), 1024, False, "float32"),
+    "wide_tf32": (lambda: mlp(4096), 1024, True, "float32"),
+    "wide_bf16": (lambda: mlp(4096), 1024, False, "mixed_bfloat16"),
+}
+
+
+def programs(build, batch_size):
+    """`{"train": (function, arguments), "reverse": …}` of one chunk."""
+    keras.utils.set_random_seed(0)
+    model, shape = build()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(DrMADSGD(0.02, l2=1e-4, learn=()), loss)
+    rng = np.random.default_rng(0)
+    samples = batch_size * STEPS
+    train = (rng.random((samples, *shape), "float32"), rng.integers(0, 10, samples))
+    batches = as_batches(train, batch_size, seed=0)
+    path = paths.SegmentMeans(knots=2)
+    # The programs themselves are wanted here, whatever this machine's CPU makes of them.
+    engine = Engine.of(model, batches.batch(0), path, jit_compile=True)
+    start = engine.read()
+    steps = list(range(STEPS))
+    momenta = tuple(
+        float(m) for m in engine.programs.update.momenta(engine.optimizer.hyper_values())
+    )
+    run = Trajectory(
+        start=start,
+        hyper=engine.optimizer.hyper_values(),
+        eta=[],
+        batches=batches,
+        rates=np.full(STEPS, 0.02, "float32"),
+        random=[np.zeros((STEPS, *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
+        constants=(),
+        segments=path.segments(STEPS, momenta),
+        end=start,
+    )
+    inputs = engine._inputs(run, steps, STEPS)
+    carry = {
+        "at": path.arithmetic.encode(start.weights, start.velocities),
+        "state": start.state,
+        "random": start.random,
+        "sums": path.begin(start.weights),
+    }
+    kept = [[w + 0.01 * i for w in start.weights] for i in range(2)]
+    ends = [(start.weights, start.velocities)] * 2
+    constants = {
+        "hyper": run.hyper,
+        "eta": [],
+        "state": start.state,
+        "size": tf.constant(1.0),
+        "anchors": path.anchors(path.legs(run.segments)[-1], run.segments, kept, *ends),
+    }
+    _, adjoint = engine._validation(run, as_batches((train[0][:64], train[1][:64]), 64))
+    length = tf.constant(STEPS)
+    forward, reverse = engine.programs.forward, engine.programs.reverse
+    return {
+        "train": (forward._program, (engine._constants(run, False), carry, inputs, length)),
+        "reverse": (reverse._program, (constants, adjoint, inputs, length)),
+    }
+
+
+def entry_parameters(header):
+    """`[(dtype, shape)]` of the entry computation, from the first line of the HLO text."""
+    signature = header.split("entry_computation_layout={(", 1)[1].split(")->", 1)[0]
+    signature = re.sub(r"/\*.*?\*/", "", signature)
+    found = re.findall(r"\b([a-z]+\d*)\[([^\]]*)\]", signature)
+    return [
+        (DTYPES[d], tuple(int(re.sub("[^0-9]", "", n)) for n in shape.split(",") if n))
+        for d, shape in found
+    ]
+
+
+def flat_inputs(concrete, arguments):
+    """Values in the order of the program's inputs: flattened arguments, then captures."""
+    bound = function_type_utils.canonicalize_function_inputs(arguments, {}, concrete.function_type)
+    flat = [*concrete.function_type.unpack_inputs(bound), *concrete.captured_inputs]
+    variables = {id(v.handle): v for v in concrete.variables}
+    return [np.array(variables.get(id(value), value)) for value in flat]
+
+
+def match(values, parameters):
+    """Which values are parameters: those that XLA needs at compile time (shapes) are baked in."""
+    kept = []
+    for i, value in enumerate(values):
+        if len(kept) < len(parameters) and (str(value.dtype), value.shape) == parameters[len(kept)]:
+            kept.append(i)
+    if len(kept) != len(parameters):
+        raise ValueError("The program's parameters cannot be matched with its inputs.")
+    return kept
+
+
+def export(folder, name, function, arguments):
+    concrete = function.get_concrete_function(*arguments)
+    values = flat_inputs(concrete, arguments)
+    ir = function.experimental_get_compiler_ir(*arguments)
+    program = ir(stage="hlo_serialized")
+    parameters = entry_parameters(ir(stage="hlo").splitlines()[0])
+    kept = [values[i] for i in match(values, parameters)]
+    small = sum(v.nbytes for v in kept) <= CARRIED_BYTES
+    seconds = None
+    if small:
+        flat = [np.array(o) for o in tf.nest.flatten(function(*arguments))]
+        times = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            tf.nest.flatten(function(*arguments))[0].numpy()
+            times.append(time.perf_counter() - begun)
+        seconds = float(np.median(times))
+        outputs = {f"out_{i:04d}": o for i, o in enumerate(flat)}
+        np.savez(
+            folder / f"{name}.npz", **{f"in_{i:04d}": v for i, v in enumerate(kept)}, **outputs
+        )
+    (folder / f"{name}.hlo.pb").write_bytes(program)
+    description = {
+        "name": name,
+        "steps": STEPS,
+        "inputs": [(str(v.dtype), v.shape) for v in kept],
+        # Integers and flags cannot be drawn at random: they travel, all but large ones.
+        "integers": {i: v.tolist() for i, v in enumerate(kept) if v.dtype.kind in "biu"},
+        "cpu_seconds_per_step": seconds and seconds / STEPS,
+        "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "tensorflow": tf.__version__,
+    }
+    (folder / f"{name}.json").write_text(json.dumps(description))
+    print(
+        f"{name}: {len(program)} bytes, {len(kept)} inputs, carried: {small}, CPU {seconds}",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("names", nargs="*", default=list(CASES))
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in options.names:
+        build, batch_size, tf32, policy = CASES[name]
+        # Written into the program when it is traced: whether matrix products may use TF32.
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)
+        keras.config.set_dtype_policy(policy)
+        for part, (function, arguments) in programs(build, batch_size).items():
+            export(options.folder, f"{name}_{part}", function, arguments)
+
+
+if __name__ == "__main__":
+    main()
