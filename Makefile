@@ -9,7 +9,7 @@ demo: .venv/demo
 	$(BIN)/python examples/quickstart_digits.py
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -8,9 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-STACK_BYTES = (
-    8 * 2**20
-)  # of one stack of batches: large enough to hide its dispatch, small in memory
+# Of one stack of batches, or of what a path stores of one: large enough to hide its dispatch.
+STACK_BYTES = 8 * 2**20
 STACK_STEPS = 128
 VALIDATION_BATCH = 256
 
@@ -58,15 +57,18 @@ class Batches:
         size = sum(int(np.prod(s)) * tf.as_dtype(d).size for s, d in self.signature(step))
         return int(np.clip(STACK_BYTES // max(size, 1), 1, STACK_STEPS))
 
-    def pieces(self, steps):
-        """Cuts a sequence of step numbers into lists that can be stacked: `(steps, capacity)`."""
+    def pieces(self, steps, limit=STACK_STEPS):
+        """Cuts a sequence of step numbers into lists that can be stacked: `(steps, capacity)`.
+
+        No list is longer than `limit`.
+        """
         piece, signature, capacity = [], None, 0
         for step in steps:
             if piece and (len(piece) == capacity or self.signature(step) != signature):
                 yield piece, capacity
                 piece = []
             if not piece:
-                signature, capacity = self.signature(step), self.capacity(step)
+                signature, capacity = self.signature(step), min(self.capacity(step), limit)
             piece.append(step)
         if piece:
             yield piece, capacity
@@ -148,6 +150,8 @@ class SequenceBatches(Batches):
     """Batches of a `keras.utils.PyDataset`, read again by index: `__getitem__` must repeat itself."""
 
     def __init__(self, dataset):
+        if dataset.num_batches is None:
+            raise ValueError(f"A {type(dataset).__name__} must have a length: define `__len__`.")
         self._dataset = dataset
         self.epoch_steps = dataset.num_batches
         self._last = (None, None)

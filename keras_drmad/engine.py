@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import as_arguments
+from keras_drmad.data import STACK_BYTES, STACK_STEPS, as_arguments
 from keras_drmad.hyperparameters import KINDS
 from keras_drmad.objective import Objective
 from keras_drmad.optimizer import DrMADSGD
@@ -82,6 +82,10 @@ class Engine:
         self.objective = Objective(model, example, hyper_variables, _loss_scale(model))
         self._free_to_choose = jit_compile == "auto"
         self._compile(self._prefer_xla(model) if self._free_to_choose else bool(jit_compile))
+        at = self.read()
+        stored = tf.nest.flatten(path.row(at.weights, at.velocities, at.state))
+        row_bytes = sum(r.dtype.size * int(tf.size(r)) for r in stored)
+        self._stack_limit = max(1, min(STACK_STEPS, STACK_BYTES // max(row_bytes, 1)))
         self._norm = tf.function(tf.linalg.global_norm)
 
     def _compile(self, xla):
@@ -165,7 +169,7 @@ class Engine:
         """Trains over a segment, or over it again; `(carry, {steps of a piece: rows})`."""
         program = self.programs.replay if replaying else self.programs.forward
         constants, rows = self._constants(run, replaying), {}
-        for steps, capacity in run.batches.pieces(range(segment.start, segment.stop)):
+        for steps, capacity in self._pieces(run, range(segment.start, segment.stop)):
             inputs = self._inputs(run, steps, capacity)
             try:
                 carry, row = program(constants, carry, inputs, len(steps))
@@ -182,6 +186,9 @@ class Engine:
             if on_step:
                 on_step(len(steps))
         return carry, rows
+
+    def _pieces(self, run, steps):
+        return run.batches.pieces(steps, self._stack_limit)
 
     def _inputs(self, run, steps, capacity, row=()):
         def column(values):
@@ -232,7 +239,7 @@ class Engine:
         if self.path.replay == "backward":
             closed = run.closed[run.segments.index(leg)]
             run.last["at"] = self.path.reopen(run.last["at"], closed)
-        for steps, capacity in reversed(list(run.batches.pieces(self.path.visited(leg)))):
+        for steps, capacity in reversed(list(self._pieces(run, self.path.visited(leg)))):
             if self.path.replay == "backward":
                 inputs = self._inputs(run, steps[::-1], capacity)
                 constants = self._constants(run, replaying=True)

@@ -22,13 +22,14 @@ class Hypergradient:
         validation_loss: the validation loss after training.
         gradients: its derivatives with respect to the effective hyperparameters, in the form of
             `optimizer.hyperparameters`. Where a schedule changes the learning rate, with respect to
-            the effective rates of the last step (that is, to all rates, scaled together).
+            the last one above zero (that is, to all rates, scaled together).
         hyper_variables: its derivatives with respect to `hyper_variables`, in their order.
         initial_weights: its derivatives with respect to the weights before training, one array a
             trainable variable.
         diverged: True if training or the reverse pass was not finite, or if the adjoint grew beyond
             what a stable training run allows; the gradients are then not to be used.
-        growth: the largest norm of the adjoint on the way back over its norm at the start.
+        growth: the largest norm of the weights' adjoint on the way back (looked at after each stack
+            of steps) over that at its start, ‖∂L/∂w_T‖.
         steps: training steps.
         path: the path that was used.
         information: what the path reports of itself (bits of `Reversible`, …).
@@ -58,7 +59,47 @@ def hypergradient(
     jit_compile="auto",
     verbose="auto",
 ):
-    """Trains a model and differentiates its validation loss by the hyperparameters of the training."""
+    """Trains a model and differentiates its validation loss by how it was trained.
+
+    Trains for `steps` steps from where the model stands, takes the validation loss, and walks back
+    through `path`. The model and its optimizer are left trained. The training is that of `fit`: the
+    compiled loss with the penalties of layers, in training mode, and the optimizer with all that it
+    was compiled with. `L_val` is the compiled loss without penalties, in inference mode, averaged
+    over samples. See `docs/drmad.md` for the formulas.
+
+    Args:
+        model: A Keras model compiled with a `DrMADSGD`.
+        train_data: What `fit` takes as `x`: arrays as `(x, y)` or `(x, y, sample_weight)`, a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of batches. Arrays and
+            `PyDataset`s are read again by index; other data are kept in memory for the way back,
+            `steps` batches of them. Data that end early are started again.
+        validation_data: The *hyper* set, in the same forms; every batch is used once.
+        steps: Training steps. Defaults to one epoch.
+        path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
+        hyper_variables: Further `keras.Variable`s that the training loss reads.
+        batch_size: Of `train_data`, if arrays. Defaults to 32.
+        seed: Arrays are shuffled by it, afresh each epoch. Defaults to a draw from NumPy's global
+            generator, which `keras.utils.set_random_seed` seeds.
+        jit_compile: Whether to compile with XLA. `"auto"` leaves it out where it takes minutes
+            (convolutions and recurrent layers on CPU) or would draw other dropout masks than `fit`.
+        verbose: 0 for silence, 1 for a progress bar, `"auto"` for one on runs of over five seconds.
+
+    Returns:
+        A `Hypergradient`.
+
+    Raises:
+        ValueError: Something in the arguments, or in the way that the model is trained, that cannot
+            be differentiated; before anything is trained.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1, name="out")])
+    >>> model.compile(optimizer=DrMADSGD(0.05), loss="mse")
+    >>> x, y = np.random.rand(64, 4), np.random.rand(64, 1)
+    >>> found = hypergradient(model, (x[16:], y[16:]), (x[:16], y[:16]), steps=20)
+    >>> list(found.gradients["out"])
+    ['learning_rate', 'momentum', 'l2']
+    """
     optimizer = drmad_optimizer(model)
     if optimizer.use_ema:
         raise ValueError(
@@ -78,23 +119,29 @@ def hypergradient(
     run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
     engine.write(run.end, steps)
     found = engine.differentiate(run, validation, advance)
+    information = path.information(run.start, run.closed, steps)
+    finite = found.finite
+    if path.replay == "backward":
+        information["undone_exactly"] = finite and engine.returned(run)
+        finite = information["undone_exactly"]
     return Hypergradient(
         validation_loss=found.validation_loss,
-        gradients=effective(optimizer, found.adjoint, run.rates[-1]),
+        gradients=effective(optimizer, found.adjoint, run.rates),
         hyper_variables=[g.numpy() for g in found.adjoint.eta],
         initial_weights=[g.numpy() for g in found.adjoint.weights],
-        diverged=not found.finite or found.growth > GROWTH_LIMIT,
+        diverged=not finite or found.growth > GROWTH_LIMIT,
         growth=found.growth,
         steps=steps,
         path=path,
-        information=path.information(run.start, run.closed, steps),
+        information=information,
     )
 
 
-def effective(optimizer, adjoint, rate):
+def effective(optimizer, adjoint, rates):
     """Derivatives by effective values, in the form of `optimizer.hyperparameters`."""
     vectors = {kind: g.numpy() for kind, g in adjoint.hyper.items()}
-    vectors["learning_rate"] = vectors["learning_rate"] / rate
+    used = rates[rates > 0]
+    vectors["learning_rate"] = vectors["learning_rate"] / (used[-1] if len(used) else 1.0)
     return optimizer.layout.nest(vectors)
 
 

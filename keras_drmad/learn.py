@@ -14,6 +14,9 @@ from keras_drmad.paths.base import positive_integer
 
 _log = logging.getLogger("keras_drmad")
 
+# Derivatives by a small L2 coefficient's logarithm are small themselves.
+EPSILON = 1e-12
+
 # A replayed window that ends further than this from where `fit` ended it (relative to the way
 # between) was trained in another way than the compiled loss and optimizer say.
 REPLAY_TOLERANCE = 0.5
@@ -39,7 +42,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         horizon: Training steps in a window. Defaults to one epoch. Short windows are greedy: they
             favour small learning rates (https://arxiv.org/abs/1803.02021).
         path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
-        meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `Adam(0.1)`.
+        meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.03, epsilon=1e-12)`,
+            which moves by some percent a window whatever the size of the gradient.
         batch_size: Of `validation_data`, if arrays. Defaults to 256.
         verbose: 1 prints a line at each update.
 
@@ -82,7 +86,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             )
         self.horizon = None if horizon is None else positive_integer("horizon", horizon)
         self.path = SegmentMeans() if path is None else path
-        self.meta_optimizer = meta_optimizer or keras.optimizers.Adam(0.1)
+        self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.03, epsilon=EPSILON)
         self.optimizer = None
         self.verbose = verbose
         self.validation = as_validation(validation_data, batch_size)
@@ -124,6 +128,13 @@ class LearnHyperparameters(keras.callbacks.Callback):
             logs.update(self._as_logs())
 
     def on_train_end(self, logs=None):
+        if self.hyper_loss is None and self._window is not None:
+            _log.warning(
+                "Nothing was learned: training ended after %d steps, before the first window of "
+                "`horizon=%d`.",
+                self._window.steps,
+                self.horizon,
+            )
         self._window = None
         self.optimizer.is_learning = False
         self._stop_recording()

@@ -132,6 +132,9 @@ class Programs:
         """
         update, objective = self.update, self.objective
         hyper, eta = constants["hyper"], constants["eta"]
+        if self.path.cap is not None:
+            # Of the adjoint that comes in: scaling then costs no pass over it of its own.
+            adjoint = _capped(adjoint, self.path.cap * constants["size"])
         rates = update.rates(hyper, inputs.learning_rate)
         point = self.path.point(
             constants["anchors"], inputs.row, inputs.step, rates, update.momenta(hyper)
@@ -175,7 +178,6 @@ class Programs:
         products = [tf.convert_to_tensor(h) for h in loss_w]
         products = self.path.temper(products, gradients_raw, rates)
         weights = [a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)]
-        weights, velocities = self.path.cap(weights, velocities, constants["size"])
         return Adjoint(
             weights=weights,
             velocities=velocities,
@@ -183,3 +185,15 @@ class Programs:
             hyper={kind: adjoint.hyper[kind] + hyper_part[kind] for kind in KINDS},
             eta=[a + tf.convert_to_tensor(b) for a, b in zip(adjoint.eta, eta_part, strict=True)],
         ), ()
+
+
+def _capped(adjoint, limit):
+    """`adjoint` scaled down to where the norm of its weights is `limit`, if it is above."""
+    norm = tf.linalg.global_norm(adjoint.weights)
+    scale = tf.minimum(tf.math.divide_no_nan(tf.cast(limit, norm.dtype), norm), 1.0)
+    scale = tf.where(norm > 0, scale, tf.ones_like(scale))
+    return adjoint._replace(
+        weights=[w * tf.cast(scale, w.dtype) for w in adjoint.weights],
+        velocities=[v * tf.cast(scale, v.dtype) for v in adjoint.velocities],
+        state=[s * tf.cast(scale, s.dtype) for s in adjoint.state],
+    )

@@ -18,7 +18,8 @@ class Log:
     log = staticmethod(np.log)
 
     def __init__(self, base, floor, ceiling, zero=True):
-        self.floor = min(base, floor) if base > 0 else floor
+        # Below a compiled value there is room before it is cut to 0.
+        self.floor = min(base / 10, floor) if base > 0 else floor
         self.base = max(base, self.floor)
         self.ceiling, self.zero = ceiling, zero
         # Displacements at the ends of the range; a value compiled as 0 is at the lower end.
@@ -86,5 +87,5 @@ def scales(momentum, l2):
         # A multiplier of the global learning rate.
         "learning_rate": Log(1.0, floor=1e-6, ceiling=1e6, zero=False),
         "momentum": Logit(momentum, floor=1e-2, ceiling=0.9999),
-        "l2": Log(l2, floor=1e-8, ceiling=1e4),
+        "l2": Log(l2, floor=1e-6, ceiling=1e4),
     }

@@ -188,6 +188,7 @@ def test_reversible_returns_to_its_start_bit_for_bit():
 def test_reversible_reports_its_memory():
     found = run(mlp(momentum=0.9), paths.Reversible(), steps=1000, jit_compile=True)
     assert 0.152 < found.information["buffer_bits_per_weight_per_step"] < 0.5
+    assert found.information["undone_exactly"]
 
 
 @pytest.mark.parametrize(
@@ -371,3 +372,14 @@ def test_an_interrupted_reverse_pass_leaves_trained_weights(monkeypatch):
         run(model, None)
     for variable, value in zip(model.trainable_variables, trained, strict=True):
         np.testing.assert_array_equal(variable, value)
+
+
+def test_a_capped_path_does_not_blow_up():
+    """Far beyond what is stable for the chord, the default path's adjoint stays bounded."""
+    arguments = {"steps": 400, "batch_size": 5}
+    chord = run(mlp(learning_rate=0.4, l2=0.0), paths.Linear(), **arguments)
+    means = run(mlp(learning_rate=0.4, l2=0.0), paths.SegmentMeans(), **arguments)
+    assert chord.growth > 1e3
+    assert chord.diverged
+    assert means.growth < 10
+    assert not means.diverged

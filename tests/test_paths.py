@@ -132,15 +132,6 @@ def test_temper_takes_negative_curvature_out_and_leaves_positive():
     assert paths.SegmentMeans(floor=False).temper(down, d, rates) is down
 
 
-def test_cap_bounds_the_adjoint():
-    path = paths.SegmentMeans()
-    w, v = path.cap([tf.constant([30.0, 40.0])], [tf.constant([5.0])], tf.constant(10.0))
-    np.testing.assert_allclose(w[0], [12.0, 16.0])
-    np.testing.assert_allclose(v[0], [2.0])
-    w, v = path.cap([tf.constant([3.0, 4.0])], [tf.constant([5.0])], tf.constant(10.0))
-    np.testing.assert_array_equal(w[0], [3.0, 4.0])
-
-
 def test_equal_paths_share_programs():
     assert paths.SegmentMeans(8) == paths.SegmentMeans(8)
     assert hash(paths.SegmentMeans(8)) == hash(paths.SegmentMeans(8))

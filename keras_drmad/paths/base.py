@@ -50,11 +50,14 @@ class Path:
         exact: whether the points are those that training went through.
         replay: `None`; or, for paths whose rows are made again in the reverse pass rather than kept,
             `"forward"` (from the state at a segment's start) or `"backward"` (by undoing steps).
+        cap: the largest growth of the adjoint's norm on the way back that is let through; None for
+            any.
         arithmetic: in which numbers steps are taken (`arithmetic.Floating`).
     """
 
     exact = False
     replay: str | None = None
+    cap: float | None = None
     arithmetic: Any = Floating()
 
     def check(self, update, momenta):
@@ -102,15 +105,12 @@ class Path:
         """The `Point` at training step `step` (a float scalar tensor, counted from 0)."""
         raise NotImplementedError
 
-    # -- guards of the reverse pass, compiled ------------------------------------------------
-
     def temper(self, products, directions, rates):
-        """The Hessian-vector products to use instead of `products`, the Hessian times `directions`."""
-        return products
+        """The Hessian-vector products to use instead of `products`, the Hessian times `directions`.
 
-    def cap(self, weights, velocities, size):
-        """The adjoints to go on with; `size` is the norm of that of the weights at the end."""
-        return weights, velocities
+        Compiled. `rates` are the learning rates of the variables.
+        """
+        return products
 
     # -- for paths with an arithmetic of their own -------------------------------------------
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from keras_drmad.paths.base import Path, Point, Segment, positive_integer
 
-ADJOINT_CAP = 2.0  # times its norm at the end of training
+
+SHORTEST = 4  # steps a segment, on average: fewer knots for shorter training
 
 
 class SegmentMeans(Path):
@@ -26,19 +27,22 @@ class SegmentMeans(Path):
     - `floor`: negative curvature along the adjoint is taken out of each Hessian-vector product. With
       `d` the adjoint of the gradient and `h = H d`: where `κ = ⟨d, h⟩ / ⟨d, d / α⟩` is negative,
       `h ← h − κ d / α`, which leaves `⟨d, h⟩ = 0`.
-    - The norm of the adjoint of the weights is held to at most twice that at the end of training.
+    - Where the norm of the adjoint of the weights has grown beyond twice that at the end of training,
+      the adjoint is scaled back to that.
 
     Args:
-        knots: Number of segments. Defaults to `16`.
+        knots: Number of segments; at most a quarter of the steps are used. Defaults to `16`.
         floor: Whether negative curvature is taken out. Defaults to `True`.
     """
+
+    cap = 2.0
 
     def __init__(self, knots=16, floor=True):
         self.knots = positive_integer("knots", knots)
         self.floor = bool(floor)
 
     def segments(self, steps, momenta):
-        knots = min(self.knots, steps)
+        knots = max(min(self.knots, steps // SHORTEST), 1)
         ends = {round(steps * (i / knots) ** 1.5) for i in range(1, knots + 1)} - {0}
         return [Segment(a, b) for a, b in pairwise([0, *sorted(ends)])]
 
@@ -95,13 +99,6 @@ class SegmentMeans(Path):
         curvature = _inner(directions, products)
         share = tf.math.divide_no_nan(tf.minimum(curvature, 0.0), _inner(directions, steps))
         return [h - tf.cast(share, h.dtype) * s for h, s in zip(products, steps, strict=True)]
-
-    def cap(self, weights, velocities, size):
-        norm = tf.sqrt(_inner(weights, weights))
-        scale = tf.minimum(
-            tf.math.divide_no_nan(ADJOINT_CAP * tf.cast(size, norm.dtype), norm), 1.0
-        )
-        return tuple([a * tf.cast(scale, a.dtype) for a in part] for part in (weights, velocities))
 
 
 def _inner(a, b):
