@@ -25,11 +25,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default="out/quickstart_digits.png")
     arguments = parser.parse_args()
 
     fixed, learned, by_hand = [], [], []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         print(f"Seed {seed} …", flush=True)
         data = digits(seed)
         tried = [train(data, seed, arguments.epochs, rate, False) for rate in TRIED_BY_HAND]
@@ -72,8 +73,7 @@ def train(data, seed, epochs, learning_rate, learn):
     )
     callbacks = []
     if learn:
-        meta_optimizer = keras.optimizers.RMSprop(0.1)
-        callbacks = [LearnHyperparameters(hyper_set, meta_optimizer=meta_optimizer)]
+        callbacks = [LearnHyperparameters(hyper_set)]
     history = model.fit(
         *train_set,
         batch_size=30,

@@ -38,7 +38,8 @@ class DrMADSGD(keras.optimizers.Optimizer):
         nesterov: Whether to apply Nesterov momentum. Defaults to `False`.
         l2: Float ≥ 0, the L2 coefficient that every group starts with. It adds `l2 * w` to the
             gradient (through clipping and momentum), for every trainable variable that is not
-            excluded by `exclude_from_l2`. `weight_decay` stays Keras's decoupled one.
+            excluded by `exclude_from_l2`. `weight_decay` stays Keras's decoupled one. Learning moves
+            it by factors, so begin with a value such as `1e-4` to have it learned.
             Defaults to `0.0`.
         per: What shares one value: `"global"`, `"layer"` (default), `"variable"` or `"unit"`. The
             last one has an L2 coefficient for each input unit of each kernel (its last axis but
