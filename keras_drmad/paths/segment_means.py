@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from keras_drmad.paths.base import Path, Point, Segment, positive_integer
 
-
 SHORTEST = 4  # steps a segment, on average: fewer knots for shorter training
 
 
