@@ -107,9 +107,8 @@ class DrMADSGD(keras.optimizers.Optimizer):
         for argument, value in (("momentum", momentum), ("l2", l2)):
             if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
                 raise ValueError(f"`{argument}` must be a number. Received: {argument}={value!r}")
+            scales(0.0, 0.0)[argument].check(f"`{argument}`", value)
         self.scales = scales(float(momentum), float(l2))
-        self.scales["momentum"].check("`momentum`", momentum)
-        self.scales["l2"].check("`l2`", l2)
         self.momentum, self.l2 = float(momentum), float(l2)
         self.nesterov = bool(nesterov)
         self.per = per
@@ -152,14 +151,18 @@ class DrMADSGD(keras.optimizers.Optimizer):
             self._pending = [*self._pending, hyperparameters]
             return
         new = {kind: d.numpy() for kind, d in self.displacements.items()}
+        for kind, displacement in self._displaced(new, hyperparameters).items():
+            self.displacements[kind].assign(displacement)
+
+    def _displaced(self, new, hyperparameters):
+        """Writes the displacements of effective values into the NumPy vectors `new`."""
         for group, kind, part, value in self.layout.parse(hyperparameters):
             if kind == "learning_rate":
                 value = value / self._global_rate()
             scale = self.scales[kind]
             scale.check(f"hyperparameters[{group!r}][{kind!r}]", value)
             new[kind][part.start : part.start + part.size] = scale.displacement(value)
-        for kind, displacement in new.items():
-            self.displacements[kind].assign(displacement)
+        return new
 
     def exclude_from_l2(self, var_list=None, var_names=None):
         """Excludes variables from L2. To be called before the optimizer is built.
@@ -225,16 +228,22 @@ class DrMADSGD(keras.optimizers.Optimizer):
         super().build(variables)
         self.layout = Layout(variables, self.per, [self._has_l2(v) for v in variables])
         self.velocities = self.add_optimizer_variables(variables, "velocity")
+        initial = {kind: np.zeros(size) for kind, size in self.layout.sizes.items()}
+        initial |= {kind: np.asarray(d) for kind, d in (self._learned or {}).items()}
+        with tf.init_scope():  # Keras may build inside a graph
+            for hyperparameters in self._pending:
+                initial = self._displaced(initial, hyperparameters)
         self.displacements = {
             kind: self.add_variable(
-                (size,), name=f"{kind}_displacement", aggregation="only_first_replica"
+                (size,),
+                initializer=lambda shape, dtype, kind=kind: tf.constant(
+                    initial[kind], dtype, shape
+                ),
+                name=f"{kind}_displacement",
+                aggregation="only_first_replica",
             )
             for kind, size in self.layout.sizes.items()
         }
-        for kind, displacement in (self._learned or {}).items():
-            self.displacements[kind].assign(displacement)
-        for hyperparameters in self._pending:
-            self.set_hyperparameters(hyperparameters)
         self._learned, self._pending = None, []
 
     def _has_l2(self, variable):

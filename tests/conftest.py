@@ -4,7 +4,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -18,14 +17,6 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def _doctest_names(doctest_namespace):
-    import keras_drmad
-
-    doctest_namespace.update(keras=keras, np=np, tf=tf)
-    doctest_namespace.update({name: getattr(keras_drmad, name) for name in keras_drmad.__all__})
 
 
 @pytest.fixture

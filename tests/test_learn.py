@@ -176,7 +176,8 @@ def test_learning_improves_a_badly_tuned_training():
         model = mlp(learning_rate=0.001, momentum=0.5)
         y = (X.sum(1) > 0).astype("int64")
         hyper = (HYPER[0], (HYPER[0].sum(1) > 0).astype("int64"))
-        made = [LearnHyperparameters(hyper)] if callbacks else []
+        meta = keras.optimizers.RMSprop(0.1)
+        made = [LearnHyperparameters(hyper, meta_optimizer=meta)] if callbacks else []
         history = model.fit(X, y, batch_size=10, epochs=15, verbose=0, callbacks=made)
         return model, history.history["loss"][-1]
 

@@ -167,7 +167,7 @@ def test_nested_layers_are_named_by_path():
     model = keras.Sequential(
         [
             layers.Input((5, 4)),
-            layers.Bidirectional(layers.LSTM(2), name="both"),
+            layers.Bidirectional(layers.LSTM(2, name="lstm"), name="both"),
             keras.Sequential([layers.Dense(3, name="inner")], name="block"),
         ]
     )
