@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_drmad.hyperparameters import GRANULARITIES, KINDS, Layout, path_of
 from keras_drmad.scales import scales
-from keras_drmad.update import Update, momentum_step
+from keras_drmad.update import Update
 
 _log = logging.getLogger("keras_drmad")
 
@@ -285,17 +285,15 @@ class DrMADSGD(keras.optimizers.Optimizer):
             entry = self.layout.slices[kind][i].of(self.displacements[kind].value)
             values[kind] = tf.cast(self.scales[kind].value(entry), variable.dtype)
         rate = values["learning_rate"] * tf.cast(learning_rate, variable.dtype)
-        velocity = self.velocities[i]
-        weight, new_velocity = momentum_step(
-            tf.convert_to_tensor(variable),
-            tf.convert_to_tensor(velocity),
-            tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
-            rate,
-            values["momentum"],
-            self.nesterov,
+        # TensorFlow's fused kernel of `update.momentum_step`: one operation instead of seven.
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.velocities[i].value.handle,
+            lr=rate,
+            grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
+            momentum=values["momentum"],
+            use_nesterov=self.nesterov,
         )
-        self.assign(velocity, new_velocity)
-        self.assign(variable, weight)
 
     def get_config(self):
         config = super().get_config()
