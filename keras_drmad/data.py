@@ -4,6 +4,8 @@ A batch is `(x, y, sample_weight)` with `()` where there is none. `Batches.stack
 once, stacked along a new first axis, so that one compiled program walks over them.
 """
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -186,6 +188,18 @@ class StreamBatches(BufferedBatches):
         super().__init__()
         self._iterable, self._iterator = iterable, iter(iterable)
 
+    @functools.cached_property
+    def epoch_steps(self):
+        cardinality = getattr(self._iterable, "cardinality", None)
+        if cardinality is not None and int(cardinality()) == tf.data.INFINITE_CARDINALITY:
+            return None
+        if cardinality is None and not hasattr(self._iterable, "__len__"):
+            return None
+        while self._read():  # the buffer holds the epoch that is about to be used
+            pass
+        self._iterator = iter(self._iterable)
+        return len(self._batches)
+
     def batch(self, step):
         while len(self._batches) <= step:
             if not self._read():
@@ -204,18 +218,6 @@ class StreamBatches(BufferedBatches):
             self.append(tf.nest.map_structure(_as_tensor, data))
             return True
         return False
-
-    @property
-    def epoch_steps(self):
-        cardinality = getattr(self._iterable, "cardinality", None)
-        if cardinality is not None and int(cardinality()) == tf.data.INFINITE_CARDINALITY:
-            return None
-        if cardinality is None and not hasattr(self._iterable, "__len__"):
-            return None
-        while self._read():  # the buffer holds the epoch that is about to be used
-            pass
-        self._iterator = iter(self._iterable)
-        return len(self._batches)
 
 
 def _as_tensor(leaf):

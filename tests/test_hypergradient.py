@@ -308,6 +308,14 @@ def test_data_in_batches_of_every_kind(data):
     assert found.gradients == reference.gradients
 
 
+def test_a_validation_dataset_is_read_once():
+    from keras_drmad.data import as_validation
+
+    batches = as_validation(as_dataset())
+    assert [batches.epoch_steps for _ in range(3)] == [4, 4, 4]
+    assert len(batches) == 4
+
+
 def test_one_epoch_is_the_default():
     model = mlp()
     arguments = {"jit_compile": False, "verbose": 0}
