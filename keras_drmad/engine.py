@@ -36,10 +36,6 @@ class Trajectory:
     end: State | None = None
     last: dict | None = None  # the loop's carry at the end
 
-    @property
-    def steps(self):
-        return len(self.rates)
-
 
 @dataclass
 class Derivatives:
@@ -61,11 +57,10 @@ class Engine:
     def of(cls, model, example, path, hyper_variables=(), jit_compile="auto"):
         """The engine for these arguments, with its compiled programs, made at the first call."""
         optimizer = drmad_optimizer(model)
-        path_key = (type(path), path)
         # What a program was traced with; held by the engine, so that no id is used again.
         traced = [model, getattr(model, "_compile_loss", None), *model.trainable_variables]
         traced += hyper_variables
-        key = (path_key, jit_compile, model.run_eagerly, tuple(map(id, traced)))
+        key = (path, jit_compile, model.run_eagerly, tuple(map(id, traced)))
         engines = optimizer.engines.by_key
         if key not in engines:
             engines[key] = cls(model, example, path, hyper_variables, jit_compile)
