@@ -1,5 +1,7 @@
 """Training and differentiation of one compiled model, chunk by chunk."""
 
+import bisect
+import itertools
 from dataclasses import dataclass, field
 
 import keras
@@ -10,6 +12,7 @@ from keras_drmad.data import STACK_BYTES, STACK_STEPS, as_arguments
 from keras_drmad.hyperparameters import KINDS
 from keras_drmad.objective import Objective
 from keras_drmad.optimizer import DrMADSGD
+from keras_drmad.paths.base import Segment
 from keras_drmad.programs import Adjoint, Inputs, Programs, State
 
 # Where the adjoint of the weights grew more than this on the way back, training was chaotic or the
@@ -19,22 +22,29 @@ GROWTH_LIMIT = 100.0
 
 @dataclass
 class Trajectory:
-    """A training run as its path remembers it."""
+    """A training run as its path remembers it; made by `Engine.begin`, grown by `advance`."""
 
     start: State
     hyper: dict  # flat values of each kind
     eta: list
     batches: object
-    rates: np.ndarray  # the global learning rate of each step
     random: list  # the seeds that each step saw
     constants: object  # of the path's arithmetic
-    segments: list
+    momenta: tuple
+    segments: list  # planned; cut off by `Engine.finish` where training ended early
+    carry: dict  # of the training loop, at the last step taken
+    rates: list = field(default_factory=list)  # the global learning rate of each step
+    cuts: list = field(default_factory=list)  # step numbers at which `advance` began
     kept: list = field(default_factory=list)  # what the path keeps of each segment
     closed: list = field(default_factory=list)  # and what its arithmetic sets aside
-    rows: dict = field(default_factory=dict)  # segment -> steps of a piece -> what the path stored
-    checkpoints: dict = field(default_factory=dict)  # segment -> the loop's carry at its start
+    rows: dict = field(default_factory=dict)  # steps of a piece -> what the path stored of them
+    checkpoints: dict = field(default_factory=dict)  # segment's start -> the loop's carry there
     end: State | None = None
-    last: dict | None = None  # the loop's carry at the end
+
+    @property
+    def steps(self):
+        """Steps taken so far."""
+        return len(self.rates)
 
 
 @dataclass
@@ -115,39 +125,74 @@ class Engine:
     # -- forward -----------------------------------------------------------------------------
 
     def train(self, start, batches, rates, on_step=None):
-        """Trains from `start` with the optimizer's hyperparameters, one step a rate.
+        """The whole `Trajectory` of a training run from `start`, one step a rate."""
+        run = self.begin(start, batches, len(rates))
+        self.advance(run, rates, on_step)
+        return self.finish(run)
 
-        Returns the `Trajectory`; the model's variables are not touched.
+    def begin(self, start, batches, steps):
+        """The `Trajectory` of a run of at most `steps` steps, before its first.
+
+        It has the optimizer's hyperparameters. The model's variables are not touched.
         """
         path, update = self.path, self.programs.update
         hyper = self.optimizer.hyper_values()
         momenta = tuple(float(m) for m in update.momenta(hyper))
         path.check(update, momenta)
-        run = Trajectory(
+        at = self._encode(start)
+        return Trajectory(
             start=start,
             hyper=hyper,
             eta=[tf.convert_to_tensor(v.value) for v in self.hyper_variables],
             batches=batches,
-            rates=np.asarray(rates, keras.config.floatx()),
-            random=[np.zeros((len(rates), *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
+            random=[np.zeros((steps, *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
             constants=path.arithmetic.constants(update, hyper),
-            segments=path.segments(len(rates), momenta),
+            momenta=momenta,
+            segments=path.segments(steps, momenta),
+            carry={"at": at, "state": start.state, "random": start.random, "sums": None},
         )
-        at, state, random = self._encode(start), start.state, start.random
-        for index, segment in enumerate(run.segments):
-            carry = {"at": at, "state": state, "random": random, "sums": path.begin(start.weights)}
-            if path.replay == "forward":
-                run.checkpoints[segment] = carry
-            carry, rows = self._over(segment, run, carry, on_step)
-            if path.replay is None:
-                run.rows[segment] = rows
-            run.kept.append(path.keep(carry["sums"], segment))
-            at, closed = path.close(carry["at"], run.segments, index, momenta)
-            run.closed.append(closed)
-            state, random = carry["state"], carry["random"]
-        run.last = {**carry, "at": at}
-        run.end = State(*path.arithmetic.decode(at, update.dtypes), state, random)
+
+    def advance(self, run, rates, on_step=None):
+        """Takes the next steps of a run, one a rate, and returns the `State` after them."""
+        first = run.steps
+        run.cuts.append(first)
+        run.rates.extend(np.asarray(rates, keras.config.floatx()))
+        while first < run.steps:
+            segment = run.segments[len(run.kept)]
+            if first == segment.start:
+                run.carry["sums"] = self.path.begin(run.start.weights)
+                if self.path.replay == "forward":
+                    run.checkpoints[first] = dict(run.carry)
+            stop = min(segment.stop, run.steps)
+            run.carry, rows = self._over(range(first, stop), run, run.carry, on_step)
+            if self.path.replay is None:
+                run.rows.update(rows)
+            if stop == segment.stop:
+                self._close(run)
+            first = stop
+        return self._state(run)
+
+    def finish(self, run):
+        """Ends a run where it stands, at its last planned step or before."""
+        ongoing = run.segments[len(run.kept) : len(run.kept) + 1]
+        del run.segments[len(run.kept) :]
+        if ongoing and ongoing[0].start < run.steps:
+            run.segments.append(Segment(ongoing[0].start, run.steps))
+            self._close(run)
+        run.end = self._state(run)
         return run
+
+    def _close(self, run):
+        """Ends the segment in which a run stands."""
+        index = len(run.kept)
+        run.kept.append(self.path.keep(run.carry["sums"], run.segments[index]))
+        at, closed = self.path.close(run.carry["at"], run.segments, index, run.momenta)
+        run.closed.append(closed)
+        run.carry = {**run.carry, "at": at}
+
+    def _state(self, run):
+        decoded = self.path.arithmetic.decode(run.carry["at"], self.programs.update.dtypes)
+        return State(*decoded, run.carry["state"], run.carry["random"])
 
     def _encode(self, state):
         return self.path.arithmetic.encode(state.weights, state.velocities)
@@ -160,30 +205,32 @@ class Engine:
             "replaying": tf.constant(replaying),
         }
 
-    def _over(self, segment, run, carry, on_step=None, replaying=False):
-        """Trains over a segment, or over it again; `(carry, {steps of a piece: rows})`."""
+    def _over(self, steps, run, carry, on_step=None, replaying=False):
+        """Trains over steps, or over them again; `(carry, {steps of a piece: rows})`."""
         program = self.programs.replay if replaying else self.programs.forward
         constants, rows = self._constants(run, replaying), {}
-        for steps, capacity in self._pieces(run, range(segment.start, segment.stop)):
-            inputs = self._inputs(run, steps, capacity)
+        for piece, capacity in self._pieces(run, steps):
+            inputs = self._inputs(run, piece, capacity)
             try:
-                carry, row = program(constants, carry, inputs, len(steps))
+                carry, row = program(constants, carry, inputs, len(piece))
             except tf.errors.InvalidArgumentError as error:
                 # Which operations XLA does not have is known when it compiles them.
                 if not (self.xla and self._free_to_choose and "unsupported op" in str(error)):
                     raise
                 self._compile(xla=False)
-                return self._over(segment, run, carry, on_step, replaying)
-            rows[tuple(steps)] = row["path"]
+                return self._over(steps, run, carry, on_step, replaying)
+            rows[tuple(piece)] = row["path"]
             if not replaying:
                 for seen, seeds in zip(run.random, row["random"], strict=True):
-                    seen[steps] = seeds.numpy()[: len(steps)]
+                    seen[piece] = seeds.numpy()[: len(piece)]
             if on_step:
-                on_step(len(steps))
+                on_step(len(piece))
         return carry, rows
 
     def _pieces(self, run, steps):
-        return run.batches.pieces(steps, self._stack_limit)
+        """Steps in stacks, none across a cut: on the way back they are those of the way forth."""
+        for _, part in itertools.groupby(steps, lambda step: bisect.bisect(run.cuts, step)):
+            yield from run.batches.pieces(part, self._stack_limit)
 
     def _inputs(self, run, steps, capacity, row=()):
         def column(values):
@@ -193,7 +240,7 @@ class Engine:
 
         return Inputs(
             batch=run.batches.stack(steps, capacity),
-            learning_rate=column(run.rates[steps]),
+            learning_rate=column([run.rates[step] for step in steps]),
             random=[column(seeds[steps]) for seeds in run.random],
             step=column(np.asarray(steps, "float32")),
             row=row,
@@ -228,17 +275,18 @@ class Engine:
 
     def _inputs_back(self, run, leg):
         """The `(inputs, length)` of the pieces of a leg, last first."""
-        rows = run.rows.get(leg, {})
+        rows = run.rows
         if self.path.replay == "forward":
-            _, rows = self._over(leg, run, run.checkpoints[leg], replaying=True)
+            steps, carry = range(leg.start, leg.stop), run.checkpoints[leg.start]
+            _, rows = self._over(steps, run, carry, replaying=True)
         if self.path.replay == "backward":
             closed = run.closed[run.segments.index(leg)]
-            run.last["at"] = self.path.reopen(run.last["at"], closed)
+            run.carry["at"] = self.path.reopen(run.carry["at"], closed)
         for steps, capacity in reversed(list(self._pieces(run, self.path.visited(leg)))):
             if self.path.replay == "backward":
                 inputs = self._inputs(run, steps[::-1], capacity)
                 constants = self._constants(run, replaying=True)
-                run.last, row = self.programs.replay(constants, run.last, inputs, len(steps))
+                run.carry, row = self.programs.replay(constants, run.carry, inputs, len(steps))
                 yield inputs._replace(row=row["path"]), len(steps)
             else:
                 row = rows.get(tuple(steps), ())
@@ -247,7 +295,7 @@ class Engine:
     def returned(self, run):
         """Whether an undone run is back at its start, bit for bit."""
         pairs = zip(
-            tf.nest.flatten(self._encode(run.start)), tf.nest.flatten(run.last["at"]), strict=True
+            tf.nest.flatten(self._encode(run.start)), tf.nest.flatten(run.carry["at"]), strict=True
         )
         return all(bool(tf.reduce_all(a == b)) for a, b in pairs)
 

@@ -140,8 +140,8 @@ def hypergradient(
 def effective(optimizer, adjoint, rates):
     """Derivatives by effective values, in the form of `optimizer.hyperparameters`."""
     vectors = {kind: g.numpy() for kind, g in adjoint.hyper.items()}
-    used = rates[rates > 0]
-    vectors["learning_rate"] = vectors["learning_rate"] / (used[-1] if len(used) else 1.0)
+    used = [rate for rate in rates if rate > 0]
+    vectors["learning_rate"] = vectors["learning_rate"] / (used[-1] if used else 1.0)
     return optimizer.layout.nest(vectors)
 
 
