@@ -55,14 +55,13 @@ def main():
         metrics=["accuracy"],
     )
     model.optimizer.build(model.trainable_variables)
-    variables = [*model.trainable_variables, *model.optimizer.variables]
-    start = [v.numpy() for v in variables]
+    start = model.get_weights()
     meta_optimizer = keras.optimizers.Adam(arguments.meta_learning_rate)
 
     print("meta-iteration   hyper loss   test error")
     for iteration in range(arguments.meta_iterations + 1):
-        for variable, value in zip(variables, start, strict=True):  # train from scratch
-            variable.assign(value)
+        model.set_weights(start)  # trains from scratch
+        model.optimizer.reset()
         result = hypergradient(
             model,
             train,

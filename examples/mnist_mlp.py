@@ -17,7 +17,7 @@ import argparse
 import keras
 import numpy as np
 
-from keras_drmad import DrMADSGD, hypergradient, paths
+from keras_drmad import DrMADSGD, Sign, hypergradient, paths
 
 
 def main():
@@ -49,23 +49,20 @@ def main():
         metrics=["accuracy"],
     )
     optimizer.build(model.trainable_variables)
-    # Training from scratch: the first weights, and zeros for the velocities and the step counter.
-    start = [(v, v.numpy()) for v in [*model.trainable_variables, *optimizer.variables]]
+    start = model.get_weights()
 
-    learned = {g: entry["l2"] for g, entry in optimizer.hyperparameters.items() if "l2" in entry}
-    log_l2 = {group: keras.Variable(np.log(l2)) for group, l2 in learned.items()}
-    print(f"{sum(l2.size for l2 in learned.values())} hyperparameters: {', '.join(learned)}")
-    sgd_or_adam = keras.optimizers.SGD if arguments.sign else keras.optimizers.Adam
-    meta_optimizer = sgd_or_adam(arguments.meta_learning_rate)
+    def l2():
+        return {g: entry["l2"] for g, entry in optimizer.hyperparameters.items() if "l2" in entry}
+
+    print(f"{sum(c.size for c in l2().values())} hyperparameters: {', '.join(l2())}")
+    sign_or_adam = Sign if arguments.sign else keras.optimizers.Adam
+    meta_optimizer = sign_or_adam(arguments.meta_learning_rate)
     path = paths.Linear() if arguments.path == "linear" else paths.SegmentMeans()
 
     print("meta-iteration   hyper loss   test error   (paper: 15.1 % before, 8.4 % after 20)")
     for iteration in range(arguments.meta_iterations + 1):
-        for variable, value in start:
-            variable.assign(value)
-        optimizer.set_hyperparameters(
-            {group: {"l2": np.exp(log.numpy())} for group, log in log_l2.items()}
-        )
+        model.set_weights(start)  # trains from scratch
+        optimizer.reset()
         result = hypergradient(
             model,
             train,
@@ -84,19 +81,13 @@ def main():
         )
         if iteration == arguments.meta_iterations:
             break
-        # ∂L/∂log λ = λ · ∂L/∂λ
-        slopes = [
-            result.gradients[group]["l2"] * np.exp(log.numpy()) for group, log in log_l2.items()
-        ]
-        if arguments.sign:  # the paper moves by the sign however large the derivatives have grown
-            slopes = [np.sign(slope) for slope in slopes]
-        elif result.diverged:
-            continue
-        meta_optimizer.apply(slopes, list(log_l2.values()))
+        # The paper moves by the sign however large the derivatives have grown.
+        if arguments.sign or not result.diverged:
+            optimizer.move_hyperparameters(result.gradients, meta_optimizer)
 
     print("\nLearned L2 coefficients      least     median   greatest")
-    for group, log in log_l2.items():
-        least, median, greatest = np.exp(np.quantile(log.numpy(), [0, 0.5, 1]))
+    for group, coefficients in l2().items():
+        least, median, greatest = np.quantile(coefficients, [0, 0.5, 1])
         print(f"{group:25}{least:9.1e}  {median:9.1e}  {greatest:9.1e}")
 
 

@@ -3,6 +3,7 @@
 from keras_drmad import paths
 from keras_drmad.hypergradient import Hypergradient, hypergradient
 from keras_drmad.learn import LearnHyperparameters
+from keras_drmad.meta import Sign
 from keras_drmad.optimizer import DrMADSGD
 
-__all__ = ["DrMADSGD", "Hypergradient", "LearnHyperparameters", "hypergradient", "paths"]
+__all__ = ["DrMADSGD", "Hypergradient", "LearnHyperparameters", "Sign", "hypergradient", "paths"]

@@ -86,8 +86,8 @@ class ArrayBatches(Batches):
     """Batches of arrays; nothing but the arrays is kept, so memory does not grow with the steps."""
 
     def __init__(self, data, batch_size, seed=None):
-        self._data = tf.nest.map_structure(_as_array, as_batch(data))
-        leaves = tf.nest.flatten(self._data)
+        self.data = tf.nest.map_structure(_as_array, as_batch(data))
+        leaves = tf.nest.flatten(self.data)
         sizes = sorted({len(a) for a in leaves})
         if len(sizes) != 1 or sizes[0] == 0:
             raise ValueError(
@@ -120,11 +120,11 @@ class ArrayBatches(Batches):
     def signature(self, step):
         last = step % self.epoch_steps == self.epoch_steps - 1
         size = self.samples - (self.epoch_steps - 1) * self.batch_size if last else self.batch_size
-        return tuple(((size, *a.shape[1:]), a.dtype) for a in tf.nest.flatten(self._data))
+        return tuple(((size, *a.shape[1:]), a.dtype) for a in tf.nest.flatten(self.data))
 
     def batch(self, step):
         index = self._indices(step)
-        return tf.nest.map_structure(lambda a: a[index], self._data)
+        return tf.nest.map_structure(lambda a: a[index], self.data)
 
     def stack(self, steps, capacity):
         index = np.concatenate([self._indices(step) for step in steps])
@@ -136,7 +136,7 @@ class ArrayBatches(Batches):
             np.take(array, index, axis=0, out=out[: len(index)], mode="clip")
             return tf.convert_to_tensor(out.reshape(capacity, size, *array.shape[1:]))
 
-        return tf.nest.map_structure(gather, self._data)
+        return tf.nest.map_structure(gather, self.data)
 
 
 def _as_array(leaf):
@@ -179,6 +179,22 @@ class BufferedBatches(Batches):
 
     def batch(self, step):
         return self._batches[step]
+
+
+class Later(Batches):
+    """The batches of another sequence, from number `first` on."""
+
+    def __init__(self, batches, first):
+        self._batches, self._first = batches, first
+
+    def signature(self, step):
+        return self._batches.signature(self._first + step)
+
+    def batch(self, step):
+        return self._batches.batch(self._first + step)
+
+    def stack(self, steps, capacity):
+        return self._batches.stack([self._first + step for step in steps], capacity)
 
 
 class StreamBatches(BufferedBatches):

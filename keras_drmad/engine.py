@@ -34,6 +34,7 @@ class Trajectory:
     segments: list  # planned; cut off by `Engine.finish` where training ended early
     carry: dict  # of the training loop, at the last step taken
     rates: list = field(default_factory=list)  # the global learning rate of each step
+    losses: list = field(default_factory=list)  # and its training loss
     cuts: list = field(default_factory=list)  # step numbers at which `advance` began
     kept: list = field(default_factory=list)  # what the path keeps of each segment
     closed: list = field(default_factory=list)  # and what its arithmetic sets aside
@@ -45,6 +46,11 @@ class Trajectory:
     def steps(self):
         """Steps taken so far."""
         return len(self.rates)
+
+    def forget(self):
+        """Drops what only a reverse pass would need; the run can still be advanced."""
+        self.rows.clear()
+        self.checkpoints.clear()
 
 
 @dataclass
@@ -83,7 +89,7 @@ class Engine:
         self.hyper_variables = list(hyper_variables)
         self.path = path
         example = tf.nest.map_structure(tf.convert_to_tensor, example)
-        _build(model, example)
+        build_with(model, example)
         self.objective = Objective(model, example, hyper_variables, _loss_scale(model))
         self._free_to_choose = jit_compile == "auto"
         self._compile(self._prefer_xla(model) if self._free_to_choose else bool(jit_compile))
@@ -221,11 +227,16 @@ class Engine:
                 return self._over(steps, run, carry, on_step, replaying)
             rows[tuple(piece)] = row["path"]
             if not replaying:
+                run.losses.extend(row["loss"].numpy()[: len(piece)])
                 for seen, seeds in zip(run.random, row["random"], strict=True):
                     seen[piece] = seeds.numpy()[: len(piece)]
             if on_step:
                 on_step(len(piece))
         return carry, rows
+
+    def stack_steps(self, batches):
+        """How many steps one program takes at once."""
+        return min(batches.capacity(0), self._stack_limit)
 
     def _pieces(self, run, steps):
         """Steps in stacks, none across a cut: on the way back they are those of the way forth."""
@@ -360,7 +371,7 @@ def _loss_scale(model):
     return float(drmad_optimizer(model).loss_scale_factor or 1.0)
 
 
-def _build(model, example):
+def build_with(model, example):
     """Creates what `fit` would create at its first batch: weights, loss, optimizer state."""
     if model.built and model.optimizer.built:
         return

@@ -4,18 +4,15 @@ import itertools
 import logging
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from keras_drmad import meta
 from keras_drmad.data import BufferedBatches, as_validation
 from keras_drmad.engine import GROWTH_LIMIT, Engine, drmad_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.paths.base import positive_integer
 
 _log = logging.getLogger("keras_drmad")
-
-# Derivatives by a small L2 coefficient's logarithm are small themselves.
-EPSILON = 1e-12
 
 # A replayed window that ends further than this from where `fit` ended it (relative to the way
 # between) was trained in another way than the compiled loss and optimizer say.
@@ -77,16 +74,11 @@ class LearnHyperparameters(keras.callbacks.Callback):
         super().__init__()
         if path is not None and not isinstance(path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
-        if meta_optimizer is not None and not isinstance(
-            meta_optimizer, keras.optimizers.Optimizer
-        ):
-            raise ValueError(
-                "`meta_optimizer` must be a `keras.optimizers.Optimizer`. "
-                f"Received: meta_optimizer={meta_optimizer!r}"
-            )
+        if meta_optimizer is not None:
+            meta.check(meta_optimizer)
         self.horizon = None if horizon is None else positive_integer("horizon", horizon)
         self.path = SegmentMeans() if path is None else path
-        self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.03, epsilon=EPSILON)
+        self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.03, epsilon=meta.EPSILON)
         self.optimizer = None
         self.verbose = verbose
         self.validation = as_validation(validation_data, batch_size)
@@ -98,8 +90,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         super().set_model(model)
         if self.optimizer is not drmad_optimizer(model):
             self.optimizer = drmad_optimizer(model)
-            # A Keras optimizer serves the variables it was built with: begin with a fresh one.
-            self._meta = self.meta_optimizer.from_config(self.meta_optimizer.get_config())
+            self._meta = meta.copy(self.meta_optimizer)
         if not self.optimizer.learn:
             raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
         if model.distribute_strategy.num_replicas_in_sync > 1:
@@ -186,27 +177,14 @@ class LearnHyperparameters(keras.callbacks.Callback):
                 else "Use `path=keras_drmad.paths.SegmentMeans()`, which stays bounded.",
             )
             return
-        self._move(derivatives.adjoint.hyper)
+        gradients = meta.by_displacement(self.optimizer, derivatives.adjoint.hyper)
+        meta.move(self.optimizer, gradients, self._meta)
         if self.verbose:
             print(f"Hyperparameters moved after {window.steps} steps, {self._as_logs()}")
 
-    def _move(self, gradients):
-        optimizer, kinds = self.optimizer, self.optimizer.learn
-        moved = [optimizer.displacements[kind] for kind in kinds]
-        slopes = [
-            optimizer.scales[kind].slope(d.value) for kind, d in zip(kinds, moved, strict=True)
-        ]
-        self._meta.apply(
-            [gradients[kind] * slope for kind, slope in zip(kinds, slopes, strict=True)], moved
-        )
-        for kind, displacement in zip(kinds, moved, strict=True):
-            displacement.assign(optimizer.scales[kind].clip(displacement.value))
-
     def _as_logs(self):
         logs = {} if self.hyper_loss is None else {"hyper_loss": self.hyper_loss}
-        for group, entries in self.optimizer.hyperparameters.items():
-            logs |= {f"{group}/{kind}": float(np.mean(value)) for kind, value in entries.items()}
-        return logs
+        return logs | self.optimizer.as_logs()
 
 
 class _Window:

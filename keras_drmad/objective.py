@@ -98,15 +98,15 @@ class Objective:
         self._check_second_derivatives(example, operations)
 
     def gradient(self, weights, state, random, eta, batch):
-        """`(gradients, state, random)`: of the training loss at `weights`, and after the step."""
+        """`(gradients, state, random, loss)` of the training loss; the states after the step."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             loss, scope = self._loss(weights, state, random, eta, batch, training=True)
-            loss = loss * self.loss_scale
-        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+            scaled = loss * self.loss_scale
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
         gradients = [_dense(g) / self.loss_scale for g in gradients]
         after = [[scope.get_current_value(v) for v in vs] for vs in (self.state, self.random)]
-        return gradients, *after
+        return gradients, *after, loss
 
     def validation_loss(self, weights, state, random, eta, batch):
         """The compiled loss of a batch in inference mode.
@@ -190,7 +190,7 @@ class Objective:
         ]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((weights, state, eta))
-            gradients, state_after, _ = self.gradient(weights, state, random, eta, batch)
+            gradients, state_after, *_ = self.gradient(weights, state, random, eta, batch)
         return tape.gradient((gradients, state_after), (weights, state, eta))
 
     def _part(self, path):

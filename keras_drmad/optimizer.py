@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import meta
 from keras_drmad.hyperparameters import GRANULARITIES, KINDS, Layout, path_of
 from keras_drmad.scales import scales
 from keras_drmad.update import Update
@@ -164,6 +165,57 @@ class DrMADSGD(keras.optimizers.Optimizer):
             new[kind][part.start : part.start + part.size] = scale.displacement(value)
         return new
 
+    def as_logs(self):
+        """`{"<group>/<kind>": effective value}` for `logs`; of arrays the mean."""
+        return {
+            f"{group}/{kind}": float(np.mean(value))
+            for group, entries in self.hyperparameters.items()
+            for kind, value in entries.items()
+        }
+
+    def move_hyperparameters(self, gradients, meta_optimizer):
+        """Moves what is learned along a hypergradient, on the scale on which it is learned.
+
+            δ ← meta_optimizer(δ, ∂L/∂value · ∂value/∂δ)
+
+        with `δ` the displacements on the log scale (learning rates, L2) or logit scale (momenta).
+
+        Args:
+            gradients: as `hypergradient` returns them: by effective values, in the form of
+                `hyperparameters`.
+            meta_optimizer: a `keras.optimizers.Optimizer`; the same one each time.
+
+        Example:
+
+        >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1, name="out")])
+        >>> model.compile(optimizer=DrMADSGD(0.05, learn="learning_rate"), loss="mse")
+        >>> model.optimizer.build(model.trainable_variables)
+        >>> down = {"out": {"learning_rate": 3.0, "momentum": 0.0, "l2": 0.0}}
+        >>> model.optimizer.move_hyperparameters(down, keras_drmad.Sign(0.1))
+        >>> round(model.optimizer.hyperparameters["out"]["learning_rate"], 4)  # 0.05 · e^−0.1
+        0.0452
+        """
+        self._check_built("move_hyperparameters")
+        meta.check(meta_optimizer)
+        flat = {kind: np.zeros(size) for kind, size in self.layout.sizes.items()}
+        for _, kind, part, value in self.layout.parse(gradients):
+            flat[kind][part.start : part.start + part.size] = value
+        flat["learning_rate"] *= self._global_rate()
+        meta.move(self, meta.by_displacement(self, flat), meta_optimizer)
+
+    def reset(self):
+        """Forgets the training, as before a first step; what is learned stays.
+
+        Velocities and the count of steps (and averages of `use_ema`) become zero. With
+        `model.set_weights(initial)` beside it, a next `fit` or `hypergradient` trains from scratch.
+        """
+        self._check_built("reset")
+        learned = {id(d) for d in self.displacements.values()}
+        kept = learned | {id(self._learning_rate)}
+        for variable in self.variables:
+            if id(variable) not in kept:
+                variable.assign(keras.ops.zeros_like(variable))
+
     def exclude_from_l2(self, var_list=None, var_names=None):
         """Excludes variables from L2. To be called before the optimizer is built.
 
@@ -305,8 +357,11 @@ class DrMADSGD(keras.optimizers.Optimizer):
             learn=list(self.learn),
             exclude_from_l2=list(self._excluded),
         )
+        learned = self._learned
         if self.built and any(np.any(d.numpy()) for d in self.displacements.values()):
-            config["learned"] = {k: d.numpy().tolist() for k, d in self.displacements.items()}
+            learned = {k: d.numpy().tolist() for k, d in self.displacements.items()}
+        if learned:
+            config["learned"] = learned
         return config
 
     @classmethod

@@ -66,12 +66,12 @@ class Programs:
         def row(constants, carry, inputs):
             weights, velocities = self.path.arithmetic.decode(carry["at"], self.update.dtypes)
             stored = self.path.row(weights, velocities, carry["state"]) if stores else ()
-            return {"random": carry["random"], "path": stored}
+            return {"random": carry["random"], "path": stored, "loss": tf.constant(0.0)}
 
         return row
 
     def _train(self, stores):
-        """The body of a training loop; its rows hold the seeds and, if it `stores`, the path's rows.
+        """The body of a training loop; its rows hold loss, seeds and, if it `stores`, the path's rows.
 
         Its constants: `hyper`, `eta`, `arithmetic` (of the path's arithmetic) and the bool
         `replaying`: whether steps are taken again with the seeds that they saw.
@@ -85,7 +85,7 @@ class Programs:
                 for seen, now in zip(inputs.random, carry["random"], strict=True)
             ]
             weights = arithmetic.position(at, replaying, dtypes)
-            raw, state, next_random = self.objective.gradient(
+            raw, state, next_random, loss = self.objective.gradient(
                 weights, carry["state"], random, constants["eta"], inputs.batch
             )
             gradients = self.update.gradients(weights, raw, hyper)
@@ -102,7 +102,7 @@ class Programs:
             stored = self.path.row(weights, velocities, carry["state"]) if stores else ()
             sums = self.path.fold(carry["sums"], weights, velocities, gradients)
             carry = {"at": at, "state": state, "random": next_random, "sums": sums}
-            return carry, {"random": random, "path": stored}
+            return carry, {"random": random, "path": stored, "loss": tf.cast(loss, "float32")}
 
         return body
 
@@ -147,7 +147,9 @@ class Programs:
 
         with tape() as of_loss:
             of_loss.watch((weights, state, eta))
-            raw, new_state, _ = objective.gradient(weights, state, inputs.random, eta, inputs.batch)
+            raw, new_state, *_ = objective.gradient(
+                weights, state, inputs.random, eta, inputs.batch
+            )
         with tape() as of_gradients:
             of_gradients.watch((weights, raw, hyper["l2"]))
             evaluated = update.gradients(weights, raw, hyper)

@@ -9,11 +9,13 @@ import pytest
 
 import keras_drmad
 
+MODULES = {"keras": keras, "np": np, "keras_drmad": keras_drmad}
 
-@pytest.mark.parametrize("name", ["optimizer", "hypergradient", "learn"])
+
+@pytest.mark.parametrize("name", ["optimizer", "meta", "hypergradient", "learn"])
 def test_examples(name):
     module = importlib.import_module(f"keras_drmad.{name}")
     names = {n: getattr(keras_drmad, n) for n in keras_drmad.__all__}
-    result = doctest.testmod(module, extraglobs=names | {"keras": keras, "np": np})
-    assert result.attempted > 2
+    result = doctest.testmod(module, extraglobs=names | MODULES)
+    assert result.attempted > 1
     assert result.failed == 0

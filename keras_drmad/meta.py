@@ -1,0 +1,71 @@
+"""Moving hyperparameters along their hypergradients, on the scale on which they are learned."""
+
+import keras
+import tensorflow as tf
+
+# Derivatives by a small L2 coefficient's logarithm are small themselves.
+EPSILON = 1e-12
+
+
+@keras.saving.register_keras_serializable(package="keras_drmad")
+class Sign(keras.optimizers.Optimizer):
+    r"""Moves every variable by a fixed step against the sign of its gradient.
+
+        w ← w − step · sign(g)
+
+    The meta-optimizer of the DrMAD paper (https://arxiv.org/abs/1601.00917): it minds neither the
+    size of a hypergradient nor how far it has grown on the way back.
+
+    Args:
+        step: Float, a schedule or a callable: the step. On the log scale of `DrMADSGD` a step of
+            0.1 multiplies or divides a learning rate by 1.105. Defaults to `0.1`.
+        **kwargs: As in `keras.optimizers.Optimizer`.
+
+    Example:
+
+    >>> variable = keras.Variable([1.0, 1.0, 1.0])
+    >>> Sign(0.1).apply([np.array([5.0, -0.001, 0.0], "float32")], [variable])
+    >>> [round(float(value), 6) for value in variable.numpy()]
+    [0.9, 1.1, 1.0]
+    """
+
+    def __init__(self, step=0.1, name="sign", **kwargs):
+        kwargs.setdefault("learning_rate", step)
+        super().__init__(name=name, **kwargs)
+
+    def update_step(self, gradient, variable, learning_rate):
+        push = keras.ops.cast(learning_rate, variable.dtype) * keras.ops.sign(
+            keras.ops.cast(gradient, variable.dtype)
+        )
+        self.assign_sub(variable, push)
+
+
+def copy(meta_optimizer):
+    """A fresh optimizer with the same settings: one serves the variables that it was built with."""
+    return meta_optimizer.from_config(meta_optimizer.get_config())
+
+
+def check(meta_optimizer):
+    """Raises a ValueError if `meta_optimizer` is not an optimizer."""
+    if not isinstance(meta_optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            "`meta_optimizer` must be a `keras.optimizers.Optimizer`. "
+            f"Received: meta_optimizer={meta_optimizer!r}"
+        )
+
+
+def by_displacement(optimizer, gradients):
+    """`{kind: ∂L/∂δ}` of what a `DrMADSGD` learns, from `{kind: ∂L/∂value}` in flat vectors."""
+    return {
+        kind: tf.cast(gradients[kind], d.dtype) * optimizer.scales[kind].slope(d.value)
+        for kind, d in optimizer.displacements.items()
+        if kind in optimizer.learn
+    }
+
+
+def move(optimizer, gradients, meta_optimizer):
+    """`δ ← meta_optimizer(δ, ∂L/∂δ)` for the gradients of `by_displacement`, cut to its range."""
+    moved = {kind: optimizer.displacements[kind] for kind in gradients}
+    meta_optimizer.apply(list(gradients.values()), list(moved.values()))
+    for kind, displacement in moved.items():
+        displacement.assign(optimizer.scales[kind].clip(displacement.value))

@@ -1,0 +1,345 @@
+"""The oracle of `DrMADTuner`, without any training: trials are ended by hand."""
+
+import json
+import os
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_drmad import Sign
+from keras_drmad.tuners import DrMADOracle, files
+from keras_drmad.tuners.meta_step import BACK_OFF, MetaState, step
+from keras_drmad.tuners.oracle import CLIENT, FINITE, GROWTH, ITERATION, RUN
+
+BOUNDS = {"learning_rate": (-2.0, 2.0), "other": (-np.inf, np.inf)}
+
+
+def state(rate=0.0, other=1.0, **more):
+    return MetaState({"learning_rate": np.float32([rate]), "other": np.float32([other])}, **more)
+
+
+def gradient(rate, other):
+    return {"learning_rate": np.float32([rate]), "other": np.float32([other])}
+
+
+# -- the meta-step --------------------------------------------------------------------------
+
+
+def test_a_step_follows_the_mean_of_the_gradients():
+    after = step(state(), [gradient(1, 2), gradient(3, -2)], BOUNDS, keras.optimizers.SGD(0.5))
+    assert after.values == {"learning_rate": [-1.0], "other": [1.0]}
+    assert after.good == state().values
+
+
+def test_steps_keep_the_meta_optimizers_state():
+    optimizer = keras.optimizers.Adam(0.1)
+    variable = keras.Variable(np.float32([0.0]))
+    whole = keras.optimizers.Adam(0.1)
+    at = MetaState({"learning_rate": np.float32([0.0])})
+    for g in (1.0, -0.3, 0.2):
+        at = step(at, [{"learning_rate": np.float32([g])}], BOUNDS, optimizer)
+        whole.apply([np.float32([g])], [variable])
+    np.testing.assert_allclose(at.values["learning_rate"], variable.numpy(), rtol=1e-6)
+    assert not optimizer.built  # a pattern only
+
+
+def test_values_stay_within_their_bounds():
+    after = step(state(1.9), [gradient(-10, 0)], BOUNDS, keras.optimizers.SGD(1.0))
+    assert after.values["learning_rate"] == [2.0]
+
+
+def test_without_a_usable_gradient_it_goes_half_the_way_back():
+    after = step(state(1.0, 3.0, good=state(0.0, 1.0).values), [], BOUNDS, Sign())
+    assert after.values == {"learning_rate": [0.5], "other": [2.0]}
+
+
+def test_without_any_good_values_it_lowers_the_learning_rates():
+    after = step(state(1.0), [], BOUNDS, Sign())
+    np.testing.assert_allclose(after.values["learning_rate"], 1.0 - BACK_OFF, rtol=1e-6)
+    assert after.values["other"] == [1.0]
+    assert step(state(-1.9), [], BOUNDS, Sign()).values["learning_rate"] == [-2.0]
+
+
+def test_sign_ignores_size():
+    after = step(state(), [gradient(1e30, -1e-30)], BOUNDS, Sign(0.1))
+    np.testing.assert_allclose(after.values["learning_rate"], [-0.1])
+    np.testing.assert_allclose(after.values["other"], [1.1])
+
+
+# -- the oracle -----------------------------------------------------------------------------
+
+
+def make(folder, space=False, **arguments):
+    oracle = DrMADOracle(**{"max_trials": 12, "seed": 0, **arguments})
+    oracle.verbose = 0
+    if space:
+        oracle.hyperparameters.Choice("width", [1, 2, 3, 4, 5])
+    oracle._set_project_dir(folder, "project")
+    return oracle
+
+
+@pytest.fixture
+def oracle(tmp_path):
+    return make(tmp_path, meta_optimizer=keras.optimizers.SGD(1.0))
+
+
+def end(oracle, trial, score=1.0, g=1.0, growth=1.0, finite=1.0, status="COMPLETED"):
+    """What a worker does at the end of a trial."""
+    place = trial.hyperparameters.values
+    if status == "COMPLETED":
+        saved = files.read_arrays(oracle.state_file(place[RUN], place[ITERATION]))
+        values = saved["values"] if saved else state().values
+        low, high = ({name: b[i] for name, b in BOUNDS.items()} for i in (0, 1))
+        files.write_arrays(
+            oracle.result_file(trial.trial_id),
+            values=values,
+            gradients=gradient(g, 0),
+            low=low,
+            high=high,
+        )
+        with open(oracle.checkpoint_file(trial.trial_id), "w") as file:
+            file.write("weights")
+        metrics = {"val_loss": score, GROWTH: growth, FINITE: finite}
+        oracle.update_trial(trial.trial_id, metrics)
+    trial.status = status
+    oracle.end_trial(trial)
+
+
+def place(trial):
+    return tuple(trial.hyperparameters.values[name] for name in (RUN, ITERATION, CLIENT))
+
+
+def rate(oracle, trial):
+    run, iteration, _ = place(trial)
+    saved = files.read_arrays(oracle.state_file(run, iteration))
+    return saved["values"]["learning_rate"].item() if saved else 0.0
+
+
+def test_one_worker_goes_meta_iteration_by_meta_iteration(oracle):
+    rates = []
+    for _ in range(4):
+        trial = oracle.create_trial("a")
+        rates.append(rate(oracle, trial))
+        end(oracle, trial, g=0.25)
+    assert rates == [0.0, -0.25, -0.5, -0.75]
+
+
+def test_clients_share_a_meta_iteration(tmp_path):
+    oracle = make(tmp_path, clients=2, meta_optimizer=keras.optimizers.SGD(1.0))
+    a, b, c = (oracle.create_trial(name) for name in "abc")
+    assert [place(a), place(b)] == [(0, 0, 0), (0, 0, 1)]
+    assert c.status == "IDLE"
+    end(oracle, b, g=0.5)
+    assert oracle.create_trial("b").status == "IDLE"  # a's share is missing
+    end(oracle, a, g=0.1)
+    following = oracle.create_trial("c")
+    assert place(following) == (0, 1, 0)
+    assert rate(oracle, following) == pytest.approx(-0.3)
+
+
+def test_a_diverged_share_does_not_count(tmp_path):
+    oracle = make(tmp_path, clients=2, meta_optimizer=keras.optimizers.SGD(1.0))
+    a, b = oracle.create_trial("a"), oracle.create_trial("b")
+    end(oracle, a, g=0.5)
+    end(oracle, b, g=np.nan, score=np.inf, finite=0.0)
+    assert rate(oracle, oracle.create_trial("a")) == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("how", [{"finite": 0.0, "score": np.inf}, {"growth": 1e6}])
+def test_a_diverged_trial_is_complete_and_says_so(oracle, how):
+    trial = oracle.create_trial("a")
+    end(oracle, trial, **how)
+    ended = oracle.get_trial(trial.trial_id)
+    assert ended.status == "COMPLETED"
+    assert "Diverged" in ended.message
+    assert rate(oracle, oracle.create_trial("a")) == pytest.approx(-BACK_OFF)
+
+
+def test_the_papers_meta_optimizer_minds_no_growth(tmp_path):
+    oracle = make(tmp_path, meta_optimizer=Sign(0.1))
+    end(oracle, oracle.create_trial("a"), growth=1e30)
+    assert rate(oracle, oracle.create_trial("a")) == pytest.approx(-0.1)
+
+
+def test_a_lost_workers_share_is_repeated_by_another(tmp_path):
+    oracle = make(tmp_path, clients=2, timeout=0.01)
+    lost = oracle.create_trial("a")
+    end(oracle, oracle.create_trial("b"))
+    oracle._begun[lost.trial_id] -= 1
+    again = oracle.create_trial("b")
+    assert again.trial_id == lost.trial_id
+    end(oracle, again, score=0.5)
+    assert place(oracle.create_trial("b")) == (0, 1, 0)
+    # The lost worker was only slow: its result is late, and changes nothing.
+    before = json.dumps(oracle.get_state())
+    end(oracle, lost, score=9.0)
+    assert json.dumps(oracle.get_state()) == before
+    assert oracle.get_trial(lost.trial_id).score == 0.5
+
+
+def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path):
+    oracle = make(tmp_path, max_trials=2, clients=2)
+    a, b = oracle.create_trial("a"), oracle.create_trial("b")
+    oracle.create_trial("dead")
+    oracle._seen["dead"] -= 1000
+    end(oracle, a)
+    assert oracle.create_trial("a").status == "IDLE"  # b's share might have to be repeated
+    end(oracle, b)
+    assert oracle.create_trial("a").status == "STOPPED"
+    assert oracle.create_trial("b").status == "STOPPED"
+    assert not oracle.tuner_ids
+    assert not oracle.ongoing_trials
+
+
+def test_each_configuration_has_a_run_of_its_own(tmp_path):
+    oracle = make(tmp_path, space=True, meta_iterations=3)
+    places, widths = [], []
+    for _ in range(9):
+        trial = oracle.create_trial("a")
+        places.append(place(trial))
+        widths.append(trial.hyperparameters.values["width"])
+        end(oracle, trial, score=float(widths[-1]))
+    assert places == [(run, iteration, 0) for run in range(3) for iteration in range(3)]
+    assert [widths[0]] * 3 + [widths[3]] * 3 + [widths[6]] * 3 == widths
+    assert len(set(widths)) == 3
+    scores = [t.score for t in oracle.outer.oracle.trials.values() if t.score is not None]
+    assert scores == [widths[0], widths[3]]  # the third has not been asked to go on
+
+
+def test_the_outer_oracle_is_the_users(tmp_path):
+    outer = keras_tuner.oracles.GridSearchOracle()
+    oracle = make(tmp_path, space=True, meta_iterations=1, outer_oracle=outer, max_trials=5)
+    widths = []
+    while (trial := oracle.create_trial("a")).status == "RUNNING":
+        widths.append(trial.hyperparameters.values["width"])
+        end(oracle, trial)
+    assert widths == [1, 2, 3, 4, 5]
+
+
+def test_patience_ends_a_run(tmp_path):
+    oracle = make(tmp_path, patience=2)
+    for score in (3.0, 2.0, 2.5, 2.2):
+        end(oracle, oracle.create_trial("a"), score=score)
+    assert oracle.create_trial("a").status == "STOPPED"
+
+
+def test_failing_trials_stop_the_search_without_an_exception(tmp_path):
+    oracle = make(tmp_path, space=True)
+    for _ in range(3):
+        end(oracle, oracle.create_trial("a"), status="FAILED")
+    assert oracle.create_trial("a").status == "STOPPED"
+
+
+def test_disk_use_does_not_grow(oracle, tmp_path):
+    def large():
+        return sorted(
+            os.path.relpath(os.path.join(folder, name), tmp_path / "project")
+            for folder, _, names in os.walk(tmp_path)
+            for name in names
+            if not name.endswith(".json")
+        )
+
+    for score in (5.0, 1.0, 4.0, 3.0, 2.0):
+        end(oracle, oracle.create_trial("a"), score=score)
+    best, last = "trial_01", "trial_04"
+    assert large() == sorted(
+        [
+            f"{best}/checkpoint.weights.h5",
+            f"{best}/hypergradient.npz",
+            f"{last}/hypergradient.npz",  # the next meta-step needs it
+            "run_000/state_00003.npz",
+            "run_000/state_00004.npz",
+        ]
+    )
+
+
+# -- coming back ----------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+def scripted(oracle, trial):
+    """A training whose outcome depends on the hyperparameters only."""
+    r = rate(oracle, trial)
+    end(oracle, trial, score=(r + 1) ** 2, g=2 * (r + 1) * 0.2)
+
+
+def play(folder, **arguments):
+    """Searches to the end; `(rates, scores)` by trial."""
+    oracle = make(folder, max_trials=6, meta_optimizer=keras.optimizers.Adam(0.3), **arguments)
+    if os.path.exists(folder / "project" / "oracle.json"):
+        oracle.reload()
+    while (trial := oracle.create_trial("a")).status == "RUNNING":
+        scripted(oracle, trial)
+    return [(name, t.score, t.status) for name, t in sorted(oracle.trials.items())]
+
+
+@pytest.mark.parametrize("write", range(40))
+def test_killed_at_any_write_it_ends_the_same(tmp_path, monkeypatch, write):
+    undisturbed = play(tmp_path / "undisturbed")
+    replace, count = os.replace, 0
+
+    def killing(source, target):
+        nonlocal count
+        count += 1
+        if count == write + 1:
+            raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killing)
+        try:
+            play(tmp_path / "killed")
+        except Killed:
+            keras_tuner.src.engine.oracle.THREADS.clear()  # the lock dies with a process
+            keras_tuner.src.engine.oracle.LOCKS.clear()
+        else:
+            assert write >= 30  # there are no more writes
+    assert play(tmp_path / "killed") == undisturbed
+
+
+def test_a_chief_that_comes_back_does_not_run_a_training_twice(tmp_path):
+    first = make(tmp_path, clients=2)
+    trial = first.create_trial("a")
+    chief = make(tmp_path, clients=2)
+    chief.reload()
+    assert place(chief.create_trial("b")) == (0, 0, 1)  # a is still at its share
+    end(chief, trial)
+    assert chief.create_trial("a").status == "IDLE"
+
+
+def test_a_full_disk_loses_nothing(oracle, monkeypatch):
+    trial = oracle.create_trial("a")
+    with monkeypatch.context() as patch:
+
+        def full(source, target):
+            raise OSError(28, "No space left on device")
+
+        end_arrays = files.write_arrays
+        end(oracle, trial, g=0.5)
+        patch.setattr(os, "replace", full)
+        patch.setattr("time.sleep", lambda seconds: None)
+        assert oracle.create_trial("a").status == "IDLE"
+        assert files.write_arrays is end_arrays
+    assert rate(oracle, oracle.create_trial("a")) == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize(
+    "argument", ["max_trials", "clients", "keep_checkpoints", "meta_iterations", "patience"]
+)
+@pytest.mark.parametrize("value", [-1, 1.5, True])
+def test_bad_numbers_are_named(argument, value):
+    with pytest.raises(ValueError, match=argument):
+        DrMADOracle(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    "argument, value", [("timeout", 0), ("meta_optimizer", "adam"), ("outer_oracle", "random")]
+)
+def test_bad_arguments_are_named(argument, value):
+    with pytest.raises(ValueError, match=argument):
+        DrMADOracle(**{argument: value})

@@ -1,0 +1,51 @@
+"""Discrete hyperparameters: an oracle of the user's choice proposes them, one set a meta-run."""
+
+from keras_tuner.engine import trial as trial_module
+
+# The tuner id under which a configuration is asked for: each is its own, so that several may run.
+TUNER_ID = "configuration{}"
+
+
+class Configurations:
+    """Drives an oracle of KerasTuner through its public methods.
+
+    Its state is saved as a part of the state of the oracle that owns it; what it writes into its
+    own folder is never read.
+    """
+
+    def __init__(self, oracle):
+        self.oracle = oracle
+        oracle.verbose = 0
+
+    def set_folder(self, directory, project_name):
+        # What a tuner calls on its oracle; there is no public name.
+        self.oracle._set_project_dir(directory, project_name)
+
+    def propose(self, space, objective, number):
+        """`(trial_id, values)` of configuration `number`, or None if there is no other."""
+        if self.oracle.objective.name == "default_objective":  # none was given
+            self.oracle.objective = objective
+        self.oracle.update_space(space)
+        trial = self.oracle.create_trial(TUNER_ID.format(number))
+        if trial.status != trial_module.TrialStatus.RUNNING:
+            return None
+        return trial.trial_id, trial.hyperparameters.values
+
+    def report(self, trial_id, score):
+        """Ends a configuration with the best score of its meta-run (None: it failed)."""
+        trial = self.oracle.get_trial(trial_id)
+        trial.status = trial_module.TrialStatus.FAILED
+        if score is not None:
+            self.oracle.update_trial(trial_id, {self.oracle.objective.name: score})
+            trial.status = trial_module.TrialStatus.COMPLETED
+        self.oracle.end_trial(trial)
+
+    def get_state(self):
+        trials = {name: trial.get_state() for name, trial in self.oracle.trials.items()}
+        return {"oracle": self.oracle.get_state(), "trials": trials}
+
+    def set_state(self, state):
+        self.oracle.trials = {
+            name: trial_module.Trial.from_state(trial) for name, trial in state["trials"].items()
+        }
+        self.oracle.set_state(state["oracle"])

@@ -1,0 +1,67 @@
+"""Files that are either the old or the new ones, whenever a process is killed."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def replaced(path, suffix=""):
+    """Yields the name of a temporary file, and puts it in the place of `path` at the end.
+
+    `suffix` is the ending that the temporary name must have.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # Workers may write the same file: one temporary name a process.
+    temporary = f"{path}.{os.getpid()}.tmp{suffix}"
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def write_json(path, value):
+    """Writes a value as JSON, all or nothing."""
+    with replaced(path) as temporary, open(temporary, "w") as file:
+        json.dump(value, file)
+
+
+def read_json(path):
+    """The value in a JSON file; None if there is no such file."""
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def write_arrays(path, **groups):
+    """Writes `{name: array}` dictionaries, each under the name of its argument, all or nothing."""
+    flat = {f"{group}/{name}": a for group, arrays in groups.items() for name, a in arrays.items()}
+    with replaced(path, ".npz") as temporary:
+        np.savez(temporary, **flat)
+
+
+def read_arrays(path):
+    """`{group: {name: array}}` of a file of `write_arrays`; None if there is no such file."""
+    try:
+        with np.load(path) as file:
+            groups = {}
+            for key in file.files:
+                group, _, name = key.partition("/")
+                groups.setdefault(group, {})[name] = file[key]
+            return groups
+    except FileNotFoundError:
+        return None
+
+
+def remove(path):
+    """Removes a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)

@@ -1,0 +1,77 @@
+"""One step of the meta-optimizer: from the hyperparameters of a meta-iteration to those of the next."""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+from keras_drmad import meta
+
+# By how much a diverging meta-iteration lowers the learning rates where none was good before.
+BACK_OFF = np.log(4.0)
+
+
+@dataclass
+class MetaState:
+    """Where a meta-optimization stands; dictionaries hold arrays by name.
+
+    Attributes:
+        values: what the next training uses: displacements of `DrMADSGD`'s hyperparameters by kind,
+            and hyper variables.
+        good: the last values under which training gave a usable hypergradient; empty if there were none.
+        slots: the variables of the meta-optimizer, by their number; empty before its first step.
+    """
+
+    values: dict
+    good: dict = field(default_factory=dict)
+    slots: dict = field(default_factory=dict)
+
+
+def step(state, gradients, bounds, meta_optimizer):
+    """The `MetaState` after a meta-iteration.
+
+    With usable gradients, their mean g moves the values:
+
+        values ← meta_optimizer(values, g), cut to their bounds
+
+    With none (every training diverged), it backs off: half the way to the last good values or, where
+    there are none, to a quarter of the learning rates.
+
+    Args:
+        state: the `MetaState` of the meta-iteration.
+        gradients: a list of `{name: array}`, one for each training whose hypergradient can be used.
+        bounds: `{name: (low, high)}`.
+        meta_optimizer: a `keras.optimizers.Optimizer`; its settings only are used.
+    """
+    if not gradients:
+        return _backed_off(state, bounds)
+    mean = {name: np.mean([g[name] for g in gradients], axis=0) for name in state.values}
+    optimizer = meta.copy(meta_optimizer)
+    variables = [
+        keras.Variable(value, dtype=str(value.dtype), name=f"value_{i}")
+        for i, value in enumerate(state.values.values())
+    ]
+    optimizer.build(variables)
+    for name, value in state.slots.items():
+        optimizer.variables[int(name)].assign(value)
+    optimizer.apply([mean[name] for name in state.values], variables)
+    values = {
+        name: np.clip(variable.numpy(), *bounds[name])
+        for name, variable in zip(state.values, variables, strict=True)
+    }
+    slots = {str(i): v.numpy() for i, v in enumerate(optimizer.variables)}
+    return MetaState(values, good=state.values, slots=slots)
+
+
+def _backed_off(state, bounds):
+    if state.good:
+        values = {name: (value + state.good[name]) / 2 for name, value in state.values.items()}
+    else:
+        values = dict(state.values)
+        if "learning_rate" in values:
+            values["learning_rate"] = values["learning_rate"] - BACK_OFF
+    values = {
+        name: np.clip(value, *bounds[name]).astype(state.values[name].dtype)
+        for name, value in values.items()
+    }
+    return MetaState(values, state.good, state.slots)

@@ -1,0 +1,432 @@
+"""`DrMADOracle`: hands out the trainings of meta-iterations, and takes the meta-steps between them."""
+
+import logging
+import os
+import time
+from dataclasses import asdict, dataclass, field
+
+import keras
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from keras_drmad import meta
+from keras_drmad.engine import GROWTH_LIMIT
+from keras_drmad.paths.base import positive_integer
+from keras_drmad.tuners import files
+from keras_drmad.tuners.configurations import Configurations
+from keras_drmad.tuners.meta_step import MetaState, step
+
+_log = logging.getLogger("keras_drmad")
+
+# Values by which a trial is told its place; KerasTuner's Hyperband does the same.
+PLACE = "drmad/"
+RUN, ITERATION, CLIENT = PLACE + "run", PLACE + "iteration", PLACE + "client"
+
+# Metrics in which a worker reports how its reverse pass went.
+GROWTH, FINITE = "hypergradient_growth", "hypergradient_finite"
+
+ITERATIONS_OF_A_CONFIGURATION = 10
+FAILURES_ALLOWED = 3  # one after the other, as in KerasTuner
+LEAST_TIMEOUT, TIMEOUT_BEFORE_ANY, TIMEOUT_FACTOR = 60.0, 900.0, 4.0
+GONE = 30.0  # an idle worker asks twenty times a second
+
+
+@dataclass
+class MetaRun:
+    """The meta-iterations of one configuration."""
+
+    number: int
+    values: dict  # the configuration
+    proposal: str | None = None  # its trial in the outer oracle
+    iteration: int = 0
+    shares: list = field(default_factory=list)  # trials of this meta-iteration, one a client
+    best: float | None = None
+    stale: int = 0  # meta-iterations since the best
+    ended: bool = False
+
+
+class DrMADOracle(keras_tuner.Oracle):
+    """Gradient descent on hyperparameters: one trial is one training, and its hypergradient.
+
+    A *meta-iteration* trains `clients` times with the same hyperparameters (one trial each, on as many
+    workers as ask) and moves the hyperparameters by the mean of their hypergradients:
+
+        δ ← meta_optimizer(δ, 1/M · Σ_m ∂L_val,m/∂δ)
+
+    Discrete hyperparameters that the hypermodel asks for are chosen by `outer_oracle`; each of its
+    configurations has a *meta-run* of its own. The hypergradients travel in files of the project's
+    folder, which all workers must see, as KerasTuner's checkpoints do.
+
+    Args:
+        objective: What trials are compared by, as in `keras_tuner.Oracle`; its value at the end of
+            training counts. Defaults to `"val_loss"`.
+        max_trials: Trainings in all. Defaults to 10.
+        meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.1, epsilon=1e-12)`.
+        meta_iterations: The most meta-iterations of one configuration. Defaults to as many as
+            `max_trials` allows, or 10 where there are discrete hyperparameters.
+        outer_oracle: A `keras_tuner.Oracle` for discrete hyperparameters. Defaults to random search.
+        patience: Ends a meta-run after so many meta-iterations without a better objective (the mean
+            over clients). Defaults to never.
+        clients: M. Defaults to 1.
+        timeout: After so many seconds a share that was handed out is given to the next idle worker
+            too; the first result counts. Defaults to four times the slowest share so far, at least
+            60 (900 before the first has ended).
+        keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
+        seed: Of everything random; the same seed gives the same search. Defaults to a draw.
+        **kwargs: `hyperparameters`, `tune_new_entries`, `allow_new_entries`, and
+            `max_retries_per_trial` of `keras_tuner.Oracle`.
+
+    A meta-iteration in which no training gave a usable hypergradient (not finite, or grown over
+    100-fold on the way back; the second does not count for `Sign`, which ignores size) *backs off*:
+    half the way to the last values that did or, if there are none, to a quarter of the learning
+    rates. Its trials are complete: their score is the worst one there is if training was not finite.
+    """
+
+    def __init__(
+        self,
+        objective="val_loss",
+        max_trials=10,
+        meta_optimizer=None,
+        meta_iterations=None,
+        outer_oracle=None,
+        patience=None,
+        clients=1,
+        timeout=None,
+        keep_checkpoints=1,
+        seed=None,
+        **kwargs,
+    ):
+        # Its own limit would raise inside of the server's thread, with KerasTuner's lock held.
+        kwargs["max_consecutive_failed_trials"] = -1
+        super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
+        self._given_seed = seed
+        if seed is not None:
+            self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
+        self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
+        meta.check(self.meta_optimizer)
+        self.clients = positive_integer("clients", clients)
+        self.keep_checkpoints = positive_integer("keep_checkpoints", keep_checkpoints)
+        self.max_trials = positive_integer("max_trials", max_trials)
+        self.meta_iterations = meta_iterations and positive_integer(
+            "meta_iterations", meta_iterations
+        )
+        self.patience = patience and positive_integer("patience", patience)
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"`timeout` must be positive. Received: timeout={timeout!r}")
+        if outer_oracle is not None and not isinstance(outer_oracle, keras_tuner.Oracle):
+            raise ValueError(
+                f"`outer_oracle` must be a `keras_tuner.Oracle`. Received: {outer_oracle!r}"
+            )
+        self.timeout = timeout
+        self.outer = Configurations(
+            outer_oracle or keras_tuner.oracles.RandomSearchOracle(max_trials=None, seed=self.seed)
+        )
+        self.runs = []
+        self.exhausted = False  # the outer oracle has no other configuration
+        self._kept = []  # ended trials whose files are on disk, best first
+        self._slowest = None  # seconds
+        self._begun = {}  # trial -> when it was handed out
+        self._seen = {}  # worker -> when it last asked
+
+    # -- handing out -------------------------------------------------------------------------
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id):
+        self._seen[tuner_id] = time.monotonic()
+        if tuner_id in self.ongoing_trials:  # a worker that was started again
+            trial = self.ongoing_trials[tuner_id]
+            if trial.trial_id not in self._display.trial_start:
+                self._display.on_trial_begin(trial)
+        elif self._stop_for_failures() or len(self.trials) >= self.max_trials:
+            trial = self._wait_or_stop(tuner_id)
+        else:
+            trial = super().create_trial(tuner_id)
+            if trial.status == TrialStatus.STOPPED:
+                self.tuner_ids.add(tuner_id)
+                trial = self._wait_or_stop(tuner_id)
+        if trial.status == TrialStatus.IDLE:
+            trial = self._take_over(tuner_id) or trial
+        if trial.status == TrialStatus.RUNNING:
+            self._begun.setdefault(trial.trial_id, time.monotonic())
+        return trial
+
+    def _wait_or_stop(self, tuner_id):
+        """No new training for a worker: it waits as long as others have one that it might repeat."""
+        self.tuner_ids.add(tuner_id)
+        status = TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED
+        if status == TrialStatus.STOPPED:
+            self.tuner_ids.discard(tuner_id)
+            # A worker that has died says no goodbye, and the chief would wait for it.
+            now = time.monotonic()
+            for other in list(self.tuner_ids):
+                if now - self._seen.get(other, -np.inf) > GONE:
+                    self.tuner_ids.discard(other)
+        return Trial(hyperparameters=self.get_space(), status=status)
+
+    def _take_over(self, tuner_id):
+        """A training that was handed out too long ago, for this worker too; None if there is none."""
+        now = time.monotonic()
+        for other, trial in list(self.ongoing_trials.items()):
+            if now - self._begun.get(trial.trial_id, now) > self._share_timeout():
+                _log.warning(
+                    "Trial %s has not come back from %s: %s repeats it.",
+                    trial.trial_id,
+                    other,
+                    tuner_id,
+                )
+                del self.ongoing_trials[other]
+                self.tuner_ids.discard(other)
+                self.ongoing_trials[tuner_id] = trial
+                self._begun[trial.trial_id] = now
+                self.save()
+                return trial
+        return None
+
+    def _share_timeout(self):
+        if self.timeout is not None:
+            return self.timeout
+        if self._slowest is None:
+            return TIMEOUT_BEFORE_ANY
+        return max(LEAST_TIMEOUT, TIMEOUT_FACTOR * self._slowest)
+
+    def _stop_for_failures(self):
+        last = [self.trials[name].status for name in self.end_order[-FAILURES_ALLOWED:]]
+        return len(last) == FAILURES_ALLOWED and set(last) == {TrialStatus.FAILED}
+
+    def populate_space(self, trial_id):
+        for run in self.runs:
+            if run.ended:
+                continue
+            if len(run.shares) == self.clients and set(run.shares) <= set(self.end_order):
+                try:
+                    self._advance(run)
+                except OSError as error:
+                    _log.error("A meta-step waits until files can be written again: %s", error)
+                    time.sleep(1)
+                    return {"status": TrialStatus.IDLE}
+            if not run.ended and len(run.shares) < self.clients:
+                return self._share(run, trial_id)
+        if all(run.ended or self.hyperparameters.space for run in self.runs):
+            run = self._new_run()
+            if run is not None:
+                return self._share(run, trial_id)
+        # In a single meta-run others' shares must come back before there is a next one.
+        return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
+
+    def _share(self, run, trial_id):
+        place = {RUN: run.number, ITERATION: run.iteration, CLIENT: len(run.shares)}
+        run.shares.append(trial_id)
+        return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
+
+    def _new_run(self):
+        number = len(self.runs)
+        if not self.hyperparameters.space:
+            if number or self.exhausted:
+                return None
+            self.runs.append(MetaRun(number, {}))
+            return self.runs[-1]
+        proposed = (
+            None
+            if self.exhausted
+            else self.outer.propose(self.hyperparameters, self.objective, number)
+        )
+        if proposed is None:
+            self.exhausted = True
+            return None
+        trial_id, values = proposed
+        self.runs.append(MetaRun(number, values, trial_id))
+        return self.runs[-1]
+
+    # -- between meta-iterations -------------------------------------------------------------
+
+    def _advance(self, run):
+        """Ends a meta-iteration of a run: takes the meta-step, or ends the run.
+
+        A function of what is on disk: killed here, it is done again.
+        """
+        shares = [self.trials[name] for name in run.shares]
+        completed = [t for t in shares if t.status == TrialStatus.COMPLETED]
+        if completed:
+            score = float(np.mean([t.score for t in completed]))
+            if run.best is None or self.objective.better_than(score, run.best):
+                run.best, run.stale = score, 0
+            else:
+                run.stale += 1
+        limit = self.meta_iterations
+        if limit is None and self.hyperparameters.space:
+            limit = ITERATIONS_OF_A_CONFIGURATION
+        run.ended = (
+            not completed
+            or (limit is not None and run.iteration + 1 >= limit)
+            or (self.patience is not None and run.stale >= self.patience)
+        )
+        if run.ended:
+            if run.proposal is not None:
+                self.outer.report(run.proposal, run.best)
+        else:
+            self._meta_step(run, completed)
+            run.iteration += 1
+        run.shares = []
+
+    def _meta_step(self, run, completed):
+        arrays = [files.read_arrays(self.result_file(t.trial_id)) for t in completed]
+        saved = files.read_arrays(self.state_file(run.number, run.iteration))
+        state = MetaState(**saved) if saved else MetaState(arrays[0]["values"])
+        bounds = {name: (arrays[0]["low"][name], arrays[0]["high"][name]) for name in state.values}
+        usable = [
+            a["gradients"] for t, a in zip(completed, arrays, strict=True) if self.is_usable(t)
+        ]
+        state = step(state, usable, bounds, self.meta_optimizer)
+        files.write_arrays(self.state_file(run.number, run.iteration + 1), **asdict(state))
+
+    def is_usable(self, trial):
+        """Whether a completed trial's hypergradient may move the hyperparameters."""
+        if not _reported(trial, FINITE):
+            return False
+        return (
+            isinstance(self.meta_optimizer, meta.Sign) or _reported(trial, GROWTH) <= GROWTH_LIMIT
+        )
+
+    # -- coming back -------------------------------------------------------------------------
+
+    @keras_tuner.synchronized
+    def update_trial(self, trial_id, metrics, step=0):
+        if trial_id in self.end_order:  # another worker was faster
+            return self.trials[trial_id]
+        return super().update_trial(trial_id, metrics, step)
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial):
+        name = trial.trial_id
+        if name in self.end_order:
+            return
+        if trial.status == TrialStatus.COMPLETED:
+            known = self.trials[name]
+            if not self.is_usable(known):
+                trial.message = (
+                    f"Diverged: hypergradient finite: {bool(_reported(known, FINITE))}, its adjoint "
+                    f"grew {_reported(known, GROWTH):.1e}-fold. The next meta-iteration backs off."
+                )
+        begun = self._begun.pop(name, None)
+        if begun is not None:
+            self._slowest = max(self._slowest or 0.0, time.monotonic() - begun)
+        super().end_trial(trial)
+        if name in self.end_order:
+            self._tidy(self.trials[name])
+
+    def _tidy(self, trial):
+        """Keeps the files of the best trials, and of those that the next meta-step needs."""
+        if trial.status == TrialStatus.COMPLETED:
+            self._kept.append(trial.trial_id)
+            self._kept.sort(
+                key=lambda name: self.trials[name].score,
+                reverse=self.objective.direction == "max",
+            )
+        needed = {name for run in self.runs for name in run.shares}
+        stay = set(self._kept[: self.keep_checkpoints]) | needed
+        for name in self._kept:
+            if name not in self._kept[: self.keep_checkpoints]:
+                files.remove(self.checkpoint_file(name))
+            if name not in stay:
+                files.remove(self.result_file(name))
+        self._kept = [name for name in self._kept if name in stay]
+        for run in self.runs:
+            # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
+            old = range(run.iteration - 1, run.iteration + 1) if run.ended else [run.iteration - 2]
+            for iteration in old:
+                files.remove(self.state_file(run.number, iteration))
+
+    def settings(self):
+        """What must be the same when a search goes on."""
+        return {
+            "objective": str(self.objective),
+            "meta_optimizer": [
+                type(self.meta_optimizer).__name__,
+                self.meta_optimizer.get_config(),
+            ],
+            "meta_iterations": self.meta_iterations,
+            "outer_oracle": type(self.outer.oracle).__name__,
+            "patience": self.patience,
+            "clients": self.clients,
+            "seed": self._given_seed,
+        }
+
+    # -- files -------------------------------------------------------------------------------
+
+    def state_file(self, run, iteration):
+        """Where the values for a meta-iteration are."""
+        return os.path.join(self._project_dir, f"run_{run:03d}", f"state_{iteration:05d}.npz")
+
+    def result_file(self, trial_id):
+        """Where a worker puts the values it used and their gradients."""
+        return os.path.join(self._project_dir, f"trial_{trial_id}", "hypergradient.npz")
+
+    def checkpoint_file(self, trial_id):
+        """Where a worker puts the trained weights."""
+        return os.path.join(self._project_dir, f"trial_{trial_id}", "checkpoint.weights.h5")
+
+    def _set_project_dir(self, directory, project_name):
+        super()._set_project_dir(directory, project_name)
+        self.outer.set_folder(self._project_dir, "configurations")
+
+    def save(self):
+        self._write(self._get_oracle_fname(), self.get_state())
+
+    def _save_trial(self, trial):
+        path = os.path.join(self._project_dir, f"trial_{trial.trial_id}", "trial.json")
+        self._write(path, trial.get_state())
+
+    def _write(self, path, state):
+        try:
+            files.write_json(path, state)
+        except OSError as error:
+            # An exception would leave KerasTuner's lock held. What is known stays in memory, and is
+            # written with the next trial.
+            _log.error("%s could not be written (%s); the search goes on.", path, error)
+
+    def get_state(self):
+        outer = self.outer.get_state() if any(run.proposal for run in self.runs) else None
+        return super().get_state() | {
+            "runs": [asdict(run) for run in self.runs],
+            "exhausted": self.exhausted,
+            "kept": self._kept,
+            "slowest": self._slowest,
+            "outer": outer,
+        }
+
+    def set_state(self, state):
+        super().set_state(state)
+        self.runs = [MetaRun(**run) for run in state["runs"]]
+        self.exhausted, self._kept = state["exhausted"], state["kept"]
+        self._slowest = state["slowest"]
+        if state["outer"]:
+            self.outer.set_state(state["outer"])
+        # KerasTuner saves an ended trial as one that goes on, too.
+        self._ongoing = {
+            worker: trial
+            for worker, trial in self.ongoing_trials.items()
+            if trial.trial_id not in self.end_order
+        }
+
+    def reload(self):
+        super().reload()
+        # Written, but not yet in oracle.json when the process was killed:
+        self.trials = {name: self.trials[name] for name in self.start_order}
+        # Trainings in flight stay with their workers, which may be alive, or else come back under
+        # their names; what neither happens to is taken over in time.
+        in_flight = {trial.trial_id for trial in self._ongoing.values()}
+        self._retry_queue = [
+            name for name in self._retry_queue if name not in in_flight | set(self.end_order)
+        ]
+        self.ongoing_trials = self._ongoing
+        for trial in self.ongoing_trials.values():
+            trial.status, trial.metrics = TrialStatus.RUNNING, Trial(None).metrics
+            trial.score = trial.message = None
+            self._begun[trial.trial_id] = time.monotonic()
+        self.tuner_ids = set(self.ongoing_trials)
+        self._seen = dict.fromkeys(self.tuner_ids, time.monotonic())
+
+
+def _reported(trial, name):
+    return trial.metrics.get_history(name)[0].value[0]

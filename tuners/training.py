@@ -1,0 +1,137 @@
+"""One training of a trial: from scratch, with the hyperparameters of its meta-iteration, and back."""
+
+import gc
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_drmad import meta
+from keras_drmad.engine import Engine, build_with, drmad_optimizer
+from keras_drmad.fit import fit
+
+# What summaries show of the learned values; not a hyperparameter that anything reads.
+LEARNED = "learned/"
+
+
+@dataclass
+class Outcome:
+    """What a training gave; dictionaries hold arrays by the names of `Learned.values`."""
+
+    logs: dict  # of the last epoch
+    gradients: dict
+    finite: bool
+    growth: float
+    hyper_loss: float
+
+
+class Learned:
+    """What is learned of a model: its optimizer's hyperparameters, and further variables.
+
+    Args:
+        model: the model.
+        optimizer: its `DrMADSGD`, built.
+        hyper_variables: a function of the model that returns the further variables, or None.
+    """
+
+    def __init__(self, model, optimizer, hyper_variables=None):
+        self.optimizer = optimizer
+        self.hyper_variables = list(hyper_variables(model)) if hyper_variables else []
+        self._variables = {kind: optimizer.displacements[kind] for kind in optimizer.learn}
+        self._variables |= {_name(i): v for i, v in enumerate(self.hyper_variables)}
+
+    @property
+    def values(self):
+        """`{name: array}`: displacements of the optimizer's hyperparameters, and hyper variables."""
+        return {name: v.numpy() for name, v in self._variables.items()}
+
+    @values.setter
+    def values(self, values):
+        for name, variable in self._variables.items():
+            variable.assign(values[name])
+
+    def bounds(self):
+        """`({name: low}, {name: high})` of the values."""
+        scales = {kind: self.optimizer.scales[kind] for kind in self.optimizer.learn}
+        low = {name: scales[name].low if name in scales else -np.inf for name in self._variables}
+        high = {name: scales[name].high if name in scales else np.inf for name in self._variables}
+        return low, high
+
+    def gradients(self, adjoint):
+        """`{name: array}`: derivatives by the values, from the end of a reverse pass."""
+        gradients = meta.by_displacement(self.optimizer, adjoint.hyper)
+        gradients |= {_name(i): g for i, g in enumerate(adjoint.eta)}
+        return {name: np.asarray(g) for name, g in gradients.items()}
+
+    def condensed(self):
+        """Effective values in a few words, for summaries: median (least – greatest) of each kind."""
+        values = {}
+        for entries in self.optimizer.hyperparameters.values():
+            for kind, value in entries.items():
+                values.setdefault(kind, []).append(np.ravel(value))
+        values |= {_name(i): [v.numpy().ravel()] for i, v in enumerate(self.hyper_variables)}
+        return {f"{LEARNED}{name}": _in_words(np.concatenate(v)) for name, v in values.items()}
+
+
+def _name(number):
+    return f"hyper_variable_{number}"
+
+
+def _in_words(values):
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    low, middle, high = np.quantile(values, [0, 0.5, 1])
+    return f"{middle:.3g} ({low:.3g} – {high:.3g}, {len(values)} values)"
+
+
+class Trainee:
+    """A compiled model that is trained from scratch again and again, its programs compiled once.
+
+    Args:
+        build: makes the compiled model, with new initial weights each time.
+        example: a batch of training data.
+        path: the training path of the hypergradient.
+        hyper_variables: a function of the model that returns further variables to be learned.
+        jit_compile: whether to use XLA, or "auto".
+    """
+
+    def __init__(self, build, example, path, hyper_variables=None, jit_compile="auto"):
+        self._build, self._example = build, example
+        self.model = self._built()
+        self.optimizer = drmad_optimizer(self.model)
+        self.learned = Learned(self.model, self.optimizer, hyper_variables)
+        others = self.learned.hyper_variables
+        self.engine = Engine.of(self.model, example, path, others, jit_compile)
+        self._compiled = self.learned.values
+
+    def _built(self):
+        model = self._build()
+        build_with(model, self._example)
+        return model
+
+    def restart(self, seed, values=None):
+        """New initial weights, zero velocities, and the given values (None: the compiled ones)."""
+        keras.utils.set_random_seed(seed)
+        new = self._built()
+        for own, other in zip(self.model.variables, new.variables, strict=True):
+            own.assign(other)
+        # Keras's global seed is not a variable of the model, but of its programs.
+        for variable in self.engine.objective.random:
+            if not any(variable is own for own in self.model.variables):
+                variable.assign(np.full(variable.shape, seed % 2**31))
+        del new
+        gc.collect()
+        self.optimizer.reset()
+        self.learned.values = self._compiled if values is None else values
+
+    def train(self, batches, hyper, epochs, horizon, **fit_arguments):
+        """Trains, and walks back from the loss of the `hyper` batches; an `Outcome`."""
+        history, run = fit(self.model, self.engine, batches, epochs, horizon, **fit_arguments)
+        found = self.engine.differentiate(run, hyper)
+        return Outcome(
+            logs={name: values[-1] for name, values in history.history.items()},
+            gradients=self.learned.gradients(found.adjoint),
+            finite=found.finite,
+            growth=found.growth,
+            hyper_loss=found.validation_loss,
+        )

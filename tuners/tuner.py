@@ -1,0 +1,444 @@
+"""`DrMADTuner`: a KerasTuner tuner whose trials are meta-iterations."""
+
+import copy
+import gc
+import json
+import os
+import time
+
+import keras
+import keras_tuner
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.data import VALIDATION_BATCH, ArrayBatches, as_arguments
+from keras_drmad.engine import GROWTH_LIMIT, drmad_optimizer
+from keras_drmad.paths import Path, SegmentMeans
+from keras_drmad.paths.base import positive_integer
+from keras_drmad.tuners import check, files
+from keras_drmad.tuners.oracle import (
+    CLIENT,
+    FAILURES_ALLOWED,
+    FINITE,
+    GROWTH,
+    ITERATION,
+    PLACE,
+    RUN,
+    DrMADOracle,
+)
+from keras_drmad.tuners.training import LEARNED, Learned, Trainee
+
+IDLE_SECONDS = 0.05
+
+
+class DrMADTuner(keras_tuner.Tuner):
+    """Offline hypergradient search: each trial trains from scratch, and walks back.
+
+    A trial builds a model with `hypermodel`, whose optimizer is a `DrMADSGD`, trains it with the
+    hyperparameters of its meta-iteration, takes the validation loss's derivatives by all of them
+    through `path`, and hands them to the `DrMADOracle`, which moves them:
+
+        δ ← meta_optimizer(δ, ∂L_val(w_T)/∂δ)
+
+    with δ the displacements from the compiled values, on the log scale (learning rates, L2) or the
+    logit scale (momenta). What the optimizer was compiled with is where the search begins.
+
+    Args:
+        hypermodel: A `keras_tuner.HyperModel`, or a function of `hp` that returns a model compiled
+            with a `DrMADSGD`. What it asks `hp` for is chosen by `outer_oracle`.
+        objective: What trials are compared by. Defaults to `"val_loss"`. Its value at the end of
+            training counts, on `selection_data` if `search` is given any.
+        max_trials: Trainings in all. Defaults to 10.
+        path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
+        meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.1, epsilon=1e-12)`;
+            `keras_drmad.Sign(0.1)` moves as the DrMAD paper does.
+        horizon: How many of the last training steps the hypergradient spans. Defaults to all.
+        resample: Whether each meta-iteration has new initial weights and another order of batches.
+            Without, the hyperparameters are fitted to one draw of both. Defaults to `True`.
+        hyper_variables: A function of the built model that returns a list of further
+            `keras.Variable`s, read by its training loss, to be learned.
+        jit_compile: As in `keras_drmad.hypergradient`. Defaults to `"auto"`.
+        shard: Whether client m of M trains on samples m, m + M, … only (arrays only); otherwise
+            clients differ in their seed. Defaults to `False`.
+        meta_iterations, outer_oracle, patience, clients, timeout, keep_checkpoints, seed,
+            hyperparameters, tune_new_entries, allow_new_entries, max_retries_per_trial: As in
+            `DrMADOracle`.
+        **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
+            seeds of their own, whose hypergradients and metrics are averaged), `max_model_size`,
+            as in `keras_tuner.Tuner`.
+
+    Example:
+
+    >>> def build_model(hp):
+    ...     model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+    ...     model.compile(optimizer=DrMADSGD(0.01, l2=1e-3), loss="mse")
+    ...     return model
+    >>> x = np.random.rand(96, 4)
+    >>> y = x.sum(axis=1)
+    >>> tuner = DrMADTuner(build_model, max_trials=3, directory=folder, seed=0)
+    >>> tuner.search(x[:64], y[:64], epochs=2, validation_data=(x[64:], y[64:]), verbose=0)
+    >>> model = tuner.get_best_models()[0]
+    >>> optimizer = tuner.get_best_optimizer()  # for a longer training
+    >>> optimizer.learning_rate == model.optimizer.learning_rate
+    True
+    """
+
+    def __init__(
+        self,
+        hypermodel=None,
+        objective="val_loss",
+        max_trials=10,
+        path=None,
+        meta_optimizer=None,
+        horizon=None,
+        resample=True,
+        hyper_variables=None,
+        jit_compile="auto",
+        shard=False,
+        meta_iterations=None,
+        outer_oracle=None,
+        patience=None,
+        clients=1,
+        timeout=None,
+        keep_checkpoints=1,
+        seed=None,
+        hyperparameters=None,
+        tune_new_entries=True,
+        allow_new_entries=True,
+        max_retries_per_trial=0,
+        **kwargs,
+    ):
+        self.path = SegmentMeans() if path is None else path
+        if not isinstance(self.path, Path):
+            raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
+        self.horizon = None if horizon is None else positive_integer("horizon", horizon)
+        self.resample, self.shard = resample, shard
+        self.jit_compile = jit_compile
+        self.hyper_variables = hyper_variables
+        strategy = kwargs.get("distribution_strategy")
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "`DrMADTuner` trains on one device: use more workers (`clients`). "
+                f"Received: a strategy of {strategy.num_replicas_in_sync} replicas"
+            )
+        self._configuration, self._trainee = None, None
+        self._idle = False
+        oracle = DrMADOracle(
+            objective=objective,
+            max_trials=max_trials,
+            meta_optimizer=meta_optimizer,
+            meta_iterations=meta_iterations,
+            outer_oracle=outer_oracle,
+            patience=patience,
+            clients=clients,
+            timeout=timeout,
+            keep_checkpoints=keep_checkpoints,
+            seed=seed,
+            hyperparameters=hyperparameters,
+            tune_new_entries=tune_new_entries,
+            allow_new_entries=allow_new_entries,
+            max_retries_per_trial=max_retries_per_trial,
+        )
+        self.settings = oracle.settings() | {
+            "path": repr(self.path),
+            "horizon": self.horizon,
+            "resample": resample,
+            "shard": shard,
+        }
+        # Of an oracle that is in another process the attributes are out of reach.
+        self._files = oracle
+        super().__init__(oracle, hypermodel, **kwargs)
+
+    # -- the search --------------------------------------------------------------------------
+
+    def search(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        *,
+        validation_data=None,
+        selection_data=None,
+        batch_size=None,
+        epochs=1,
+        shuffle=True,
+        callbacks=(),
+        verbose="auto",
+        **fit_arguments,
+    ):
+        """Searches; or goes on with a search of this project that was broken off.
+
+        Args:
+            x, y, sample_weight: The training data, as in `fit`. What comes in batches must have an
+                end; `tf.data` is kept in memory, one training's batches of it.
+            validation_data: The *hyper* set: the hyperparameters are moved along the derivatives of
+                its loss. Not a part of the training data.
+            selection_data: Another set that trials are compared by. The hyperparameters are fitted
+                to the hyper set, so its loss flatters them, the more the more there are.
+                Defaults to the hyper set.
+            batch_size: Of arrays. Defaults to 32.
+            epochs: Of each training.
+            shuffle: Whether arrays are shuffled, afresh each epoch.
+            callbacks: Callbacks for each training; each gets copies of them.
+            verbose: 0, 1 or 2, as in `fit`; also KerasTuner's display.
+            **fit_arguments: `validation_freq`, `validation_batch_size`.
+
+        Raises:
+            ValueError: Something in the data, the model or the arguments, before anything is
+                trained.
+        """
+        unknown = set(fit_arguments) - {"validation_freq", "validation_batch_size"}
+        if unknown:
+            raise ValueError(
+                f"`search` does not take {sorted(unknown)}. Class weights can be given as "
+                "`sample_weight`, validation splits and steps by what is passed as data."
+            )
+        positive_integer("epochs", epochs)
+        train = x if y is None and sample_weight is None else (x, y, sample_weight)
+        data = _Data(train, validation_data, selection_data, batch_size, shuffle)
+        self._check_settings(data, epochs)
+        super().search(
+            data, epochs=epochs, callbacks=list(callbacks), verbose=verbose, **fit_arguments
+        )
+        self._raise_failures()
+
+    def _check_settings(self, data, epochs):
+        model = self.hypermodel.build(self.oracle.get_space())
+        optimizer = drmad_optimizer(model)
+        if not optimizer.learn and self.hyper_variables is None:
+            raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+        settings = self.settings | {"epochs": epochs, "data": data.summary()}
+        settings["executions_per_trial"] = self.executions_per_trial
+        settings["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
+        settings = _as_json(settings)
+        path = os.path.join(self.project_dir, "settings.json")
+        before = files.read_json(path)
+        if before is None:
+            files.write_json(path, settings)
+        elif before != settings:
+            changed = [
+                f"{name}: {before.get(name)!r} before, {settings.get(name)!r} now"
+                for name in sorted({*before, *settings})
+                if before.get(name) != settings.get(name)
+            ]
+            raise ValueError(
+                f"The project in {self.project_dir} was searched with other settings: "
+                + "; ".join(changed)
+                + ". Use them again, another `project_name`, or `overwrite=True`."
+            )
+
+    def _raise_failures(self):
+        if self._is_worker():
+            return
+        last = [self.oracle.trials[name] for name in self.oracle.end_order[-FAILURES_ALLOWED:]]
+        if last and all(trial.status == "FAILED" for trial in last):
+            raise RuntimeError(
+                f"The search was stopped: its last {len(last)} trials failed.\n{last[-1].message}"
+            )
+
+    def pre_create_trial(self):
+        # KerasTuner asks an idle oracle again at once.
+        if self._idle:
+            time.sleep(IDLE_SECONDS)
+        self._idle = True
+
+    # -- a trial -----------------------------------------------------------------------------
+
+    def run_trial(self, trial, data, epochs, callbacks, verbose, **fit_arguments):
+        self._idle = False
+        place = trial.hyperparameters.values
+        trainee = self._prepared(trial, data)
+        saved = files.read_arrays(self._files.state_file(place[RUN], place[ITERATION]))
+        outcomes, best = [], None
+        for execution in range(self.executions_per_trial):
+            seed = self._derived_seed(place, execution)
+            trainee.restart(seed, saved and saved["values"])
+            outcome = trainee.train(
+                data.training(seed, *((place[CLIENT], self._files.clients) if self.shard else ())),
+                data.hyper,
+                epochs,
+                self.horizon,
+                callbacks=self._callbacks(callbacks, trial, trainee, execution),
+                verbose=verbose,
+                validation_data=data.selection,
+                **{"validation_batch_size": VALIDATION_BATCH, **fit_arguments},
+            )
+            outcomes.append(outcome)
+            files.write_json(self._build_config_file(trial), trainee.model.get_build_config())
+            objective = self._objective(outcome.logs)
+            if best is None or self.oracle.objective.better_than(objective, best):
+                best = objective
+                with files.replaced(
+                    self._files.checkpoint_file(trial.trial_id), ".weights.h5"
+                ) as f:
+                    trainee.model.save_weights(f)
+        return self._report(trial, trainee, outcomes)
+
+    def _prepared(self, trial, data):
+        """The `Trainee` of a trial's configuration: of one at a time, so that memory does not grow."""
+        hp = trial.hyperparameters
+        configuration = {k: v for k, v in hp.values.items() if not k.startswith((PLACE, LEARNED))}
+        if self._trainee is None or self._configuration != configuration:
+            self._trainee = None
+            keras.backend.clear_session()
+            gc.collect()
+            example = data.training(0).batch(0)
+            self._trainee = Trainee(
+                lambda: self._build_hypermodel(hp),
+                example,
+                self.path,
+                self.hyper_variables,
+                self.jit_compile,
+            )
+            self._configuration = configuration
+        return self._trainee
+
+    def _derived_seed(self, place, execution):
+        iteration = place[ITERATION] if self.resample else 0
+        words = (self._files.seed, place[RUN], iteration, place[CLIENT], execution)
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    def _callbacks(self, callbacks, trial, trainee, execution):
+        """Copies of the user's callbacks, and the tuner's own hooks."""
+        callbacks = copy.deepcopy(callbacks)
+        if any(isinstance(c, keras.callbacks.TensorBoard) for c in callbacks):
+            try:
+                self._configure_tensorboard_dir(callbacks, trial, execution)
+            except ImportError as error:
+                raise keras_tuner.errors.FatalValueError(
+                    "The `TensorBoard` callback needs the package tensorboard here: "
+                    "`pip install keras_drmad[tensorboard]`."
+                ) from error
+        return [_Hooks(self, trial, trainee.optimizer), *callbacks]
+
+    def _objective(self, logs):
+        """The objective's value, the worst there is if it is not a number."""
+        objective = self.oracle.objective
+        if not objective.has_value(logs):
+            raise keras_tuner.errors.FatalValueError(
+                f"The objective {objective.name!r} is not among what a training gives: {list(logs)}"
+            )
+        value = objective.get_value(logs)
+        worst = -np.inf if objective.direction == "max" else np.inf
+        return worst if np.isnan(value) else float(value)
+
+    def _report(self, trial, trainee, outcomes):
+        """Writes the mean hypergradient for the oracle; returns the mean metrics."""
+        good = [o for o in outcomes if o.finite and o.growth <= GROWTH_LIMIT] or outcomes
+        learned = trainee.learned
+        low, high = learned.bounds()
+        files.write_arrays(
+            self._files.result_file(trial.trial_id),
+            values=learned.values,
+            gradients={n: np.mean([o.gradients[n] for o in good], 0) for n in learned.values},
+            low=low,
+            high=high,
+        )
+        trial.hyperparameters.values |= learned.condensed()
+        metrics = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
+        metrics["hyper_loss"] = np.mean([o.hyper_loss for o in outcomes])
+        metrics[self.oracle.objective.name] = np.mean([self._objective(o.logs) for o in outcomes])
+        metrics[GROWTH] = max(o.growth for o in good)
+        metrics[FINITE] = all(o.finite for o in good)
+        return {name: float(value) for name, value in metrics.items()}
+
+    # -- results -----------------------------------------------------------------------------
+
+    def load_model(self, trial):
+        """The trained model of a trial, its optimizer with the trial's hyperparameters."""
+        checkpoint = self._files.checkpoint_file(trial.trial_id)
+        if not os.path.exists(checkpoint):
+            raise ValueError(
+                f"The weights of trial {trial.trial_id} were not kept. Raise `keep_checkpoints` "
+                f"(now {self._files.keep_checkpoints}) before the search."
+            )
+        self._configuration, self._trainee = None, None  # clearing the session ends its programs
+        model = self._try_build(trial.hyperparameters)
+        if not model.built:
+            model.build_from_config(files.read_json(self._build_config_file(trial)))
+        optimizer = drmad_optimizer(model)
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(checkpoint)
+        Learned(model, optimizer, self.hyper_variables).values = self._values(trial)
+        return model
+
+    def _build_config_file(self, trial):
+        return os.path.join(self.get_trial_dir(trial.trial_id), "build_config.json")
+
+    def _values(self, trial):
+        return files.read_arrays(self._files.result_file(trial.trial_id))["values"]
+
+    def get_best_optimizer(self):
+        """A fresh `DrMADSGD` with the best trial's hyperparameters, for another training."""
+        model = self.get_best_models()[0]
+        return keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(model.optimizer)
+        )
+
+    def save(self):
+        if not self._is_worker():
+            self.oracle.save()
+        files.write_json(self._get_tuner_fname(), self.get_state())
+
+
+class _Hooks(keras.callbacks.Callback):
+    """The tuner's methods for subclasses, and the hyperparameters in the logs."""
+
+    def __init__(self, tuner, trial, optimizer):
+        super().__init__()
+        self._tuner, self._trial, self._optimizer = tuner, trial, optimizer
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._tuner.on_epoch_begin(self._trial, self.model, epoch, logs=logs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._tuner.on_batch_begin(self._trial, self.model, batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._tuner.on_batch_end(self._trial, self.model, batch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._tuner.on_epoch_end(self._trial, self.model, epoch, logs=logs)
+
+
+class _Data:
+    """The data of a search, checked."""
+
+    def __init__(self, train, hyper, selection, batch_size, shuffle):
+        self._shuffle, self._batch_size = shuffle, batch_size
+        self._batches = check.training_batches(train, batch_size)
+        self.hyper = check.evaluation_batches("validation_data", hyper)
+        selected = (
+            self.hyper
+            if selection is None
+            else check.evaluation_batches("selection_data", selection)
+        )
+        named = {"x": self._batches, "validation_data": self.hyper, "selection_data": selected}
+        for name, batches in named.items():
+            check.check_values(name, batches)
+            check.check_shapes(name, batches, self._batches)
+        check.check_apart(self._batches, self.hyper)
+        arrays = hasattr(selected, "data")
+        self.selection = as_arguments(selected.data) if arrays else selection or hyper
+
+    def training(self, seed, client=0, clients=1):
+        """Training `Batches`; of arrays, the share of a client in an order of its own."""
+        if not isinstance(self._batches, ArrayBatches):
+            if clients > 1:
+                raise keras_tuner.errors.FatalValueError(
+                    "`shard=True` needs training data in arrays."
+                )
+            return self._batches
+        data = tf.nest.map_structure(lambda a: a[client::clients], self._batches.data)
+        return ArrayBatches(data, self._batches.batch_size, seed if self._shuffle else None)
+
+    def summary(self):
+        """What of the data must be the same when a search goes on."""
+        return {
+            name: [batches.epoch_steps, str(batches.signature(0))]
+            for name, batches in (("training", self._batches), ("hyper", self.hyper))
+        }
+
+
+def _as_json(value):
+    return json.loads(json.dumps(value, default=str))
