@@ -341,10 +341,11 @@ class DrMADOracle(keras_tuner.Oracle):
         """What must be the same when a search goes on."""
         return {
             "objective": str(self.objective),
-            "meta_optimizer": [
-                type(self.meta_optimizer).__name__,
-                self.meta_optimizer.get_config(),
-            ],
+            "meta_optimizer": {
+                "class": type(self.meta_optimizer).__name__,
+                **self.meta_optimizer.get_config(),
+                "name": None,  # Keras counts them
+            },
             "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
             "patience": self.patience,
@@ -353,6 +354,10 @@ class DrMADOracle(keras_tuner.Oracle):
         }
 
     # -- files -------------------------------------------------------------------------------
+
+    def own_file(self):
+        """Where the oracle's own state is."""
+        return self._get_oracle_fname()
 
     def state_file(self, run, iteration):
         """Where the values for a meta-iteration are."""
@@ -371,7 +376,7 @@ class DrMADOracle(keras_tuner.Oracle):
         self.outer.set_folder(self._project_dir, "configurations")
 
     def save(self):
-        self._write(self._get_oracle_fname(), self.get_state())
+        self._write(self.own_file(), self.get_state())
 
     def _save_trial(self, trial):
         path = os.path.join(self._project_dir, f"trial_{trial.trial_id}", "trial.json")

@@ -103,6 +103,7 @@ class Trainee:
         others = self.learned.hyper_variables
         self.engine = Engine.of(self.model, example, path, others, jit_compile)
         self._compiled = self.learned.values
+        self._rate = self.optimizer.get_config()["learning_rate"]  # a number, or a schedule
 
     def _built(self):
         model = self._build()
@@ -122,6 +123,8 @@ class Trainee:
         del new
         gc.collect()
         self.optimizer.reset()
+        if isinstance(self._rate, float):
+            self.optimizer.learning_rate = self._rate  # callbacks may have changed it
         self.learned.values = self._compiled if values is None else values
 
     def train(self, batches, hyper, epochs, horizon, **fit_arguments):

@@ -148,6 +148,9 @@ class DrMADTuner(keras_tuner.Tuner):
         # Of an oracle that is in another process the attributes are out of reach.
         self._files = oracle
         super().__init__(oracle, hypermodel, **kwargs)
+        # KerasTuner looks for a file of this worker's name; the search may have had others.
+        if not self._is_worker() and not oracle.trials and os.path.exists(oracle.own_file()):
+            oracle.reload()
 
     # -- the search --------------------------------------------------------------------------
 
@@ -217,9 +220,8 @@ class DrMADTuner(keras_tuner.Tuner):
             files.write_json(path, settings)
         elif before != settings:
             changed = [
-                f"{name}: {before.get(name)!r} before, {settings.get(name)!r} now"
-                for name in sorted({*before, *settings})
-                if before.get(name) != settings.get(name)
+                f"{name}: {was!r} before, {now!r} now"
+                for name, was, now in _differences(before, settings)
             ]
             raise ValueError(
                 f"The project in {self.project_dir} was searched with other settings: "
@@ -340,7 +342,8 @@ class DrMADTuner(keras_tuner.Tuner):
         metrics[self.oracle.objective.name] = np.mean([self._objective(o.logs) for o in outcomes])
         metrics[GROWTH] = max(o.growth for o in good)
         metrics[FINITE] = all(o.finite for o in good)
-        return {name: float(value) for name, value in metrics.items()}
+        # KerasTuner cannot compare what is not a number.
+        return {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
 
     # -- results -----------------------------------------------------------------------------
 
@@ -438,6 +441,16 @@ class _Data:
             name: [batches.epoch_steps, str(batches.signature(0))]
             for name, batches in (("training", self._batches), ("hyper", self.hyper))
         }
+
+
+def _differences(before, now, prefix=""):
+    """`(name, before, now)` of what differs in nested dictionaries."""
+    for key in sorted({*before, *now}):
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield prefix + key, a, b
 
 
 def _as_json(value):

@@ -1,0 +1,482 @@
+"""`DrMADTuner`: trials that train, walk back, and can be used afterwards."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_drmad import DrMADSGD, hypergradient, paths
+from keras_drmad.data import ArrayBatches, Later
+from keras_drmad.tuners import DrMADTuner, files
+from keras_drmad.tuners.oracle import CLIENT, ITERATION, RUN
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(160, 5)).astype("float32")
+Y = np.tanh(X @ rng.normal(size=5)).astype("float32")
+TRAIN, HYPER, SELECTION = (X[:80], Y[:80]), (X[80:120], Y[80:120]), (X[120:], Y[120:])
+L = keras.layers
+
+
+def build(hp, **optimizer):
+    model = keras.Sequential([L.Input((5,)), L.Dense(4, "tanh", name="a"), L.Dense(1, name="b")])
+    model.compile(
+        DrMADSGD(**{"learning_rate": 0.02, "l2": 1e-3, **optimizer}), "mse", metrics=["mae"]
+    )
+    return model
+
+
+def make(folder, hypermodel=build, **arguments):
+    defaults = {"max_trials": 4, "seed": 0, "directory": folder, "project_name": "p"}
+    # Compiling would take most of the time.
+    return DrMADTuner(hypermodel, **{**defaults, "jit_compile": False, **arguments})
+
+
+def search(tuner, **arguments):
+    defaults = {"validation_data": HYPER, "batch_size": 10, "epochs": 2, "verbose": 0}
+    tuner.search(*TRAIN, **{**defaults, **arguments})
+    return tuner
+
+
+def trials(tuner):
+    return [tuner.oracle.trials[name] for name in tuner.oracle.start_order]
+
+
+def scores(tuner):
+    return [trial.score for trial in trials(tuner)]
+
+
+# -- what a trial is ------------------------------------------------------------------------
+
+
+def test_the_search_improves(tmp_path):
+    tuner = search(make(tmp_path, max_trials=6), selection_data=SELECTION)
+    assert min(scores(tuner)[3:]) < 0.7 * scores(tuner)[0]
+
+
+def test_a_trial_is_a_training_and_its_hypergradient(tmp_path):
+    """Against `hypergradient` on a model built by hand, with an exact path."""
+    kept = {"path": paths.Stored(), "keep_checkpoints": 2, "max_trials": 2}
+    tuner = search(make(tmp_path, **kept, meta_optimizer=keras.optimizers.SGD(0.1)))
+    seed = tuner._derived_seed(trials(tuner)[0].hyperparameters.values, 0)
+    keras.utils.set_random_seed(seed)
+    model = build(None)
+    found = hypergradient(
+        model,
+        TRAIN,
+        HYPER,
+        steps=16,
+        batch_size=10,
+        seed=seed,
+        path=paths.Stored(),
+        jit_compile=False,
+    )
+    assert trials(tuner)[0].score == pytest.approx(found.validation_loss, rel=1e-5)
+    first, second = (files.read_arrays(tuner.oracle.result_file(t.trial_id)) for t in trials(tuner))
+    for kind in ("learning_rate", "momentum", "l2"):
+        by_hand = np.array([found.gradients[group][kind] for group in ("a", "b")])
+        scale = build(None).optimizer.scales[kind]
+        slope = scale.slope(np.float32(0)).numpy() * (0.02 if kind == "learning_rate" else 1)
+        np.testing.assert_allclose(first["gradients"][kind], by_hand * slope, rtol=1e-4)
+        moved = first["values"][kind] - np.float32(0.1) * first["gradients"][kind]
+        moved = scale.clip(moved).numpy()
+        np.testing.assert_allclose(second["values"][kind], moved, rtol=1e-5, atol=1e-8)
+
+
+def test_the_best_model_is_the_trained_one(tmp_path):
+    tuner = search(make(tmp_path), selection_data=SELECTION)
+    model = tuner.get_best_models()[0]
+    loss, mae = model.evaluate(*SELECTION, verbose=0)
+    best = tuner.oracle.get_best_trials()[0]
+    assert loss == pytest.approx(best.score, rel=1e-5)
+    assert mae == pytest.approx(best.metrics.get_best_value("val_mae"), rel=1e-5)
+    with pytest.raises(ValueError, match="keep_checkpoints"):
+        tuner.get_best_models(2)
+
+
+def test_the_best_optimizer_carries_what_was_learned(tmp_path):
+    tuner = search(make(tmp_path))
+    learned = tuner.get_best_models()[0].optimizer.hyperparameters
+    assert learned["a"]["learning_rate"] != pytest.approx(0.02, rel=1e-3)
+    model = build(None)
+    model.compile(tuner.get_best_optimizer(), "mse")
+    model.optimizer.learn = ()
+    model.fit(*TRAIN, verbose=0)
+    assert model.optimizer.hyperparameters == learned
+    assert int(model.optimizer.iterations.numpy()) == 3
+
+
+def test_hyper_and_selection_loss_are_both_reported(tmp_path):
+    tuner = search(make(tmp_path, max_trials=1), selection_data=SELECTION)
+    metrics = trials(tuner)[0].metrics
+    model = tuner.get_best_models()[0]
+    hyper, selection = (model.evaluate(*d, verbose=0)[0] for d in (HYPER, SELECTION))
+    assert metrics.get_best_value("hyper_loss") == pytest.approx(hyper, rel=1e-5)
+    assert metrics.get_best_value("val_loss") == pytest.approx(selection, rel=1e-5)
+
+
+def test_summaries_are_short(tmp_path, capsys):
+    def per_unit(hp):
+        return build(hp, per="unit")
+
+    tuner = search(make(tmp_path, per_unit, max_trials=1))
+    capsys.readouterr()
+    tuner.results_summary()
+    shown = capsys.readouterr().out
+    assert "learned/l2: 0.001 (0.001 – 0.001, 9 values)" in shown
+    assert len(shown.splitlines()) < 20
+    assert os.path.getsize(tmp_path / "p" / "trial_0" / "trial.json") < 2000
+
+
+# -- options --------------------------------------------------------------------------------
+
+
+def initial_weights(tuner):
+    """Records the weights that each training of a tuner starts from."""
+    seen = []
+
+    def on_train_begin(logs):
+        seen.append(tuner._trainee.model.get_weights()[0])
+
+    return seen, keras.callbacks.LambdaCallback(on_train_begin=on_train_begin)
+
+
+@pytest.mark.parametrize("resample", [True, False])
+def test_resampling_draws_new_weights(tmp_path, resample):
+    tuner = make(tmp_path, max_trials=2, resample=resample)
+    seen, callback = initial_weights(tuner)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("copy.deepcopy", lambda value: value)
+        search(tuner, callbacks=[callback])
+    assert np.array_equal(*seen) is not resample
+
+
+def test_executions_are_averaged(tmp_path):
+    tuner = search(make(tmp_path, max_trials=1, executions_per_trial=2))
+    one = search(make(tmp_path, max_trials=1, project_name="one"))
+    trial = trials(tuner)[0]
+    assert trial.score != one.oracle.trials["0"].score
+    found = files.read_arrays(tuner.oracle.result_file("0"))["gradients"]["l2"]
+    first = files.read_arrays(one.oracle.result_file("0"))["gradients"]["l2"]
+    assert not np.allclose(found, first)
+
+
+def test_a_short_horizon_sees_the_last_steps(tmp_path):
+    def gradient(name, **arguments):
+        tuner = search(make(tmp_path, max_trials=1, project_name=name, **arguments))
+        return files.read_arrays(tuner.oracle.result_file("0"))["gradients"]["learning_rate"]
+
+    exact = {"path": paths.Stored()}
+    short = gradient("short", horizon=5, **exact)
+    long = gradient("long", **exact)
+    whole = gradient("whole", horizon=100, **exact)
+    np.testing.assert_allclose(long, whole, rtol=1e-5)
+    seed = make(tmp_path)._derived_seed({RUN: 0, ITERATION: 0, CLIENT: 0}, 0)
+    keras.utils.set_random_seed(seed)
+    model, batches = build(None), ArrayBatches(TRAIN, 10, seed)
+    hypergradient(model, batches, HYPER, steps=11, jit_compile=False)
+    last = hypergradient(model, Later(batches, 11), HYPER, steps=5, jit_compile=False, **exact)
+    by_hand = np.array([last.gradients[group]["learning_rate"] for group in ("a", "b")])
+    np.testing.assert_allclose(short, by_hand * 0.02, rtol=1e-4)
+
+
+def test_hyper_variables_are_learned_and_restored(tmp_path):
+    class Scaled(keras.Regularizer):
+        def __init__(self):
+            self.log = keras.Variable(np.full((5, 4), -6.0, "float32"), trainable=False)
+
+        def __call__(self, w):
+            return keras.ops.sum(keras.ops.exp(self.log) * w**2)
+
+    def with_penalty(hp):
+        dense = L.Dense(4, "tanh", kernel_regularizer=Scaled())
+        model = keras.Sequential([L.Input((5,)), dense, L.Dense(1)])
+        model.compile(DrMADSGD(0.02, learn=()), "mse")
+        return model
+
+    tuner = make(
+        tmp_path, with_penalty, hyper_variables=lambda m: [m.layers[0].kernel_regularizer.log]
+    )
+    search(tuner)
+    best = files.read_arrays(tuner.oracle.result_file(trials(tuner)[-1].trial_id))
+    assert not np.allclose(best["values"]["hyper_variable_0"], -6.0)
+    restored = tuner.get_best_models()[0].layers[0].kernel_regularizer.log.numpy()
+    kept = tuner.oracle.get_best_trials()[0].trial_id
+    held = files.read_arrays(tuner.oracle.result_file(kept))["values"]["hyper_variable_0"]
+    np.testing.assert_array_equal(restored, held)
+
+
+def test_architectures_get_runs_of_their_own(tmp_path):
+    def widths(hp):
+        model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", [2, 3])), L.Dense(1)])
+        model.compile(DrMADSGD(0.02), "mse")
+        return model
+
+    outer = keras_tuner.oracles.BayesianOptimizationOracle(max_trials=None, seed=0)
+    tuner = search(make(tmp_path, widths, meta_iterations=2, outer_oracle=outer))
+    used = [t.hyperparameters.values["w"] for t in trials(tuner)]
+    assert sorted(used) == [2, 2, 3, 3]
+    best = tuner.get_best_hyperparameters()[0]
+    assert tuner.get_best_models()[0].layers[0].units == best.get("w")
+
+
+def test_callbacks_are_kerass(tmp_path):
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=10)
+    board = keras.callbacks.TensorBoard(tmp_path / "board")
+    csv = keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)
+    search(make(tmp_path, max_trials=2), epochs=5, callbacks=[stop, board, csv])
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert rows[0] == "epoch,loss,val_loss,val_mae"
+    assert len(rows) == 1 + 2 * 2  # stopped after the second epoch
+    assert list((tmp_path / "board" / "0" / "execution0").glob("events*"))
+
+
+def test_a_scheduler_drives_the_global_rate(tmp_path):
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(float(self.model.optimizer.learning_rate.numpy()))
+
+    halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.02 / 2**epoch)
+    tuner = search(make(tmp_path, max_trials=2), epochs=3, callbacks=[halve, Watch()])
+    assert len(tuner.oracle.trials) == 2
+    assert seen == pytest.approx([0.02, 0.01, 0.005] * 2)
+
+
+def test_a_rate_that_a_callback_lowered_is_restored(tmp_path):
+    first = []
+
+    class Lower(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                first.append(float(self.model.optimizer.learning_rate.numpy()))
+            self.model.optimizer.learning_rate = 1e-4
+
+    search(make(tmp_path, max_trials=2), callbacks=[Lower()])
+    assert first == pytest.approx([0.02, 0.02])
+
+
+def test_data_may_come_in_batches(tmp_path):
+    import tensorflow as tf
+
+    stream = tf.data.Dataset.from_tensor_slices(TRAIN).batch(16)
+    hyper = tf.data.Dataset.from_tensor_slices(HYPER).batch(16)
+    tuner = make(tmp_path, max_trials=2)
+    tuner.search(stream, epochs=2, validation_data=hyper, verbose=0)
+    assert trials(tuner)[0].status == "COMPLETED"
+
+
+def test_shards_train_on_a_part(tmp_path):
+    tuner = search(make(tmp_path, max_trials=2, clients=2, shard=True), epochs=1)
+    assert int(tuner._trainee.optimizer.iterations.numpy()) == 4  # of 8 batches
+
+
+# -- divergence and coming back -------------------------------------------------------------
+
+
+def test_a_diverging_trial_is_a_data_point(tmp_path):
+    tuner = search(make(tmp_path, lambda hp: build(hp, learning_rate=1e4)), epochs=3)
+    first = trials(tuner)[0]
+    assert first.status == "COMPLETED"
+    assert first.score == np.inf
+    assert "Diverged" in first.message
+    rates = files.read_arrays(tuner.oracle.state_file(0, 3))["values"]["learning_rate"]
+    np.testing.assert_allclose(np.exp(rates), 4.0**-3, rtol=1e-4)
+
+
+def test_a_search_goes_on_where_it_ended(tmp_path):
+    whole = search(make(tmp_path / "whole"))
+    search(make(tmp_path / "parts", max_trials=2))
+    parts = search(make(tmp_path / "parts"))
+    np.testing.assert_allclose(scores(parts), scores(whole), rtol=1e-6)
+
+
+SCRIPT = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    from test_tuner import make, search, scores
+    tuner = make({folder!r}, max_trials=3)
+    class Tell(__import__("keras").callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            print("epoch", flush=True)
+    search(tuner, callbacks=[Tell()], epochs=10)
+    print([float(score) for score in scores(tuner)])
+"""
+
+
+def test_killed_it_ends_the_same(tmp_path):
+    """SIGKILL in the middle of trials; what it was doing is done again."""
+
+    def run(folder, kill_after=None):
+        script = textwrap.dedent(SCRIPT).format(
+            tests=str(pathlib.Path(__file__).parent), folder=str(folder)
+        )
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        last = ""
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for number, line in enumerate(process.stdout):
+                if kill_after is not None and number == kill_after:
+                    process.send_signal(signal.SIGKILL)
+                last = line
+        return last
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "killed", kill_after=15)
+    assert len(list((tmp_path / "killed" / "p").glob("trial_*"))) == 2
+    assert run(tmp_path / "killed") == whole
+
+
+def test_other_settings_are_refused(tmp_path):
+    search(make(tmp_path, max_trials=1))
+    with pytest.raises(ValueError, match=r"epochs: 2 before, 3 now"):
+        search(make(tmp_path, max_trials=1), epochs=3)
+    with pytest.raises(ValueError, match=r"path: .*SegmentMeans.* before, 'Linear"):
+        search(make(tmp_path, max_trials=1, path=paths.Linear()))
+    with pytest.raises(
+        ValueError, match=r"optimizer.learning_rate: 0.0[12]\d* before, 0.0[23]\d* now"
+    ):
+        search(make(tmp_path, lambda hp: build(hp, learning_rate=0.03), max_trials=1))
+    search(make(tmp_path, max_trials=1, overwrite=True), epochs=3)
+
+
+def test_memory_holds_one_model(tmp_path):
+    """A weak reference to each model that was built: all but the last are gone."""
+    import gc
+    import weakref
+
+    built = []
+
+    def watched(hp):
+        model = build(hp)
+        built.append(weakref.ref(model))
+        return model
+
+    search(make(tmp_path, watched, max_trials=5))
+    gc.collect()
+    assert len(built) >= 5
+    assert sum(model() is not None for model in built) <= 2
+
+
+# -- bad input ------------------------------------------------------------------------------
+
+
+def refused(tmp_path, match, hypermodel=build, data=TRAIN, tuner=None, **arguments):
+    trained = []
+    watch = keras.callbacks.LambdaCallback(on_train_begin=trained.append)
+    made = make(tmp_path, hypermodel, **(tuner or {}))
+    with pytest.raises(ValueError, match=match):
+        made.search(
+            *data, **{"validation_data": HYPER, "verbose": 0, "callbacks": [watch], **arguments}
+        )
+    assert not trained
+
+
+def test_a_model_without_drmad_is_refused(tmp_path):
+    def sgd(hp):
+        model = build(hp)
+        model.compile("sgd", "mse")
+        return model
+
+    refused(tmp_path, "DrMADSGD", sgd)
+
+
+def test_nothing_to_learn_is_refused(tmp_path):
+    refused(tmp_path, "learn=", lambda hp: build(hp, learn=()))
+
+
+def test_an_overlapping_hyper_set_is_refused(tmp_path):
+    refused(tmp_path, "overlaps", validation_data=(X[40:90].copy(), Y[40:90]))
+
+
+def test_no_hyper_set_is_refused(tmp_path):
+    refused(tmp_path, "validation_data", validation_data=None)
+
+
+def test_nan_is_refused(tmp_path):
+    bad = X.copy()
+    bad[3, 2] = np.nan
+    refused(tmp_path, "`x` holds 1 values that are NaN", data=(bad[:80], Y[:80]))
+    refused(tmp_path, "`selection_data`.*NaN", selection_data=(bad, Y))
+
+
+def test_wrong_shapes_are_refused(tmp_path):
+    refused(tmp_path, "validation_data.*samples like", validation_data=(X[:, :4], Y))
+
+
+def test_empty_data_is_refused(tmp_path):
+    refused(tmp_path, "at least one", data=(X[:0], Y[:0]))
+    refused(tmp_path, "validation_data.*at least one", validation_data=(X[:0], Y[:0]))
+
+
+def test_unknown_arguments_are_refused(tmp_path):
+    refused(tmp_path, "class_weight", class_weight={0: 1})
+
+
+@pytest.mark.parametrize("tuner", [{"path": "linear"}, {"horizon": 0}, {"max_trials": 0}])
+def test_bad_options_are_named(tmp_path, tuner):
+    with pytest.raises(ValueError, match=next(iter(tuner))):
+        make(tmp_path, **tuner)
+
+
+def test_an_unknown_objective_ends_the_search_and_says_what_there_is(tmp_path):
+    objective = keras_tuner.Objective("val_auc", "max")
+    with pytest.raises(keras_tuner.errors.FatalValueError, match="val_mae"):
+        search(make(tmp_path, objective=objective))
+
+
+# -- many workers ---------------------------------------------------------------------------
+
+WORKER = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    from test_tuner import make, search, scores
+    tuner = make({folder!r}, clients=2, timeout=60)
+    search(tuner)
+"""
+
+
+def test_chief_and_workers_find_what_one_process_finds(tmp_path):
+    alone = search(make(tmp_path / "alone", clients=2))
+    script = textwrap.dedent(WORKER).format(
+        tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path / "many")
+    )
+    port = str(20000 + os.getpid() % 20000)
+
+    def start(name):
+        environment = {
+            **os.environ,
+            "KERASTUNER_TUNER_ID": name,
+            "KERASTUNER_ORACLE_IP": "127.0.0.1",
+            "KERASTUNER_ORACLE_PORT": port,
+        }
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+    processes = [start(name) for name in ("chief", "worker0", "worker1")]
+    end = time.monotonic() + 120
+    try:
+        for process in processes[1:] + processes[:1]:
+            assert process.wait(timeout=end - time.monotonic()) == 0
+    finally:
+        for process in processes:
+            process.kill()
+    many = make(tmp_path / "many", clients=2, timeout=60)
+    # Which worker takes which share is chance; what a share gives is not.
+    places = [
+        {
+            tuple(t.hyperparameters.values[name] for name in (ITERATION, CLIENT)): t.score
+            for t in trials(tuner)
+        }
+        for tuner in (alone, many)
+    ]
+    assert places[0].keys() == places[1].keys()
+    for name, score in places[0].items():
+        assert places[1][name] == pytest.approx(score, rel=1e-5)
