@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.data import STACK_BYTES, STACK_STEPS, as_arguments
-from keras_drmad.hyperparameters import KINDS
+from keras_drmad.hyperparameters import INIT_SCALE, KINDS
 from keras_drmad.objective import Objective
 from keras_drmad.optimizer import DrMADSGD
 from keras_drmad.paths.base import Segment
@@ -31,6 +31,7 @@ class Trajectory:
     random: list  # the seeds that each step saw
     constants: object  # of the path's arithmetic
     momenta: tuple
+    first: int  # the number that the optimizer gives to the first step
     segments: list  # planned; cut off by `Engine.finish` where training ended early
     carry: dict  # of the training loop, at the last step taken
     rates: list = field(default_factory=list)  # the global learning rate of each step
@@ -130,20 +131,22 @@ class Engine:
 
     # -- forward -----------------------------------------------------------------------------
 
-    def train(self, start, batches, rates, on_step=None):
+    def train(self, start, batches, rates, on_step=None, first=None):
         """The whole `Trajectory` of a training run from `start`, one step a rate."""
-        run = self.begin(start, batches, len(rates))
+        run = self.begin(start, batches, len(rates), first)
         self.advance(run, rates, on_step)
         return self.finish(run)
 
-    def begin(self, start, batches, steps):
+    def begin(self, start, batches, steps, first=None):
         """The `Trajectory` of a run of at most `steps` steps, before its first.
 
-        It has the optimizer's hyperparameters. The model's variables are not touched.
+        It has the optimizer's hyperparameters, and starts at its step `first` (of a learned
+        schedule; by default the one it is at). The model's variables are not touched.
         """
         path, update = self.path, self.programs.update
         hyper = self.optimizer.hyper_values()
-        momenta = tuple(float(m) for m in update.momenta(hyper))
+        at_first = update.at(hyper, tf.constant(0.0))
+        momenta = tuple(float(m) for m in update.momenta(at_first))
         path.check(update, momenta)
         at = self._encode(start)
         return Trajectory(
@@ -152,8 +155,9 @@ class Engine:
             eta=[tf.convert_to_tensor(v.value) for v in self.hyper_variables],
             batches=batches,
             random=[np.zeros((steps, *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
-            constants=path.arithmetic.constants(update, hyper),
+            constants=path.arithmetic.constants(update, at_first),
             momenta=momenta,
+            first=self.optimizer.steps_taken() if first is None else first,
             segments=path.segments(steps, momenta),
             carry={"at": at, "state": start.state, "random": start.random, "sums": None},
         )
@@ -254,6 +258,7 @@ class Engine:
             learning_rate=column([run.rates[step] for step in steps]),
             random=[column(seeds[steps]) for seeds in run.random],
             step=column(np.asarray(steps, "float32")),
+            position=column(self.optimizer.positions(run.first + np.asarray(steps))),
             row=row,
         )
 
@@ -282,7 +287,21 @@ class Engine:
                     on_step(length)
                 if not finite:
                     return Derivatives(loss, adjoint, growth, finite)
+        self._add_init_scales(run, adjoint)
         return Derivatives(loss, adjoint, growth, finite)
+
+    def _add_init_scales(self, run, adjoint):
+        """w_0 is a scale times what the initializer gave: ∂L/∂scale = ⟨∂L/∂w_0, w_0⟩ / scale."""
+        scales = self.optimizer.init_scales()
+        if scales is None:
+            return
+        slices = self.optimizer.layout.slices[INIT_SCALE]
+        products = [
+            tf.reduce_sum(dw * w)
+            for dw, w, s in zip(adjoint.weights, run.start.weights, slices, strict=True)
+            if s is not None
+        ]
+        adjoint.hyper[INIT_SCALE] = tf.stack(products) / tf.cast(scales, products[0].dtype)
 
     def _inputs_back(self, run, leg):
         """The `(inputs, length)` of the pieces of a leg, last first."""

@@ -111,6 +111,7 @@ def hypergradient(
     batches = as_batches(train_data, batch_size, seed)
     validation = as_validation(validation_data)
     steps = _steps(steps, batches)
+    optimizer.span_schedule(steps)
     path = SegmentMeans() if path is None else path
     if not isinstance(path, Path):
         raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")

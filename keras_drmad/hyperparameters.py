@@ -1,6 +1,6 @@
 """Which hyperparameter of which group acts on which variable.
 
-A `Layout` maps the trainable variables of a model to three flat vectors, one for each kind of
+A `Layout` maps the trainable variables of a model to flat vectors, one for each kind of
 hyperparameter: one entry a group or, for `per="unit"`, one L2 entry an input unit. Flat vectors keep
 the training step cheap (three extra inputs, whatever the number of layers) and give the
 meta-optimizer three variables to move.
@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-KINDS = ("learning_rate", "momentum", "l2")
+KINDS = ("learning_rate", "momentum", "l2")  # of a training step
+INIT_SCALE = "init_scale"  # of the weights that training starts from
 GRANULARITIES = ("global", "layer", "variable", "unit")
 
 
@@ -63,15 +64,23 @@ class Layout:
         variables: the trainable variables, in the optimizer's order.
         per: `"global"`, `"layer"`, `"variable"` or `"unit"`.
         has_l2: one bool a variable.
+        knots: `{kind: number of knots}` of the kinds that vary over training. Their vectors hold
+            the values at the first knot, then those at the second, ….
+        init_scale: whether kernels have an initial scale.
+
+    Attributes:
+        slices: `{kind: one Slice (or None) a variable}`.
+        groups: `{group: {kind: Slice}}`.
     """
 
-    def __init__(self, variables, per, has_l2):
+    def __init__(self, variables, per, has_l2, knots=(), init_scale=False):
         names = variable_names(variables)
-        self.slices = {kind: [] for kind in KINDS}  # kind -> one Slice (or None) a variable
-        self.groups = {}  # group -> {kind: Slice}
-        self.sizes = dict.fromkeys(KINDS, 0)
+        self.slices = {kind: [] for kind in KINDS}
+        self.groups = {}
+        self.knots = dict(knots)
+        self._widths = dict.fromkeys(KINDS, 0)  # entries of a vector, at one time
         for variable, (layer, leaf), regular in zip(variables, names, has_l2, strict=True):
-            group = {"global": "global", "layer": layer}.get(per, f"{layer}/{leaf}")
+            group = _group(per, layer, leaf)
             entries = self.groups.setdefault(group, {})
             for kind in KINDS:
                 units = per == "unit" and kind == "l2"
@@ -82,14 +91,53 @@ class Layout:
                     # Keras keeps a kernel's input units on its last axis but one.
                     size = variable.shape[-2] if units else 1
                     shape = (size, 1) if units else ()
-                    entries[kind] = Slice(self.sizes[kind], size, shape)
-                    self.sizes[kind] += size
+                    entries[kind] = Slice(self._widths[kind], size, shape)
+                    self._widths[kind] += size
                 self.slices[kind].append(entries[kind])
         # A group whose first variable has no L2 met "l2" late: keep one order of kinds for all.
         self.groups = {
             group: {kind: entries[kind] for kind in KINDS if kind in entries}
             for group, entries in self.groups.items()
         }
+        if init_scale:
+            self._add_init_scales(variables, names, per)
+
+    def _add_init_scales(self, variables, names, per):
+        """One scale for each kernel; a group of several kernels has an array of them."""
+        self.slices[INIT_SCALE] = [None] * len(variables)
+        kernels = {}
+        for i, (variable, (layer, leaf)) in enumerate(zip(variables, names, strict=True)):
+            if len(variable.shape) >= 2:
+                kernels.setdefault(_group(per, layer, leaf), []).append(i)
+        start = 0
+        for group, indices in kernels.items():
+            shape = () if len(indices) == 1 else (len(indices), 1)
+            self.groups[group][INIT_SCALE] = Slice(start, len(indices), shape)
+            for i in indices:
+                self.slices[INIT_SCALE][i] = Slice(start, 1, ())
+                start += 1
+        self._widths[INIT_SCALE] = start
+
+    @property
+    def sizes(self):
+        """`{kind: entries of its flat vector}`."""
+        return {kind: width * self.knots.get(kind, 1) for kind, width in self._widths.items()}
+
+    def at(self, kind, vector, position):
+        """The entries of a kind in force at `position` (of `Knots.positions`, a scalar tensor)."""
+        if kind not in self.knots:
+            return vector
+        table = tf.reshape(vector, (self.knots[kind], self._widths[kind]))
+        before = tf.minimum(tf.cast(position, tf.int32), self.knots[kind] - 2)
+        share = tf.cast(position, table.dtype) - tf.cast(before, table.dtype)
+        return (1 - share) * table[before] + share * table[before + 1]
+
+    def write(self, vector, kind, part, value):
+        """Puts the value of an entry of a group into a flat NumPy vector, in place."""
+        table = vector.reshape(self.knots.get(kind, 1), self._widths[kind])
+        if kind in self.knots:
+            value = np.reshape(value, (-1, 1))
+        table[:, part.start : part.start + part.size] = value
 
     def spread(self, kind, vector, dtypes):
         """One tensor a variable (None where the kind does not act), broadcastable against it."""
@@ -101,13 +149,16 @@ class Layout:
     def nest(self, vectors):
         """`{group: {kind: float or array}}` from `{kind: flat vector}`, in the model's own order."""
         flat = {kind: np.asarray(vector) for kind, vector in vectors.items()}
+
+        def entry(kind, s):
+            if kind in self.knots:
+                return flat[kind].reshape(self.knots[kind], -1)[:, s.start].copy()
+            if s.shape == ():
+                return flat[kind][s.start].item()
+            return flat[kind][s.start : s.start + s.size].copy()
+
         return {
-            group: {
-                kind: flat[kind][s.start].item()
-                if s.shape == ()
-                else flat[kind][s.start : s.start + s.size].copy()
-                for kind, s in entries.items()
-            }
+            group: {kind: entry(kind, s) for kind, s in entries.items() if kind in flat}
             for group, entries in self.groups.items()
         }
 
@@ -126,6 +177,7 @@ class Layout:
                     raise ValueError(_unknown(f"hyperparameter of group {group!r}", kind, known))
                 part = known[kind]
                 shape = () if part.shape == () else (part.size,)
+                shape = (self.knots[kind],) if kind in self.knots else shape
                 value = np.asarray(value, "float64")
                 if value.shape not in ((), shape):
                     raise ValueError(
@@ -134,6 +186,10 @@ class Layout:
                         + f". Received: an array of shape {value.shape}"
                     )
                 yield group, kind, part, value
+
+
+def _group(per, layer, leaf):
+    return {"global": "global", "layer": layer}.get(per, f"{layer}/{leaf}")
 
 
 def _items(mapping, name):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_drmad import meta
 from keras_drmad.data import BufferedBatches, as_validation
 from keras_drmad.engine import GROWTH_LIMIT, Engine, drmad_optimizer
+from keras_drmad.hyperparameters import INIT_SCALE
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.paths.base import positive_integer
 
@@ -93,6 +94,11 @@ class LearnHyperparameters(keras.callbacks.Callback):
             self._meta = meta.copy(self.meta_optimizer)
         if not self.optimizer.learn:
             raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+        if INIT_SCALE in self.optimizer.learn:
+            raise ValueError(
+                'Initial scales ("init_scale" in `learn`) are learned by training from scratch again '
+                "and again: use `keras_drmad.tuners.DrMADTuner`."
+            )
         if model.distribute_strategy.num_replicas_in_sync > 1:
             raise ValueError(
                 "`LearnHyperparameters` needs all of a batch on one device. "
@@ -195,7 +201,7 @@ class _Window:
         self._owner = owner
         self.batches.append(first)
         self._engine = Engine.of(owner.model, self.batches.batch(0), owner.path)
-        self._start = self._engine.read()
+        self._start, self._first = self._engine.read(), owner.optimizer.steps_taken()
         self.batches = BufferedBatches()
 
     @property
@@ -209,7 +215,7 @@ class _Window:
 
     def differentiate(self, validation):
         """`Derivatives` of the window, or None if it cannot be trained again."""
-        run = self._engine.train(self._start, self.batches, self.rates)
+        run = self._engine.train(self._start, self.batches, self.rates, first=self._first)
         trained = self._engine.read().weights
         off = _distance(run.end.weights, trained)
         if off > REPLAY_TOLERANCE * _distance(self._start.weights, trained):

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import meta
-from keras_drmad.hyperparameters import GRANULARITIES, KINDS, Layout, path_of
+from keras_drmad.hyperparameters import GRANULARITIES, INIT_SCALE, KINDS, Layout, path_of
 from keras_drmad.scales import scales
+from keras_drmad.schedule import Knots
 from keras_drmad.update import Update
 
 _log = logging.getLogger("keras_drmad")
@@ -46,7 +47,12 @@ class DrMADSGD(keras.optimizers.Optimizer):
             last one has an L2 coefficient for each input unit of each kernel (its last axis but
             one; biases and other vectors have none), and a learning rate and a momentum for each
             variable.
-        learn: Which of `"learning_rate"`, `"momentum"`, `"l2"` may be learned. Defaults to all.
+        learn: Which of `"learning_rate"`, `"momentum"`, `"l2"` may be learned (the default), and
+            `"init_scale"`: one factor for each kernel's initial weights, for searches that train
+            from scratch (`hypergradient`, `keras_drmad.tuners.DrMADTuner`; see
+            `scale_initial_weights`).
+        schedule: A `keras_drmad.Knots`, for learning rates and momenta that vary over training.
+            Defaults to `None`: they are constant.
         name, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
             ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps: as in
             `keras.optimizers.Optimizer`.
@@ -74,6 +80,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
         l2=0.0,
         per="layer",
         learn=KINDS,
+        schedule=None,
         weight_decay=None,
         clipnorm=None,
         clipvalue=None,
@@ -103,8 +110,12 @@ class DrMADSGD(keras.optimizers.Optimizer):
         if per not in GRANULARITIES:
             raise ValueError(f"`per` must be one of {GRANULARITIES}. Received: per={per!r}")
         learn = (learn,) if isinstance(learn, str) else tuple(learn)
-        if not set(learn) <= set(KINDS):
-            raise ValueError(f"`learn` may hold {KINDS}. Received: learn={learn!r}")
+        if not set(learn) <= {*KINDS, INIT_SCALE}:
+            raise ValueError(f"`learn` may hold {(*KINDS, INIT_SCALE)}. Received: learn={learn!r}")
+        if schedule is not None and not isinstance(schedule, Knots):
+            raise ValueError(
+                f"`schedule` must be a `keras_drmad.Knots`. Received: schedule={schedule!r}"
+            )
         for argument, value in (("momentum", momentum), ("l2", l2)):
             if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
                 raise ValueError(f"`{argument}` must be a number. Received: {argument}={value!r}")
@@ -113,7 +124,8 @@ class DrMADSGD(keras.optimizers.Optimizer):
         self.momentum, self.l2 = float(momentum), float(l2)
         self.nesterov = bool(nesterov)
         self.per = per
-        self.learn = tuple(kind for kind in KINDS if kind in learn)
+        self.learn = tuple(kind for kind in (*KINDS, INIT_SCALE) if kind in learn)
+        self.schedule = schedule
         self.engines = _Engines()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
         self._excluded = ()  # patterns of the variables without L2
@@ -132,7 +144,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
         `set_hyperparameters`.
         """
         self._check_built("hyperparameters")
-        values = {kind: np.array(value) for kind, value in self.hyper_values().items()}
+        values = {kind: np.array(self._value(kind)) for kind in self.displacements}
         values["learning_rate"] = values["learning_rate"] * self._global_rate()
         return self.layout.nest(values)
 
@@ -162,7 +174,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
                 value = value / self._global_rate()
             scale = self.scales[kind]
             scale.check(f"hyperparameters[{group!r}][{kind!r}]", value)
-            new[kind][part.start : part.start + part.size] = scale.displacement(value)
+            self.layout.write(new[kind], kind, part, scale.displacement(value))
         return new
 
     def as_logs(self):
@@ -199,7 +211,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
         meta.check(meta_optimizer)
         flat = {kind: np.zeros(size) for kind, size in self.layout.sizes.items()}
         for _, kind, part, value in self.layout.parse(gradients):
-            flat[kind][part.start : part.start + part.size] = value
+            self.layout.write(flat[kind], kind, part, value)
         flat["learning_rate"] *= self._global_rate()
         meta.move(self, meta.by_displacement(self, flat), meta_optimizer)
 
@@ -232,8 +244,41 @@ class DrMADSGD(keras.optimizers.Optimizer):
         self._excluded = (*paths, *(var_names or ()))
 
     def hyper_values(self):
-        """`{kind: flat tensor}`; for learning rates the multipliers of the global rate."""
-        return {kind: self.scales[kind].value(d.value) for kind, d in self.displacements.items()}
+        """`{kind: flat tensor}` of a training step; of learning rates the global one's multipliers."""
+        return {kind: self._value(kind) for kind in KINDS}
+
+    def _value(self, kind):
+        return self.scales[kind].value(self.displacements[kind].value)
+
+    def init_scales(self):
+        """The flat tensor of initial scales, or None if they are not learned."""
+        return self._value(INIT_SCALE) if INIT_SCALE in self.displacements else None
+
+    def scale_initial_weights(self):
+        """Multiplies each kernel by its learned initial scale: once, before training from scratch."""
+        self._check_built("scale_initial_weights")
+        scales = self.init_scales()
+        if scales is None:
+            raise ValueError('Initial scales are not learned: add "init_scale" to `learn`.')
+        slices = self.layout.slices[INIT_SCALE]
+        for variable, s in zip(self._trainable_variables, slices, strict=True):
+            if s is not None:
+                variable.assign(variable * keras.ops.cast(s.of(scales), variable.dtype))
+
+    def positions(self, steps):
+        """Where training steps stand in the learned schedule; zeros if there is none."""
+        if self.schedule is None:
+            return np.zeros(len(steps), "float32")
+        return self.schedule.positions(steps).astype("float32")
+
+    def span_schedule(self, steps):
+        """Fills in how many steps the learned schedule spans, if it was not said."""
+        if self.schedule is not None and self.schedule.steps is None:
+            self.schedule = Knots(self.schedule.knots, self.schedule.kinds, steps)
+
+    def steps_taken(self):
+        """How many training steps the optimizer has taken."""
+        return int(self.iterations.numpy())
 
     def update(self):
         """The training step of this optimizer as a pure function (`keras_drmad.update.Update`)."""
@@ -258,7 +303,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
         """The global learning rates of the next `steps` steps."""
         rate = self._learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            now = int(self.iterations.numpy())
+            now = self.steps_taken()
             return np.array([float(rate(now + i)) for i in range(steps)])
         return np.full(steps, self._global_rate())
 
@@ -278,7 +323,16 @@ class DrMADSGD(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self.layout = Layout(variables, self.per, [self._has_l2(v) for v in variables])
+        knots = (
+            {} if self.schedule is None else dict.fromkeys(self.schedule.kinds, self.schedule.count)
+        )
+        self.layout = Layout(
+            variables,
+            self.per,
+            [self._has_l2(v) for v in variables],
+            knots,
+            INIT_SCALE in self.learn,
+        )
         self.velocities = self.add_optimizer_variables(variables, "velocity")
         initial = {kind: np.zeros(size) for kind, size in self.layout.sizes.items()}
         initial |= {kind: np.asarray(d) for kind, d in (self._learned or {}).items()}
@@ -334,8 +388,12 @@ class DrMADSGD(keras.optimizers.Optimizer):
         i = self._get_variable_index(variable)
         values = {}
         for kind in ("learning_rate", "momentum"):
-            entry = self.layout.slices[kind][i].of(self.displacements[kind].value)
-            values[kind] = tf.cast(self.scales[kind].value(entry), variable.dtype)
+            part = self.layout.slices[kind][i]
+            if kind in self.layout.knots:
+                entry = part.of(self.layout.at(kind, self._value(kind), self._position()))
+            else:
+                entry = self.scales[kind].value(part.of(self.displacements[kind].value))
+            values[kind] = tf.cast(entry, variable.dtype)
         rate = values["learning_rate"] * tf.cast(learning_rate, variable.dtype)
         # TensorFlow's fused kernel of `update.momentum_step`: one operation instead of seven.
         tf.raw_ops.ResourceApplyKerasMomentum(
@@ -347,6 +405,12 @@ class DrMADSGD(keras.optimizers.Optimizer):
             use_nesterov=self.nesterov,
         )
 
+    def _position(self):
+        """`positions` of this step, in the graph."""
+        steps = tf.cast(self.iterations.value, tf.float32)
+        at = tf.minimum(steps / max(self.schedule.steps - 1, 1), 1.0)
+        return at * (self.schedule.count - 1)
+
     def get_config(self):
         config = super().get_config()
         config.update(
@@ -355,6 +419,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
             l2=self.l2,
             per=self.per,
             learn=list(self.learn),
+            schedule=keras.saving.serialize_keras_object(self.schedule),
             exclude_from_l2=list(self._excluded),
         )
         learned = self._learned
@@ -369,6 +434,8 @@ class DrMADSGD(keras.optimizers.Optimizer):
         config = dict(config)
         excluded = config.pop("exclude_from_l2", None)
         learned = config.pop("learned", None)
+        if isinstance(config.get("schedule"), dict):
+            config["schedule"] = keras.saving.deserialize_keras_object(config["schedule"])
         optimizer = super().from_config(config, custom_objects)
         if excluded:
             optimizer.exclude_from_l2(var_names=excluded)

@@ -37,6 +37,7 @@ class Inputs(NamedTuple):
     learning_rate: object
     random: list  # the seeds that a step saw: replays and the reverse pass use them again
     step: object  # its number, a float
+    position: object  # where it stands in a learned schedule
     row: object = ()  # what the path stored of it
 
 
@@ -79,7 +80,8 @@ class Programs:
 
         def body(constants, carry, inputs):
             arithmetic, dtypes = self.path.arithmetic, self.update.dtypes
-            at, replaying, hyper = carry["at"], constants["replaying"], constants["hyper"]
+            at, replaying = carry["at"], constants["replaying"]
+            hyper = self.update.at(constants["hyper"], inputs.position)
             random = [
                 tf.where(replaying, seen, now)
                 for seen, now in zip(inputs.random, carry["random"], strict=True)
@@ -135,9 +137,10 @@ class Programs:
         if self.path.cap is not None:
             # Of the adjoint that comes in: scaling then costs no pass over it of its own.
             adjoint = _capped(adjoint, self.path.cap * constants["size"])
-        rates = update.rates(hyper, inputs.learning_rate)
+        now = update.at(hyper, inputs.position)
+        rates = update.rates(now, inputs.learning_rate)
         point = self.path.point(
-            constants["anchors"], inputs.row, inputs.step, rates, update.momenta(hyper)
+            constants["anchors"], inputs.row, inputs.step, rates, update.momenta(now)
         )
         weights, velocities = point.weights, point.velocities
         state = constants["state"] if point.state is None else point.state
@@ -156,7 +159,8 @@ class Programs:
         gradients = evaluated if point.gradients is None else point.gradients
         with tape() as of_move:
             of_move.watch((weights, velocities, gradients, hyper))
-            moved = update.move(weights, velocities, gradients, hyper, inputs.learning_rate)
+            now = update.at(hyper, inputs.position)
+            moved = update.move(weights, velocities, gradients, now, inputs.learning_rate)
 
         move_w, velocities, move_g, hyper_part = of_move.gradient(
             moved,

@@ -88,4 +88,6 @@ def scales(momentum, l2):
         "learning_rate": Log(1.0, floor=1e-6, ceiling=1e6, zero=False),
         "momentum": Logit(momentum, floor=1e-2, ceiling=0.9999),
         "l2": Log(l2, floor=1e-6, ceiling=1e4),
+        # A multiplier of the initializer's weights.
+        "init_scale": Log(1.0, floor=1e-3, ceiling=1e3, zero=False),
     }

@@ -28,6 +28,8 @@ def momentum_step(weight, velocity, gradient, rate, momentum, nesterov):
 class Update(NamedTuple):
     """Everything between a raw gradient and the next weights, for the variables of one model.
 
+    `hyper` are the hyperparameters in force at the step, as `at` gives them.
+
     Same order as Keras: L2, clipping, decoupled weight decay, momentum step, constraint.
     """
 
@@ -39,6 +41,10 @@ class Update(NamedTuple):
     global_clipnorm: float | None = None
     decays: tuple = ()  # the decoupled weight decay of each variable, 0 for none
     constraints: tuple = ()  # one a variable, None for none
+
+    def at(self, hyper, position):
+        """The hyperparameters in force at a position of a learned schedule (`Knots.positions`)."""
+        return {kind: self.layout.at(kind, vector, position) for kind, vector in hyper.items()}
 
     def gradients(self, weights, raw, hyper):
         """The gradients that the step uses: the raw ones plus λ·w, clipped."""

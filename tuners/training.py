@@ -90,13 +90,14 @@ class Trainee:
     Args:
         build: makes the compiled model, with new initial weights each time.
         example: a batch of training data.
+        steps: how many steps a training has.
         path: the training path of the hypergradient.
         hyper_variables: a function of the model that returns further variables to be learned.
         jit_compile: whether to use XLA, or "auto".
     """
 
-    def __init__(self, build, example, path, hyper_variables=None, jit_compile="auto"):
-        self._build, self._example = build, example
+    def __init__(self, build, example, steps, path, hyper_variables=None, jit_compile="auto"):
+        self._build, self._example, self._steps = build, example, steps
         self.model = self._built()
         self.optimizer = drmad_optimizer(self.model)
         self.learned = Learned(self.model, self.optimizer, hyper_variables)
@@ -107,6 +108,7 @@ class Trainee:
 
     def _built(self):
         model = self._build()
+        drmad_optimizer(model).span_schedule(self._steps)
         build_with(model, self._example)
         return model
 
@@ -126,6 +128,8 @@ class Trainee:
         if isinstance(self._rate, float):
             self.optimizer.learning_rate = self._rate  # callbacks may have changed it
         self.learned.values = self._compiled if values is None else values
+        if self.optimizer.init_scales() is not None:
+            self.optimizer.scale_initial_weights()
 
     def train(self, batches, hyper, epochs, horizon, **fit_arguments):
         """Trains, and walks back from the loss of the `hyper` batches; an `Outcome`."""

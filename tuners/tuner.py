@@ -249,7 +249,7 @@ class DrMADTuner(keras_tuner.Tuner):
     def run_trial(self, trial, data, epochs, callbacks, verbose, **fit_arguments):
         self._idle = False
         place = trial.hyperparameters.values
-        trainee = self._prepared(trial, data)
+        trainee = self._prepared(trial, data, epochs)
         saved = files.read_arrays(self._files.state_file(place[RUN], place[ITERATION]))
         outcomes, best = [], None
         for execution in range(self.executions_per_trial):
@@ -276,7 +276,7 @@ class DrMADTuner(keras_tuner.Tuner):
                     trainee.model.save_weights(f)
         return self._report(trial, trainee, outcomes)
 
-    def _prepared(self, trial, data):
+    def _prepared(self, trial, data, epochs):
         """The `Trainee` of a trial's configuration: of one at a time, so that memory does not grow."""
         hp = trial.hyperparameters
         configuration = {k: v for k, v in hp.values.items() if not k.startswith((PLACE, LEARNED))}
@@ -284,10 +284,11 @@ class DrMADTuner(keras_tuner.Tuner):
             self._trainee = None
             keras.backend.clear_session()
             gc.collect()
-            example = data.training(0).batch(0)
+            batches = data.training(0, *((0, self._files.clients) if self.shard else ()))
             self._trainee = Trainee(
                 lambda: self._build_hypermodel(hp),
-                example,
+                batches.batch(0),
+                epochs * batches.epoch_steps,
                 self.path,
                 self.hyper_variables,
                 self.jit_compile,

@@ -33,6 +33,7 @@ class Reversible(Stored):
             "nesterov=True": update.nesterov,
             "weight_decay": any(update.decays),
             "constraints of variables": any(c is not None for c in update.constraints),
+            "a momentum that varies over training": "momentum" in update.layout.knots,
             "a momentum below 0.05": min(momenta) < 0.05,
         }
         for what, given in reasons.items():

@@ -1,0 +1,64 @@
+"""Learned schedules: hyperparameters that vary over training, piecewise linear between knots."""
+
+import keras
+import numpy as np
+
+from keras_drmad.paths.base import positive_integer
+
+SCHEDULABLE = ("learning_rate", "momentum")
+
+
+@keras.saving.register_keras_serializable(package="keras_drmad")
+class Knots:
+    """Piecewise linear schedules over training, one for each group.
+
+        value(t) = (1 − f) · knot_i + f · knot_{i+1},   i + f = t / (steps − 1) · (knots − 1)
+
+    at training step t = 0 … steps − 1; the last knot afterwards. Knots are learned like constant
+    hyperparameters; all begin at the compiled value. The global learning rate, which may have a
+    Keras schedule of its own, multiplies them.
+
+    Args:
+        knots: Number of knots, at least 2, or `"step"` for one value for each training step.
+        kinds: What varies: `"learning_rate"`, `"momentum"` or both. Defaults to both.
+        steps: Training steps that the knots span. `hypergradient` and `DrMADTuner` fill it in;
+            for `fit` alone it must be given.
+
+    Example:
+
+    >>> optimizer = DrMADSGD(0.1, schedule=Knots(3, kinds="learning_rate", steps=100))
+    >>> optimizer.build([keras.Variable([1.0], name="w")])
+    >>> optimizer.set_hyperparameters({"w": {"learning_rate": [0.1, 0.2, 0.0001]}})
+    >>> optimizer.hyperparameters["w"]["learning_rate"].round(4).tolist()
+    [0.1, 0.2, 0.0001]
+    """
+
+    def __init__(self, knots=10, kinds=SCHEDULABLE, steps=None):
+        if knots != "step" and positive_integer("knots", knots) < 2:
+            raise ValueError(f'`knots` must be at least 2, or "step". Received: knots={knots!r}')
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        if not kinds or not set(kinds) <= set(SCHEDULABLE):
+            raise ValueError(f"`kinds` may hold {SCHEDULABLE}. Received: kinds={kinds!r}")
+        self.knots, self.kinds = knots, kinds
+        self.steps = None if steps is None else positive_integer("steps", steps)
+
+    @property
+    def count(self):
+        """The number of knots."""
+        if self.steps is None:
+            raise ValueError(
+                "How many steps the learned schedule spans is not known: use "
+                f"`Knots({self.knots!r}, steps=…)`."
+            )
+        return self.steps if self.knots == "step" else self.knots
+
+    def positions(self, steps):
+        """Where training steps (an array of their numbers) stand, in units of knots."""
+        return np.minimum(np.asarray(steps) / max(self.steps - 1, 1), 1.0) * (self.count - 1)
+
+    def get_config(self):
+        return {"knots": self.knots, "kinds": list(self.kinds), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
