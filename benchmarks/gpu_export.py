@@ -26,7 +26,7 @@ from tensorflow.python.eager.polymorphic_function import function_type_utils
 
 from keras_drmad import DrMADSGD, paths
 from keras_drmad.data import as_batches
-from keras_drmad.engine import Engine, Trajectory
+from keras_drmad.engine import Engine
 
 layers = keras.layers
 STEPS = 8
@@ -91,27 +91,10 @@ def programs(build, batch_size):
     engine = Engine.of(model, batches.batch(0), path, jit_compile=True)
     start = engine.read()
     steps = list(range(STEPS))
-    momenta = tuple(
-        float(m) for m in engine.programs.update.momenta(engine.optimizer.hyper_values())
-    )
-    run = Trajectory(
-        start=start,
-        hyper=engine.optimizer.hyper_values(),
-        eta=[],
-        batches=batches,
-        rates=np.full(STEPS, 0.02, "float32"),
-        random=[np.zeros((STEPS, *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
-        constants=(),
-        segments=path.segments(STEPS, momenta),
-        end=start,
-    )
+    run = engine.begin(start, batches, STEPS)
+    run.rates, run.end = [np.float32(0.02)] * STEPS, start
     inputs = engine._inputs(run, steps, STEPS)
-    carry = {
-        "at": path.arithmetic.encode(start.weights, start.velocities),
-        "state": start.state,
-        "random": start.random,
-        "sums": path.begin(start.weights),
-    }
+    carry = {**run.carry, "sums": path.begin(start.weights)}
     kept = [[w + 0.01 * i for w in start.weights] for i in range(2)]
     ends = [(start.weights, start.velocities)] * 2
     constants = {

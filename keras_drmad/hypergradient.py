@@ -96,7 +96,7 @@ def hypergradient(
     >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1, name="out")])
     >>> model.compile(optimizer=DrMADSGD(0.05), loss="mse")
     >>> x, y = np.random.rand(64, 4), np.random.rand(64, 1)
-    >>> found = hypergradient(model, (x[16:], y[16:]), (x[:16], y[:16]), steps=20)
+    >>> found = hypergradient(model, (x[16:], y[16:]), (x[:16], y[:16]), steps=20, verbose=0)
     >>> list(found.gradients["out"])
     ['learning_rate', 'momentum', 'l2']
     """

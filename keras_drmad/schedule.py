@@ -29,7 +29,7 @@ class Knots:
     >>> optimizer = DrMADSGD(0.1, schedule=Knots(3, kinds="learning_rate", steps=100))
     >>> optimizer.build([keras.Variable([1.0], name="w")])
     >>> optimizer.set_hyperparameters({"w": {"learning_rate": [0.1, 0.2, 0.0001]}})
-    >>> optimizer.hyperparameters["w"]["learning_rate"].round(4).tolist()
+    >>> [round(float(rate), 4) for rate in optimizer.hyperparameters["w"]["learning_rate"]]
     [0.1, 0.2, 0.0001]
     """
 
@@ -55,6 +55,9 @@ class Knots:
     def positions(self, steps):
         """Where training steps (an array of their numbers) stand, in units of knots."""
         return np.minimum(np.asarray(steps) / max(self.steps - 1, 1), 1.0) * (self.count - 1)
+
+    def __repr__(self):
+        return f"Knots({self.knots!r}, kinds={self.kinds!r}, steps={self.steps!r})"
 
     def get_config(self):
         return {"knots": self.knots, "kinds": list(self.kinds), "steps": self.steps}

@@ -12,7 +12,7 @@ import keras_drmad
 MODULES = {"keras": keras, "np": np, "keras_drmad": keras_drmad}
 
 
-@pytest.mark.parametrize("name", ["optimizer", "meta", "hypergradient", "learn"])
+@pytest.mark.parametrize("name", ["optimizer", "schedule", "meta", "hypergradient", "learn"])
 def test_examples(name):
     module = importlib.import_module(f"keras_drmad.{name}")
     names = {n: getattr(keras_drmad, n) for n in keras_drmad.__all__}

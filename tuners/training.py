@@ -97,7 +97,7 @@ class Trainee:
     """
 
     def __init__(self, build, example, steps, path, hyper_variables=None, jit_compile="auto"):
-        self._build, self._example, self._steps = build, example, steps
+        self._build, self._example, self.steps = build, example, steps
         self.model = self._built()
         self.optimizer = drmad_optimizer(self.model)
         self.learned = Learned(self.model, self.optimizer, hyper_variables)
@@ -108,7 +108,7 @@ class Trainee:
 
     def _built(self):
         model = self._build()
-        drmad_optimizer(model).span_schedule(self._steps)
+        drmad_optimizer(model).span_schedule(self.steps)
         build_with(model, self._example)
         return model
 

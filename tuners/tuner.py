@@ -336,6 +336,7 @@ class DrMADTuner(keras_tuner.Tuner):
             gradients={n: np.mean([o.gradients[n] for o in good], 0) for n in learned.values},
             low=low,
             high=high,
+            training={"steps": trainee.steps},
         )
         trial.hyperparameters.values |= learned.condensed()
         metrics = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
@@ -361,16 +362,15 @@ class DrMADTuner(keras_tuner.Tuner):
         if not model.built:
             model.build_from_config(files.read_json(self._build_config_file(trial)))
         optimizer = drmad_optimizer(model)
+        result = files.read_arrays(self._files.result_file(trial.trial_id))
+        optimizer.span_schedule(int(result["training"]["steps"]))
         model.optimizer.build(model.trainable_variables)
         model.load_weights(checkpoint)
-        Learned(model, optimizer, self.hyper_variables).values = self._values(trial)
+        Learned(model, optimizer, self.hyper_variables).values = result["values"]
         return model
 
     def _build_config_file(self, trial):
         return os.path.join(self.get_trial_dir(trial.trial_id), "build_config.json")
-
-    def _values(self, trial):
-        return files.read_arrays(self._files.result_file(trial.trial_id))["values"]
 
     def get_best_optimizer(self):
         """A fresh `DrMADSGD` with the best trial's hyperparameters, for another training."""
