@@ -91,7 +91,10 @@ class Engine:
         self.path = path
         example = tf.nest.map_structure(tf.convert_to_tensor, example)
         build_with(model, example)
-        self.objective = Objective(model, example, hyper_variables, _loss_scale(model))
+        self.devices = _devices(model)
+        self.objective = Objective(
+            model, example, hyper_variables, _loss_scale(model), self.devices
+        )
         self._free_to_choose = jit_compile == "auto"
         self._compile(self._prefer_xla(model) if self._free_to_choose else bool(jit_compile))
         at = self.read()
@@ -105,6 +108,8 @@ class Engine:
         self.programs = Programs(self.objective, self.optimizer.update(), self.path, xla)
 
     def _prefer_xla(self, model):
+        if len(self.devices) > 1:
+            return False  # its programs run on one device
         if not all(layer.supports_jit for layer in model._flatten_layers()):
             return False
         if self.objective.draws_random_numbers() and not model.jit_compile:
@@ -383,6 +388,23 @@ def _check(optimizer, model, hyper_variables):
             )
 
 
+def _devices(model):
+    """The devices of the strategy that a model was made under; `(None,)` for the default one."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return (None,)
+    devices = strategy.extended.worker_devices
+    if len(devices) != strategy.num_replicas_in_sync:
+        raise ValueError(
+            "A hypergradient can be split over the devices of one machine "
+            "(`tf.distribute.MirroredStrategy`) only. Received: "
+            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas, "
+            f"{len(devices)} of them here. Several machines are used with `clients` of "
+            "`keras_drmad.tuners.DrMADTuner`."
+        )
+    return devices
+
+
 def _loss_scale(model):
     scale = getattr(model.optimizer, "dynamic_scale", None)
     if scale is not None:
@@ -395,8 +417,9 @@ def build_with(model, example):
     if model.built and model.optimizer.built:
         return
     x, y, sample_weight = as_arguments(example)
-    model.compute_loss(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
-    model.reset_metrics()
-    if not model.optimizer.built:
-        with keras.name_scope(model.optimizer.name):
-            model.optimizer.build(model.trainable_variables)
+    with model.distribute_strategy.scope():
+        model.compute_loss(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
+        model.reset_metrics()
+        if not model.optimizer.built:
+            with keras.name_scope(model.optimizer.name):
+                model.optimizer.build(model.trainable_variables)

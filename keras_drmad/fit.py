@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_drmad.data import Later, as_arguments
 
@@ -29,11 +30,12 @@ def fit(model, engine, batches, epochs, horizon=None, on_step=None, **arguments)
         `(History, Trajectory)`; the trajectory is finished, and shorter where a callback ended
         training early.
     """
-    _build_metrics(model, batches.batch(0))
+    if model.distribute_strategy.num_replicas_in_sync == 1:  # else `fit` does it itself
+        _build_metrics(model, batches.batch(0))
     run = _Run(model, engine, batches, epochs * batches.epoch_steps, horizon, on_step)
     with run.instead_of_train_function():
         history = model.fit(
-            _Epoch(batches),
+            _Epoch(batches, model.distribute_strategy.num_replicas_in_sync),
             epochs=epochs,
             shuffle=False,
             callbacks=[run.callback, *arguments.pop("callbacks", ())],
@@ -52,9 +54,15 @@ def _build_metrics(model, batch):
 class _Epoch(keras.utils.PyDataset):
     """What `fit` believes to read: it has the length and the shapes of the training data."""
 
-    def __init__(self, batches):
+    def __init__(self, batches, replicas):
         super().__init__()
-        self._length, self._batch = batches.epoch_steps, as_arguments(batches.batch(0))
+        self._length = batches.epoch_steps
+        batch = batches.batch(0)
+        samples = len(tf.nest.flatten(batch)[0])
+        # Keras builds a distributed model with one batch, whose parts must be equal.
+        even = np.arange(max(samples // replicas, 1) * replicas) % samples
+        batch = tf.nest.map_structure(lambda leaf: tf.gather(leaf, even), batch)
+        self._batch = keras.utils.pack_x_y_sample_weight(*as_arguments(batch))
 
     def __len__(self):
         return self._length

@@ -3,8 +3,10 @@
 import contextlib
 import inspect
 import re
+from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.ops import gradient_registry  # has no public name
 
@@ -74,6 +76,7 @@ class Objective:
         model: a compiled, built Keras model.
         example: one batch, to find out what a training step changes.
         hyper_variables: further variables to differentiate by.
+        devices: names of the devices over which batches are split; None for the default one.
         loss_scale: the factor by which losses are multiplied before they are differentiated (and
             gradients divided after), against underflow in float16.
 
@@ -85,8 +88,9 @@ class Objective:
         operations: the types of the TensorFlow operations in the loss and its gradient.
     """
 
-    def __init__(self, model, example, hyper_variables=(), loss_scale=1.0):
+    def __init__(self, model, example, hyper_variables=(), loss_scale=1.0, devices=(None,)):
         self.model = model
+        self.devices = devices
         self.weights = list(model.trainable_variables)
         self.hyper_variables = list(hyper_variables)
         self.loss_scale = loss_scale
@@ -99,6 +103,42 @@ class Objective:
 
     def gradient(self, weights, state, random, eta, batch):
         """`(gradients, state, random, loss)` of the training loss; the states after the step."""
+        parts = [
+            (part.share, self._part_gradient(weights, state, random, eta, part.batch))
+            for part in self._parts(batch)
+        ]
+        (_, first), *others = parts
+        if not others:
+            return first
+        gradients, after, loss = _mean([(share, (g, s, loss)) for share, (g, s, _, loss) in parts])
+        return gradients, after, first[2], loss
+
+    def linearize(self, weights, state, random, eta, batch):
+        """`(gradients, state, pull)`: as `gradient`, and what takes their adjoints back.
+
+        `pull(gradients, state)` returns the adjoints of `(weights, state, eta)`: a product with the
+        Hessian of the loss.
+        """
+        at, found = (weights, state, eta), []
+        for part in self._parts(batch):
+            with tf.device(part.device), tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(at)
+                gradients, after, *_ = self._part_gradient(weights, state, random, eta, part.batch)
+            found.append((part, tape, (gradients, after)))
+
+        def pull(*adjoints):
+            back = []
+            for part, tape, results in found:
+                with tf.device(part.device):
+                    pulled = tape.gradient(
+                        results, at, output_gradients=adjoints, unconnected_gradients="zero"
+                    )
+                    back.append((part.share, tf.nest.map_structure(_dense, pulled)))
+            return _mean(back)
+
+        return *_mean([(part.share, results) for part, _, results in found]), pull
+
+    def _part_gradient(self, weights, state, random, eta, batch):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             loss, scope = self._loss(weights, state, random, eta, batch, training=True)
@@ -107,6 +147,21 @@ class Objective:
         gradients = [_dense(g) / self.loss_scale for g in gradients]
         after = [[scope.get_current_value(v) for v in vs] for vs in (self.state, self.random)]
         return gradients, *after, loss
+
+    def _parts(self, batch):
+        """A batch cut into a part for each device; their shares of the samples sum to 1."""
+        leaves = tf.nest.flatten(batch)
+        samples = leaves[0].shape[0]
+        if len(self.devices) == 1 or samples is None or samples < len(self.devices):
+            return [_Part(self.devices[0], 1.0, batch)]
+        sizes = [len(part) for part in np.array_split(range(samples), len(self.devices))]
+        split = [tf.split(leaf, sizes) for leaf in leaves]
+        return [
+            _Part(
+                device, size / samples, tf.nest.pack_sequence_as(batch, [leaf[i] for leaf in split])
+            )
+            for i, (device, size) in enumerate(zip(self.devices, sizes, strict=True))
+        ]
 
     def validation_loss(self, weights, state, random, eta, batch):
         """The compiled loss of a batch in inference mode.
@@ -135,6 +190,8 @@ class Objective:
                 sample_weight=sample_weight,
                 **({"training": training} if self._loss_takes_training else {}),
             )
+            # Keras divides a loss by the number of replicas, to be summed over them.
+            loss *= tf.distribute.get_strategy().num_replicas_in_sync
             if not training and getattr(self.model, "loss", None) is not None:
                 for penalty in self.model.losses:
                     loss -= tf.cast(tf.reduce_sum(penalty), loss.dtype)
@@ -188,10 +245,8 @@ class Objective:
         weights, state, random, eta = [
             [tf.convert_to_tensor(v.value) for v in group] for group in variables
         ]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((weights, state, eta))
-            gradients, state_after, *_ = self.gradient(weights, state, random, eta, batch)
-        return tape.gradient((gradients, state_after), (weights, state, eta))
+        gradients, state_after, pull = self.linearize(weights, state, random, eta, batch)
+        return pull(gradients, state_after)
 
     def _part(self, path):
         """The part of the model in whose name scope an operation is, in words."""
@@ -211,6 +266,25 @@ class Objective:
     def draws_random_numbers(self):
         """Whether a training step does; XLA draws other ones from the same seeds."""
         return any("Random" in op for op in self.operations)
+
+
+class _Part(NamedTuple):
+    """Of a batch: what one device computes."""
+
+    device: str | None
+    share: float
+    batch: tuple
+
+
+def _mean(parts):
+    """The mean of structures of tensors, from a list of `(share, structure)`."""
+    (share, first), *others = parts
+    if not others:
+        return first
+    total = tf.nest.map_structure(lambda a: a * share, first)
+    for share, other in others:
+        total = tf.nest.map_structure(lambda a, b, s=share: a + b * s, total, other)
+    return total
 
 
 def _takes(function, argument):

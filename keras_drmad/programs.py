@@ -148,11 +148,7 @@ class Programs:
         def tape():
             return tf.GradientTape(watch_accessed_variables=False)
 
-        with tape() as of_loss:
-            of_loss.watch((weights, state, eta))
-            raw, new_state, *_ = objective.gradient(
-                weights, state, inputs.random, eta, inputs.batch
-            )
+        raw, _, pull = objective.linearize(weights, state, inputs.random, eta, inputs.batch)
         with tape() as of_gradients:
             of_gradients.watch((weights, raw, hyper["l2"]))
             evaluated = update.gradients(weights, raw, hyper)
@@ -174,14 +170,8 @@ class Programs:
             output_gradients=move_g,
             unconnected_gradients="zero",
         )
-        loss_w, state, eta_part = of_loss.gradient(
-            (raw, new_state),
-            (weights, state, eta),
-            output_gradients=(gradients_raw, adjoint.state),
-            unconnected_gradients="zero",
-        )
+        products, state, eta_part = pull(gradients_raw, adjoint.state)
         hyper_part["l2"] += l2_part
-        products = [tf.convert_to_tensor(h) for h in loss_w]
         products = self.path.temper(products, gradients_raw, rates)
         weights = [a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)]
         return Adjoint(
@@ -189,7 +179,7 @@ class Programs:
             velocities=velocities,
             state=state,
             hyper={kind: adjoint.hyper[kind] + hyper_part[kind] for kind in KINDS},
-            eta=[a + tf.convert_to_tensor(b) for a, b in zip(adjoint.eta, eta_part, strict=True)],
+            eta=[a + b for a, b in zip(adjoint.eta, eta_part, strict=True)],
         ), ()
 
 

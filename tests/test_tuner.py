@@ -16,7 +16,7 @@ import pytest
 from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners import DrMADTuner, files
-from keras_drmad.tuners.oracle import CLIENT, ITERATION, RUN
+from keras_drmad.tuners.oracle import CLIENT, ITERATION, RUN, SEED
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(160, 5)).astype("float32")
@@ -178,7 +178,7 @@ def test_a_short_horizon_sees_the_last_steps(tmp_path):
     long = gradient("long", **exact)
     whole = gradient("whole", horizon=100, **exact)
     np.testing.assert_allclose(long, whole, rtol=1e-5)
-    seed = make(tmp_path)._derived_seed({RUN: 0, ITERATION: 0, CLIENT: 0}, 0)
+    seed = make(tmp_path)._derived_seed({RUN: 0, ITERATION: 0, CLIENT: 0, SEED: 0}, 0)
     keras.utils.set_random_seed(seed)
     model, batches = build(None), ArrayBatches(TRAIN, 10, seed)
     hypergradient(model, batches, HYPER, steps=11, jit_compile=False)
@@ -277,6 +277,21 @@ def test_data_may_come_in_batches(tmp_path):
 def test_shards_train_on_a_part(tmp_path):
     tuner = search(make(tmp_path, max_trials=2, clients=2, shard=True), epochs=1)
     assert int(tuner._trainee.optimizer.iterations.numpy()) == 4  # of 8 batches
+
+
+def test_two_devices_find_what_one_finds(tmp_path):
+    """Batches of 9: shares of 5 and 4 samples."""
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    one = search(make(tmp_path / "one", max_trials=2), batch_size=9)
+    two = search(make(tmp_path / "two", max_trials=2, distribution_strategy=strategy), batch_size=9)
+    assert len(two._trainee.engine.devices) == 2
+    np.testing.assert_allclose(scores(one), scores(two), rtol=1e-5)
+    for a, b in zip(trials(one), trials(two), strict=True):
+        assert a.hyperparameters.values == b.hyperparameters.values
+    model = two.get_best_models()[0]
+    assert model.evaluate(*HYPER, verbose=0)[0] == pytest.approx(min(scores(one)), rel=1e-5)
 
 
 # -- divergence and coming back -------------------------------------------------------------

@@ -22,6 +22,7 @@ _log = logging.getLogger("keras_drmad")
 # Values by which a trial is told its place; KerasTuner's Hyperband does the same.
 PLACE = "drmad/"
 RUN, ITERATION, CLIENT = PLACE + "run", PLACE + "iteration", PLACE + "client"
+SEED = PLACE + "seed"
 
 # Metrics in which a worker reports how its reverse pass went.
 GROWTH, FINITE = "hypergradient_growth", "hypergradient_finite"
@@ -216,6 +217,7 @@ class DrMADOracle(keras_tuner.Oracle):
 
     def _share(self, run, trial_id):
         place = {RUN: run.number, ITERATION: run.iteration, CLIENT: len(run.shares)}
+        place[SEED] = self.seed  # workers have drawn others, if none was given
         run.shares.append(trial_id)
         return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
 

@@ -117,7 +117,7 @@ class Trainee:
         keras.utils.set_random_seed(seed)
         new = self._built()
         for own, other in zip(self.model.variables, new.variables, strict=True):
-            own.assign(other)
+            own.assign(other.numpy())
         # Keras's global seed is not a variable of the model, but of its programs.
         for variable in self.engine.objective.random:
             if not any(variable is own for own in self.model.variables):

@@ -24,6 +24,7 @@ from keras_drmad.tuners.oracle import (
     ITERATION,
     PLACE,
     RUN,
+    SEED,
     DrMADOracle,
 )
 from keras_drmad.tuners.training import LEARNED, Learned, Trainee
@@ -85,7 +86,7 @@ class DrMADTuner(keras_tuner.Tuner):
 
     def __init__(
         self,
-        hypermodel=None,
+        hypermodel,
         objective="val_loss",
         max_trials=10,
         path=None,
@@ -115,12 +116,6 @@ class DrMADTuner(keras_tuner.Tuner):
         self.resample, self.shard = resample, shard
         self.jit_compile = jit_compile
         self.hyper_variables = hyper_variables
-        strategy = kwargs.get("distribution_strategy")
-        if strategy is not None and strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "`DrMADTuner` trains on one device: use more workers (`clients`). "
-                f"Received: a strategy of {strategy.num_replicas_in_sync} replicas"
-            )
         self._configuration, self._trainee = None, None
         self._idle = False
         oracle = DrMADOracle(
@@ -260,7 +255,7 @@ class DrMADTuner(keras_tuner.Tuner):
                 data.hyper,
                 epochs,
                 self.horizon,
-                callbacks=self._callbacks(callbacks, trial, trainee, execution),
+                callbacks=self._callbacks(callbacks, trial, execution),
                 verbose=verbose,
                 validation_data=data.selection,
                 **{"validation_batch_size": VALIDATION_BATCH, **fit_arguments},
@@ -298,10 +293,10 @@ class DrMADTuner(keras_tuner.Tuner):
 
     def _derived_seed(self, place, execution):
         iteration = place[ITERATION] if self.resample else 0
-        words = (self._files.seed, place[RUN], iteration, place[CLIENT], execution)
+        words = (place[SEED], place[RUN], iteration, place[CLIENT], execution)
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 
-    def _callbacks(self, callbacks, trial, trainee, execution):
+    def _callbacks(self, callbacks, trial, execution):
         """Copies of the user's callbacks, and the tuner's own hooks."""
         callbacks = copy.deepcopy(callbacks)
         if any(isinstance(c, keras.callbacks.TensorBoard) for c in callbacks):
@@ -312,7 +307,7 @@ class DrMADTuner(keras_tuner.Tuner):
                     "The `TensorBoard` callback needs the package tensorboard here: "
                     "`pip install keras_drmad[tensorboard]`."
                 ) from error
-        return [_Hooks(self, trial, trainee.optimizer), *callbacks]
+        return [_Hooks(self, trial), *callbacks]
 
     def _objective(self, logs):
         """The objective's value, the worst there is if it is not a number."""
@@ -364,7 +359,8 @@ class DrMADTuner(keras_tuner.Tuner):
         optimizer = drmad_optimizer(model)
         result = files.read_arrays(self._files.result_file(trial.trial_id))
         optimizer.span_schedule(int(result["training"]["steps"]))
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(checkpoint)
         Learned(model, optimizer, self.hyper_variables).values = result["values"]
         return model
@@ -386,11 +382,11 @@ class DrMADTuner(keras_tuner.Tuner):
 
 
 class _Hooks(keras.callbacks.Callback):
-    """The tuner's methods for subclasses, and the hyperparameters in the logs."""
+    """Calls the tuner's methods for subclasses, as KerasTuner does."""
 
-    def __init__(self, tuner, trial, optimizer):
+    def __init__(self, tuner, trial):
         super().__init__()
-        self._tuner, self._trial, self._optimizer = tuner, trial, optimizer
+        self._tuner, self._trial = tuner, trial
 
     def on_epoch_begin(self, epoch, logs=None):
         self._tuner.on_epoch_begin(self._trial, self.model, epoch, logs=logs)

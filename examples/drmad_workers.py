@@ -1,0 +1,136 @@
+"""One search by a chief and several workers on this host: the DrMAD paper's hyperparameter server.
+
+Without KerasTuner's environment variables this file starts itself as the processes of a search: a
+chief, which holds the oracle, and workers, which train. It ends them all on Ctrl-C or when one
+fails, and shows the results. With the variables set it is one of these processes.
+
+    python examples/drmad_workers.py --workers 2 --clients 2
+    python examples/drmad_workers.py --workers 1 --clients 2 --pin --time    # how fast is one worker
+    python examples/drmad_workers.py --workers 2 --clients 2 --pin --time    # how fast are two
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+from sklearn.datasets import load_digits
+
+from keras_drmad import DrMADSGD
+from keras_drmad.tuners import DrMADTuner
+
+LAUNCHED = "DRMAD_WORKERS_LAUNCHED"  # when, for all processes
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=2, help="processes that train")
+    parser.add_argument("--clients", type=int, default=2, help="trainings a meta-iteration")
+    parser.add_argument("--meta-iterations", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=20, help="of each training")
+    parser.add_argument("--pin", action="store_true", help="each worker to a core (Linux)")
+    parser.add_argument("--time", action="store_true", help="start afresh, and say how fast it was")
+    parser.add_argument("--folder", type=pathlib.Path, default="out/drmad_workers")
+    arguments = parser.parse_args()
+    if "KERASTUNER_TUNER_ID" in os.environ:
+        search(make_tuner(arguments), arguments)
+        return
+    if arguments.time:
+        shutil.rmtree(arguments.folder, ignore_errors=True)
+    launch(arguments)
+    tuner = make_tuner(arguments)  # from what is in the folder
+    tuner.results_summary(3)
+    if arguments.time:
+        trials = tuner.oracle.trials.values()
+        print(
+            f"\n{arguments.workers} workers: {rate(trials, 0):.1f} meta-iterations a minute, "
+            f"{rate(trials, 1):.1f} without the first, in which programs are compiled."
+        )
+
+
+def build_model(hp):
+    model = keras.Sequential([keras.layers.Input((64,))])
+    for name in ("first", "second"):
+        model.add(keras.layers.Dense(256, activation="relu", name=name))
+    model.add(keras.layers.Dense(10, name="output"))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(DrMADSGD(0.01, momentum=0.9, l2=1e-4), loss=loss, metrics=["accuracy"])
+    return model
+
+
+class Tuner(DrMADTuner):
+    """Notes when each trial began and ended, as metrics of it."""
+
+    def run_trial(self, *arguments, **more):
+        began = since_launch()
+        return super().run_trial(*arguments, **more) | {"began": began, "ended": since_launch()}
+
+
+def since_launch():
+    return time.time() - float(os.environ[LAUNCHED])
+
+
+def make_tuner(arguments):
+    return Tuner(
+        build_model,
+        max_trials=arguments.meta_iterations * arguments.clients,
+        clients=arguments.clients,
+        seed=0,  # the same in all processes
+        directory=str(arguments.folder.parent),
+        project_name=arguments.folder.name,
+    )
+
+
+def search(tuner, arguments):
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = x[order] / 16, y[order]
+    hyper, selection = (x[600:1000], y[600:1000]), (x[1000:1400], y[1000:1400])
+    data = {"validation_data": hyper, "selection_data": selection}
+    tuner.search(x[:600], y[:600], batch_size=30, epochs=arguments.epochs, verbose=0, **data)
+
+
+def launch(arguments):
+    """Starts chief and workers, and waits until all have ended or one has failed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"IP": "127.0.0.1", "PORT": str(free.getsockname()[1])}
+    variables = {f"KERASTUNER_ORACLE_{name}": value for name, value in address.items()}
+    variables |= os.environ | {LAUNCHED: str(time.time())}
+    processes = {}
+    try:
+        for name in ("chief", *(f"worker{i}" for i in range(arguments.workers))):
+            environment = variables | {"KERASTUNER_TUNER_ID": name}
+            processes[name] = subprocess.Popen([sys.executable, *sys.argv], env=environment)
+            if arguments.pin and name != "chief" and hasattr(os, "sched_setaffinity"):
+                cores = sorted(os.sched_getaffinity(0))
+                core = cores[(len(processes) - 2) % len(cores)]
+                os.sched_setaffinity(processes[name].pid, {core})  # before TensorFlow counts them
+        while any(process.poll() is None for process in processes.values()):
+            for name, process in processes.items():
+                if process.poll():
+                    raise SystemExit(f"{name} failed: exit status {process.returncode}")
+            time.sleep(0.2)
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.wait()
+
+
+def rate(trials, first):
+    """Meta-iterations a minute, from the beginning of number `first` to the end of the last."""
+    trials = [t for t in trials if t.hyperparameters.values["drmad/iteration"] >= first]
+    began = min(t.metrics.get_best_value("began") for t in trials)
+    ended = max(t.metrics.get_best_value("ended") for t in trials)
+    numbers = {t.hyperparameters.values["drmad/iteration"] for t in trials}
+    return 60 * len(numbers) / (ended - began)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""`DrMADTuner` on scikit-learn's digits: each layer's hyperparameters, and the network's width.
+
+A random choice of the width begins a run of meta-iterations, each of which trains from scratch and
+moves all learning rates, momenta and L2 coefficients at once. Trials are compared on a selection
+set. The best optimizer then trains longer, on training and hyper set together, beside one that was
+not tuned; the test set has had no part in anything before.
+
+    python examples/tuner_digits.py
+"""
+
+import argparse
+import itertools
+import pathlib
+
+import keras
+import numpy as np
+from sklearn.datasets import load_digits
+
+from keras_drmad import DrMADSGD
+from keras_drmad.tuners import DrMADTuner
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10, help="of each trial")
+    parser.add_argument("--final-epochs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=pathlib.Path, default="out/tuner_digits")
+    arguments = parser.parse_args()
+
+    train, hyper, selection, test = digits(arguments.seed)
+    tuner = DrMADTuner(
+        build_model,
+        max_trials=arguments.trials,
+        meta_iterations=arguments.trials // 2,  # of each width
+        seed=arguments.seed,
+        directory=str(arguments.folder.parent),
+        project_name=arguments.folder.name,
+        overwrite=True,
+    )
+    fit_arguments = {"batch_size": 30, "epochs": arguments.epochs}
+    tuner.search(
+        *train, validation_data=hyper, selection_data=selection, **fit_arguments, verbose=0
+    )
+    tuner.results_summary(3)
+    print("\nLearned:")
+    for group, values in tuner.get_best_models()[0].optimizer.hyperparameters.items():
+        print(f"{group:8}" + "".join(f"{kind:>16} {v:<9.3g}" for kind, v in values.items()))
+
+    both = [np.concatenate(parts) for parts in zip(train, hyper, strict=True)]
+    best = tuner.get_best_hyperparameters()[0]  # the width; what was learned is in the optimizer
+    optimizers = {"untuned": None, "tuned": tuner.get_best_optimizer()}
+    print(f"\nTest error after {arguments.final_epochs} epochs on training and hyper set")
+    for name, optimizer in optimizers.items():
+        keras.utils.set_random_seed(arguments.seed)
+        model = build_model(best, optimizer)
+        model.fit(*both, batch_size=30, epochs=arguments.final_epochs, verbose=0)
+        print(f"{name:8}{1 - model.evaluate(*test, verbose=0)[1]:8.2%}")
+
+
+def digits(seed):
+    """Training, hyper, selection and test set."""
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(x))
+    x, y = x[order] / 16, y[order]
+    parts = (0, 500, 800, 1000, len(x))
+    return [(x[a:b], y[a:b]) for a, b in itertools.pairwise(parts)]
+
+
+def build_model(hp, optimizer=None):
+    width = hp.Choice("width", [16, 64])
+    model = keras.Sequential(
+        [
+            keras.layers.Input((64,)),
+            keras.layers.Dense(width, activation="relu", name="first"),
+            keras.layers.Dense(width, activation="relu", name="second"),
+            keras.layers.Dense(10, name="output"),
+        ]
+    )
+    model.compile(
+        optimizer=optimizer or DrMADSGD(learning_rate=0.01, momentum=0.9, l2=1e-4),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+if __name__ == "__main__":
+    main()
