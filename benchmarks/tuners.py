@@ -308,6 +308,7 @@ def row(name, per, search, task, seeds, budget):
 def searches(task, per, options):
     """Yields `(name, function of data, seed and budget)`."""
     # `Trainee.restart` collects garbage; what is compiled is none, and takes long to look through.
+    gc.unfreeze()
     others = [name for name in options.tuners if name != "drmad"]
     if others:
         trainer = Trainer(task, per)

@@ -6,6 +6,7 @@ of the loss on 5000 other images by all 7840, and moves them with Adam. Saves a 
 coefficients: the network keeps the weights where strokes tell digits apart.
 
     python examples/custom_hyper_variable.py
+    python examples/custom_hyper_variable.py --path reversible      # exact, as the RMAD paper has it
 """
 
 import argparse
@@ -14,7 +15,9 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_drmad import DrMADSGD, hypergradient
+from keras_drmad import DrMADSGD, hypergradient, paths
+
+PATHS = {"means": paths.SegmentMeans(), "reversible": paths.Reversible()}
 
 
 class PerWeightL2(keras.Regularizer):
@@ -33,6 +36,7 @@ def main():
     parser.add_argument("--steps", type=int, default=500, help="training steps of each")
     parser.add_argument("--l2", type=float, default=1e-3, help="coefficient to start from")
     parser.add_argument("--meta-learning-rate", type=float, default=0.2)
+    parser.add_argument("--path", choices=PATHS, default="means")
     parser.add_argument("--output", type=pathlib.Path, default="out/custom_hyper_variable.png")
     arguments = parser.parse_args()
 
@@ -68,6 +72,7 @@ def main():
             hyper,
             steps=arguments.steps,
             batch_size=50,
+            path=PATHS[arguments.path],
             hyper_variables=[log_l2],
             seed=iteration,  # another order of the batches each time
             verbose=0,

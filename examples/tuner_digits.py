@@ -39,10 +39,8 @@ def main():
         project_name=arguments.folder.name,
         overwrite=True,
     )
-    fit_arguments = {"batch_size": 30, "epochs": arguments.epochs}
-    tuner.search(
-        *train, validation_data=hyper, selection_data=selection, **fit_arguments, verbose=0
-    )
+    data = {"validation_data": hyper, "selection_data": selection}
+    tuner.search(*train, **data, batch_size=30, epochs=arguments.epochs, verbose=0)
     tuner.results_summary(3)
     print("\nLearned:")
     for group, values in tuner.get_best_models()[0].optimizer.hyperparameters.items():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_drmad
 from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient, paths
 from keras_drmad import learn as module
 
@@ -46,13 +47,13 @@ def weights(model):
 def seen(monkeypatch):
     """Collects every gradient by which hyperparameters are moved."""
     found = []
-    move = LearnHyperparameters._move
+    by_displacement = keras_drmad.meta.by_displacement
 
-    def spy(self, gradients):
+    def spy(optimizer, gradients):
         found.append({kind: g.numpy() for kind, g in gradients.items()})
-        move(self, gradients)
+        return by_displacement(optimizer, gradients)
 
-    monkeypatch.setattr(LearnHyperparameters, "_move", spy)
+    monkeypatch.setattr(keras_drmad.meta, "by_displacement", spy)
     return found
 
 

@@ -54,7 +54,8 @@ def meta_optimize(make, move, data, meta_iterations, **training):
 
     Args:
         make: `make()` returns a compiled model and the hyper variables to differentiate by.
-        move: `move(model, result)` moves the hyperparameters along a `Hypergradient`.
+        move: `move(model, result)` moves the hyperparameters along a `Hypergradient`, and may
+            change the weights that the next training starts from.
         data: `(training, hyper, test)` sets.
         meta_iterations: how often.
         **training: arguments of `hypergradient`.
@@ -68,13 +69,15 @@ def meta_optimize(make, move, data, meta_iterations, **training):
         keras.utils.set_random_seed(0)
         model, hyper_variables = make()
         models[name], errors[name] = model, []
-        start = model.get_weights()
+        start = [(variable, variable.numpy()) for variable in model.trainable_variables]
         print(f"{name}\nmeta-iteration   hyper loss   test error")
+        result = None
         for iteration in range(meta_iterations + 1):
-            if iteration:
-                move(model, result)
-                model.set_weights(start)  # trains from scratch
+            if result is not None:
+                for variable, value in start:  # trains from scratch
+                    variable.assign(value)
                 model.optimizer.reset()
+                move(model, result)
             result = hypergradient(
                 model,
                 train,
@@ -88,7 +91,8 @@ def meta_optimize(make, move, data, meta_iterations, **training):
             scores = model.evaluate(*test, batch_size=1000, verbose=0, return_dict=True)
             errors[name].append(1 - scores["accuracy"])
             print(
-                f"{iteration:14} {result.validation_loss:12.4f} {errors[name][-1]:12.2%}", flush=True
+                f"{iteration:14} {result.validation_loss:12.4f} {errors[name][-1]:12.2%}",
+                flush=True,
             )
     return models, errors
 
