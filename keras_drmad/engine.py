@@ -91,6 +91,8 @@ class Engine:
         self.path = path
         example = tf.nest.map_structure(tf.convert_to_tensor, example)
         build_with(model, example)
+        if not model.trainable_variables:
+            raise ValueError(f"Model {model.name!r} has no trainable variables.")
         self.devices = _devices(model)
         self.objective = Objective(
             model, example, hyper_variables, _loss_scale(model), self.devices

@@ -20,10 +20,13 @@ class TaughtByImages(keras.Model):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+        self.classify = keras.layers.Dense(10)
+
+    def build(self, shape):
         self.images = self.add_weight(
             shape=(10, 784), initializer="zeros", trainable=False, name="images"
         )
-        self.classify = keras.layers.Dense(10)
+        self.classify.build(shape)
 
     def call(self, inputs, training=False):
         return self.classify(self.images if training else inputs)
