@@ -85,6 +85,7 @@ class Task(NamedTuple):
         """A model that is compiled once for any number of searches."""
         batches = self.batches(self.data(0))
         return Trainee(
+            model=self.build(per, **arguments),
             build=lambda: self.build(per, **arguments),
             example=batches.batch(0),
             steps=self.epochs * batches.epoch_steps,

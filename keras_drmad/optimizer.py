@@ -274,7 +274,7 @@ class DrMADSGD(keras.optimizers.Optimizer):
     def span_schedule(self, steps):
         """Fills in how many steps the learned schedule spans, if it was not said."""
         if self.schedule is not None and self.schedule.steps is None:
-            self.schedule = Knots(self.schedule.knots, self.schedule.kinds, steps)
+            self.schedule = self.schedule.over(steps)
 
     def steps_taken(self):
         """How many training steps the optimizer has taken."""

@@ -52,6 +52,12 @@ class Knots:
             )
         return self.steps if self.knots == "step" else self.knots
 
+    def over(self, steps):
+        """The same knots over another number of steps."""
+        if self.knots == "step" and self.steps is not None:
+            raise ValueError('A schedule with `knots="step"` cannot be stretched to other steps.')
+        return Knots(self.knots, self.kinds, steps)
+
     def positions(self, steps):
         """Where training steps (an array of their numbers) stand, in units of knots."""
         return np.minimum(np.asarray(steps) / max(self.steps - 1, 1), 1.0) * (self.count - 1)

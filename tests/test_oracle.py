@@ -89,17 +89,17 @@ def end(oracle, trial, score=1.0, g=1.0, growth=1.0, finite=1.0, status="COMPLET
     """What a worker does at the end of a trial."""
     place = trial.hyperparameters.values
     if status == "COMPLETED":
-        saved = files.read_arrays(oracle.state_file(place[RUN], place[ITERATION]))
+        saved = files.read_arrays(oracle.project.state(place[RUN], place[ITERATION]))
         values = saved["values"] if saved else state().values
         low, high = ({name: b[i] for name, b in BOUNDS.items()} for i in (0, 1))
         files.write_arrays(
-            oracle.result_file(trial.trial_id),
+            oracle.project.hypergradient(trial.trial_id),
             values=values,
             gradients=gradient(g, 0),
             low=low,
             high=high,
         )
-        with open(oracle.checkpoint_file(trial.trial_id), "w") as file:
+        with open(oracle.project.checkpoint(trial.trial_id), "w") as file:
             file.write("weights")
         metrics = {"val_loss": score, GROWTH: growth, FINITE: finite}
         oracle.update_trial(trial.trial_id, metrics)
@@ -113,7 +113,7 @@ def place(trial):
 
 def rate(oracle, trial):
     run, iteration, _ = place(trial)
-    saved = files.read_arrays(oracle.state_file(run, iteration))
+    saved = files.read_arrays(oracle.project.state(run, iteration))
     return saved["values"]["learning_rate"].item() if saved else 0.0
 
 
@@ -183,12 +183,16 @@ def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path
     oracle = make(tmp_path, max_trials=2, clients=2)
     a, b = oracle.create_trial("a"), oracle.create_trial("b")
     oracle.create_trial("dead")
-    oracle._seen["dead"] -= 1000
     end(oracle, a)
     assert oracle.create_trial("a").status == "IDLE"  # b's share might have to be repeated
     end(oracle, b)
     assert oracle.create_trial("a").status == "STOPPED"
     assert oracle.create_trial("b").status == "STOPPED"
+    assert oracle.tuner_ids == {"dead"}
+    oracle.forget_the_dead()
+    assert oracle.tuner_ids  # it might only be slow
+    oracle._seen["dead"] -= 1000
+    oracle.forget_the_dead()
     assert not oracle.tuner_ids
     assert not oracle.ongoing_trials
 
@@ -216,6 +220,67 @@ def test_the_outer_oracle_is_the_users(tmp_path):
         widths.append(trial.hyperparameters.values["width"])
         end(oracle, trial)
     assert widths == [1, 2, 3, 4, 5]
+
+
+def test_an_outer_oracle_may_wait(tmp_path):
+    """Grid search hands out the next width when the one before has ended."""
+    outer = keras_tuner.oracles.GridSearchOracle()
+    oracle = make(tmp_path, space=True, meta_iterations=1, outer_oracle=outer, max_trials=5)
+    widths = []
+    for _ in range(20):
+        ongoing = [oracle.create_trial(name) for name in "ab"]
+        for trial in ongoing:
+            if trial.status == "RUNNING":
+                widths.append(trial.hyperparameters.values["width"])
+                end(oracle, trial)
+    assert sorted(widths) == [1, 2, 3, 4, 5]
+
+
+def test_a_configuration_that_diverges_is_no_good_news_to_the_outer_oracle(tmp_path):
+    oracle = make(tmp_path, space=True, meta_iterations=1)
+    end(oracle, oracle.create_trial("a"), score=np.inf, finite=0.0)
+    oracle.create_trial("a")
+    assert [t.status for t in oracle.outer.oracle.trials.values()] == ["FAILED", "RUNNING"]
+
+
+def test_retries_come_before_the_end(tmp_path):
+    oracle = make(tmp_path, max_trials=1, max_retries_per_trial=1)
+    end(oracle, oracle.create_trial("a"), status="INVALID")
+    again = oracle.create_trial("a")
+    assert (again.trial_id, again.status) == ("0", "RUNNING")
+
+
+def test_a_meta_iteration_that_failed_is_repeated(oracle):
+    end(oracle, oracle.create_trial("a"), status="FAILED")
+    again = oracle.create_trial("a")
+    assert place(again) == (0, 0, 0)
+    end(oracle, again, g=0.5)
+    assert place(oracle.create_trial("a")) == (0, 1, 0)
+
+
+def test_after_failures_a_search_can_go_on(tmp_path):
+    """Once what made it fail is mended."""
+    first = make(tmp_path)
+    for _ in range(3):
+        end(first, first.create_trial("a"), status="FAILED")
+    assert first.has_failed()
+    assert first.create_trial("a").status == "STOPPED"
+    second = make(tmp_path)
+    second.reload()
+    assert not second.has_failed()
+    end(second, second.create_trial("a"))
+    assert place(second.create_trial("a")) == (0, 1, 0)
+
+
+def test_a_hypergradient_that_is_late_is_waited_for(oracle, monkeypatch):
+    trial = oracle.create_trial("a")
+    end(oracle, trial, g=0.5)
+    path = oracle.project.hypergradient(trial.trial_id)
+    os.rename(path, path + ".late")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert oracle.create_trial("a").status == "IDLE"
+    os.rename(path + ".late", path)
+    assert rate(oracle, oracle.create_trial("a")) == pytest.approx(-0.5)
 
 
 def test_patience_ends_a_run(tmp_path):
@@ -302,7 +367,8 @@ def test_killed_at_any_write_it_ends_the_same(tmp_path, monkeypatch, write):
     assert play(tmp_path / "killed") == undisturbed
 
 
-def test_a_chief_that_comes_back_does_not_run_a_training_twice(tmp_path):
+def test_a_chief_that_comes_back_does_not_run_a_training_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     first = make(tmp_path, clients=2)
     trial = first.create_trial("a")
     chief = make(tmp_path, clients=2)
@@ -331,7 +397,7 @@ def test_a_full_disk_loses_nothing(oracle, monkeypatch):
 @pytest.mark.parametrize(
     "argument", ["max_trials", "clients", "keep_checkpoints", "meta_iterations", "patience"]
 )
-@pytest.mark.parametrize("value", [-1, 1.5, True])
+@pytest.mark.parametrize("value", [0, 1.5, True])
 def test_bad_numbers_are_named(argument, value):
     with pytest.raises(ValueError, match=argument):
         DrMADOracle(**{argument: value})

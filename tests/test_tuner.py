@@ -49,6 +49,10 @@ def trials(tuner):
     return [tuner.oracle.trials[name] for name in tuner.oracle.start_order]
 
 
+def result(tuner, trial_id):
+    return files.read_arrays(tuner.project.hypergradient(trial_id))
+
+
 def scores(tuner):
     return [trial.score for trial in trials(tuner)]
 
@@ -79,7 +83,7 @@ def test_a_trial_is_a_training_and_its_hypergradient(tmp_path):
         jit_compile=False,
     )
     assert trials(tuner)[0].score == pytest.approx(found.validation_loss, rel=1e-5)
-    first, second = (files.read_arrays(tuner.oracle.result_file(t.trial_id)) for t in trials(tuner))
+    first, second = (result(tuner, t.trial_id) for t in trials(tuner))
     for kind in ("learning_rate", "momentum", "l2"):
         by_hand = np.array([found.gradients[group][kind] for group in ("a", "b")])
         scale = build(None).optimizer.scales[kind]
@@ -163,15 +167,15 @@ def test_executions_are_averaged(tmp_path):
     one = search(make(tmp_path, max_trials=1, project_name="one"))
     trial = trials(tuner)[0]
     assert trial.score != one.oracle.trials["0"].score
-    found = files.read_arrays(tuner.oracle.result_file("0"))["gradients"]["l2"]
-    first = files.read_arrays(one.oracle.result_file("0"))["gradients"]["l2"]
+    found = result(tuner, "0")["gradients"]["l2"]
+    first = result(one, "0")["gradients"]["l2"]
     assert not np.allclose(found, first)
 
 
 def test_a_short_horizon_sees_the_last_steps(tmp_path):
     def gradient(name, **arguments):
         tuner = search(make(tmp_path, max_trials=1, project_name=name, **arguments))
-        return files.read_arrays(tuner.oracle.result_file("0"))["gradients"]["learning_rate"]
+        return result(tuner, "0")["gradients"]["learning_rate"]
 
     exact = {"path": paths.Stored()}
     short = gradient("short", horizon=5, **exact)
@@ -205,11 +209,11 @@ def test_hyper_variables_are_learned_and_restored(tmp_path):
         tmp_path, with_penalty, hyper_variables=lambda m: [m.layers[0].kernel_regularizer.log]
     )
     search(tuner)
-    best = files.read_arrays(tuner.oracle.result_file(trials(tuner)[-1].trial_id))
+    best = result(tuner, trials(tuner)[-1].trial_id)
     assert not np.allclose(best["values"]["hyper_variable_0"], -6.0)
     restored = tuner.get_best_models()[0].layers[0].kernel_regularizer.log.numpy()
     kept = tuner.oracle.get_best_trials()[0].trial_id
-    held = files.read_arrays(tuner.oracle.result_file(kept))["values"]["hyper_variable_0"]
+    held = result(tuner, kept)["values"]["hyper_variable_0"]
     np.testing.assert_array_equal(restored, held)
 
 
@@ -303,7 +307,7 @@ def test_a_diverging_trial_is_a_data_point(tmp_path):
     assert first.status == "COMPLETED"
     assert first.score == np.inf
     assert "Diverged" in first.message
-    rates = files.read_arrays(tuner.oracle.state_file(0, 3))["values"]["learning_rate"]
+    rates = files.read_arrays(tuner.oracle.project.state(0, 3))["values"]["learning_rate"]
     np.testing.assert_allclose(np.exp(rates), 4.0**-3, rtol=1e-4)
 
 
@@ -453,13 +457,13 @@ WORKER = """
     import sys
     sys.path.insert(0, {tests!r})
     from test_tuner import make, search, scores
-    tuner = make({folder!r}, clients=2, timeout=60)
+    tuner = make({folder!r}, clients=2, timeout=60, seed=None)
     search(tuner)
+    tuner.results_summary()  # a worker has nobody to ask any more
 """
 
 
 def test_chief_and_workers_find_what_one_process_finds(tmp_path):
-    alone = search(make(tmp_path / "alone", clients=2))
     script = textwrap.dedent(WORKER).format(
         tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path / "many")
     )
@@ -483,7 +487,9 @@ def test_chief_and_workers_find_what_one_process_finds(tmp_path):
     finally:
         for process in processes:
             process.kill()
-    many = make(tmp_path / "many", clients=2, timeout=60)
+    many = make(tmp_path / "many", clients=2, timeout=60, seed=None)
+    assert len(scores(many)) == 4
+    alone = search(make(tmp_path / "alone", clients=2, seed=many.oracle.seed))
     # Which worker takes which share is chance; what a share gives is not.
     places = [
         {

@@ -1,5 +1,6 @@
 """Discrete hyperparameters: an oracle of the user's choice proposes them, one set a meta-run."""
 
+import numpy as np
 from keras_tuner.engine import trial as trial_module
 
 # The tuner id under which a configuration is asked for: each is its own, so that several may run.
@@ -16,26 +17,27 @@ class Configurations:
     def __init__(self, oracle):
         self.oracle = oracle
         oracle.verbose = 0
+        oracle.max_consecutive_failed_trials = -1  # it would raise with KerasTuner's lock held
 
     def set_folder(self, directory, project_name):
         # What a tuner calls on its oracle; there is no public name.
         self.oracle._set_project_dir(directory, project_name)
 
     def propose(self, space, objective, number):
-        """`(trial_id, values)` of configuration `number`, or None if there is no other."""
+        """The trial of configuration `number`; its status says whether there is one, or will be."""
         if self.oracle.objective.name == "default_objective":  # none was given
             self.oracle.objective = objective
         self.oracle.update_space(space)
-        trial = self.oracle.create_trial(TUNER_ID.format(number))
-        if trial.status != trial_module.TrialStatus.RUNNING:
-            return None
-        return trial.trial_id, trial.hyperparameters.values
+        return self.oracle.create_trial(TUNER_ID.format(number))
 
     def report(self, trial_id, score):
-        """Ends a configuration with the best score of its meta-run (None: it failed)."""
+        """Ends a configuration with the best score of its meta-run (None: it failed).
+
+        A score that is not finite is a failure too: Bayesian optimization takes ∞ for 0.
+        """
         trial = self.oracle.get_trial(trial_id)
         trial.status = trial_module.TrialStatus.FAILED
-        if score is not None:
+        if score is not None and np.isfinite(score):
             self.oracle.update_trial(trial_id, {self.oracle.objective.name: score})
             trial.status = trial_module.TrialStatus.COMPLETED
         self.oracle.end_trial(trial)

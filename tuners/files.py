@@ -3,8 +3,13 @@
 import contextlib
 import json
 import os
+import pathlib
+import time
+import uuid
 
 import numpy as np
+
+TEMPORARY = ".tmp"
 
 
 @contextlib.contextmanager
@@ -14,8 +19,7 @@ def replaced(path, suffix=""):
     `suffix` is the ending that the temporary name must have.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Workers may write the same file: one temporary name a process.
-    temporary = f"{path}.{os.getpid()}.tmp{suffix}"
+    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY}{suffix}"  # workers may write the same file
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -65,3 +69,11 @@ def remove(path):
     """Removes a file, if it is there."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
+
+
+def sweep(folder, older_than=3600):
+    """Removes temporary files that killed processes have left; in seconds since they were written."""
+    for path in pathlib.Path(folder).glob(f"**/*{TEMPORARY}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > older_than:
+                path.unlink()

@@ -16,6 +16,7 @@ from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
 from keras_drmad.tuners.configurations import Configurations
 from keras_drmad.tuners.meta_step import MetaState, step
+from keras_drmad.tuners.project import Project
 
 _log = logging.getLogger("keras_drmad")
 
@@ -44,6 +45,7 @@ class MetaRun:
     shares: list = field(default_factory=list)  # trials of this meta-iteration, one a client
     best: float | None = None
     stale: int = 0  # meta-iterations since the best
+    failures: int = 0  # meta-iterations in a row of which no training came back
     ended: bool = False
 
 
@@ -107,12 +109,17 @@ class DrMADOracle(keras_tuner.Oracle):
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
         meta.check(self.meta_optimizer)
         self.clients = positive_integer("clients", clients)
-        self.keep_checkpoints = positive_integer("keep_checkpoints", keep_checkpoints)
+        self.project = Project(positive_integer("keep_checkpoints", keep_checkpoints))
         self.max_trials = positive_integer("max_trials", max_trials)
-        self.meta_iterations = meta_iterations and positive_integer(
-            "meta_iterations", meta_iterations
-        )
-        self.patience = patience and positive_integer("patience", patience)
+        self.meta_iterations = _optional("meta_iterations", meta_iterations)
+        self.patience = _optional("patience", patience)
+        if self.max_trials % self.clients:
+            _log.warning(
+                "`max_trials=%d` is not a multiple of `clients=%d`: the last meta-iteration will be "
+                "incomplete.",
+                max_trials,
+                clients,
+            )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"`timeout` must be positive. Received: timeout={timeout!r}")
         if outer_oracle is not None and not isinstance(outer_oracle, keras_tuner.Oracle):
@@ -125,10 +132,11 @@ class DrMADOracle(keras_tuner.Oracle):
         )
         self.runs = []
         self.exhausted = False  # the outer oracle has no other configuration
-        self._kept = []  # ended trials whose files are on disk, best first
         self._slowest = None  # seconds
         self._begun = {}  # trial -> when it was handed out
         self._seen = {}  # worker -> when it last asked
+        self._unsaved = set()  # trials that could not be written
+        self._old_failures = 0  # ended trials at a reload: what failed then may have been mended
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -139,31 +147,31 @@ class DrMADOracle(keras_tuner.Oracle):
             trial = self.ongoing_trials[tuner_id]
             if trial.trial_id not in self._display.trial_start:
                 self._display.on_trial_begin(trial)
-        elif self._stop_for_failures() or len(self.trials) >= self.max_trials:
-            trial = self._wait_or_stop(tuner_id)
-        else:
-            trial = super().create_trial(tuner_id)
-            if trial.status == TrialStatus.STOPPED:
-                self.tuner_ids.add(tuner_id)
+        elif (trial := self._take_over(tuner_id)) is None:
+            if self._retry_queue or not self._is_done():
+                trial = super().create_trial(tuner_id)
+            if trial is None or trial.status == TrialStatus.STOPPED:
                 trial = self._wait_or_stop(tuner_id)
-        if trial.status == TrialStatus.IDLE:
-            trial = self._take_over(tuner_id) or trial
         if trial.status == TrialStatus.RUNNING:
             self._begun.setdefault(trial.trial_id, time.monotonic())
         return trial
 
     def _wait_or_stop(self, tuner_id):
         """No new training for a worker: it waits as long as others have one that it might repeat."""
-        self.tuner_ids.add(tuner_id)
         status = TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED
-        if status == TrialStatus.STOPPED:
+        if status == TrialStatus.IDLE:
+            self.tuner_ids.add(tuner_id)
+        else:
             self.tuner_ids.discard(tuner_id)
-            # A worker that has died says no goodbye, and the chief would wait for it.
-            now = time.monotonic()
-            for other in list(self.tuner_ids):
-                if now - self._seen.get(other, -np.inf) > GONE:
-                    self.tuner_ids.discard(other)
         return Trial(hyperparameters=self.get_space(), status=status)
+
+    @keras_tuner.synchronized
+    def forget_the_dead(self):
+        """Forgets workers that have nothing to do and do not ask: a chief would wait for them."""
+        now, busy = time.monotonic(), set(self.ongoing_trials)
+        for worker in list(self.tuner_ids - busy):
+            if now - self._seen.get(worker, -np.inf) > GONE:
+                self.tuner_ids.discard(worker)
 
     def _take_over(self, tuner_id):
         """A training that was handed out too long ago, for this worker too; None if there is none."""
@@ -191,9 +199,14 @@ class DrMADOracle(keras_tuner.Oracle):
             return TIMEOUT_BEFORE_ANY
         return max(LEAST_TIMEOUT, TIMEOUT_FACTOR * self._slowest)
 
-    def _stop_for_failures(self):
-        last = [self.trials[name].status for name in self.end_order[-FAILURES_ALLOWED:]]
-        return len(last) == FAILURES_ALLOWED and set(last) == {TrialStatus.FAILED}
+    def _is_done(self):
+        return len(self.trials) >= self.max_trials or self.has_failed()
+
+    def has_failed(self):
+        """Whether the last trials, one after the other, have failed."""
+        last = self.end_order[self._old_failures :][-FAILURES_ALLOWED:]
+        failed = [self.trials[name].status == TrialStatus.FAILED for name in last]
+        return len(failed) == FAILURES_ALLOWED and all(failed)
 
     def populate_space(self, trial_id):
         for run in self.runs:
@@ -228,16 +241,14 @@ class DrMADOracle(keras_tuner.Oracle):
                 return None
             self.runs.append(MetaRun(number, {}))
             return self.runs[-1]
-        proposed = (
-            None
-            if self.exhausted
-            else self.outer.propose(self.hyperparameters, self.objective, number)
-        )
-        if proposed is None:
-            self.exhausted = True
+        if self.exhausted:
             return None
-        trial_id, values = proposed
-        self.runs.append(MetaRun(number, values, trial_id))
+        proposed = self.outer.propose(self.hyperparameters, self.objective, number)
+        if proposed.status != TrialStatus.RUNNING:
+            self.exhausted = proposed.status == TrialStatus.STOPPED
+            return None
+        values = proposed.hyperparameters.values
+        self.runs.append(MetaRun(number, values, proposed.trial_id))
         return self.runs[-1]
 
     # -- between meta-iterations -------------------------------------------------------------
@@ -255,32 +266,35 @@ class DrMADOracle(keras_tuner.Oracle):
                 run.best, run.stale = score, 0
             else:
                 run.stale += 1
+        run.failures = 0 if completed else run.failures + 1
         limit = self.meta_iterations
         if limit is None and self.hyperparameters.space:
             limit = ITERATIONS_OF_A_CONFIGURATION
         run.ended = (
-            not completed
+            run.failures >= FAILURES_ALLOWED
             or (limit is not None and run.iteration + 1 >= limit)
             or (self.patience is not None and run.stale >= self.patience)
         )
         if run.ended:
             if run.proposal is not None:
                 self.outer.report(run.proposal, run.best)
-        else:
+        elif completed:
             self._meta_step(run, completed)
             run.iteration += 1
         run.shares = []
 
     def _meta_step(self, run, completed):
-        arrays = [files.read_arrays(self.result_file(t.trial_id)) for t in completed]
-        saved = files.read_arrays(self.state_file(run.number, run.iteration))
+        arrays = [files.read_arrays(self.project.hypergradient(t.trial_id)) for t in completed]
+        if None in arrays:
+            raise FileNotFoundError("the hypergradient of a completed trial is not there (yet)")
+        saved = files.read_arrays(self.project.state(run.number, run.iteration))
         state = MetaState(**saved) if saved else MetaState(arrays[0]["values"])
         bounds = {name: (arrays[0]["low"][name], arrays[0]["high"][name]) for name in state.values}
         usable = [
             a["gradients"] for t, a in zip(completed, arrays, strict=True) if self.is_usable(t)
         ]
         state = step(state, usable, bounds, self.meta_optimizer)
-        files.write_arrays(self.state_file(run.number, run.iteration + 1), **asdict(state))
+        files.write_arrays(self.project.state(run.number, run.iteration + 1), **asdict(state))
 
     def is_usable(self, trial):
         """Whether a completed trial's hypergradient may move the hyperparameters."""
@@ -301,43 +315,49 @@ class DrMADOracle(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def end_trial(self, trial):
         name = trial.trial_id
-        if name in self.end_order:
+        if name in self.end_order:  # another worker was faster
+            self._tidy([name])
             return
         if trial.status == TrialStatus.COMPLETED:
             known = self.trials[name]
             if not self.is_usable(known):
+                how = (
+                    f"the adjoint grew {_reported(known, GROWTH):.1e}-fold on the way back"
+                    if _reported(known, FINITE)
+                    else "the loss or the hypergradient is not finite"
+                )
                 trial.message = (
-                    f"Diverged: hypergradient finite: {bool(_reported(known, FINITE))}, its adjoint "
-                    f"grew {_reported(known, GROWTH):.1e}-fold. The next meta-iteration backs off."
+                    f"Diverged: {how}. The meta-iteration goes on without it, or backs off."
                 )
         begun = self._begun.pop(name, None)
         if begun is not None:
             self._slowest = max(self._slowest or 0.0, time.monotonic() - begun)
         super().end_trial(trial)
         if name in self.end_order:
-            self._tidy(self.trials[name])
+            self._rank(self.trials[name])
+            self._tidy([*self.project.ranked, name])
 
-    def _tidy(self, trial):
-        """Keeps the files of the best trials, and of those that the next meta-step needs."""
-        if trial.status == TrialStatus.COMPLETED:
-            self._kept.append(trial.trial_id)
-            self._kept.sort(
-                key=lambda name: self.trials[name].score,
-                reverse=self.objective.direction == "max",
-            )
-        needed = {name for run in self.runs for name in run.shares}
-        stay = set(self._kept[: self.keep_checkpoints]) | needed
-        for name in self._kept:
-            if name not in self._kept[: self.keep_checkpoints]:
-                files.remove(self.checkpoint_file(name))
-            if name not in stay:
-                files.remove(self.result_file(name))
-        self._kept = [name for name in self._kept if name in stay]
+    def tidy(self):
+        """Removes files that are not needed any more, of killed processes too."""
+        files.sweep(self.project.folder)
+        self._tidy(self.end_order)
+
+    def _tidy(self, names):
+        self.project.tidy(names, needed={name for run in self.runs for name in run.shares})
         for run in self.runs:
             # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
             old = range(run.iteration - 1, run.iteration + 1) if run.ended else [run.iteration - 2]
             for iteration in old:
-                files.remove(self.state_file(run.number, iteration))
+                files.remove(self.project.state(run.number, iteration))
+
+    def _rank(self, trial):
+        if trial.status == TrialStatus.COMPLETED:
+            ranked = self.project.ranked
+            ranked.append(trial.trial_id)
+            ranked.sort(
+                key=lambda name: self.trials[name].score,
+                reverse=self.objective.direction == "max",
+            )
 
     def settings(self):
         """What must be the same when a search goes on."""
@@ -357,47 +377,35 @@ class DrMADOracle(keras_tuner.Oracle):
 
     # -- files -------------------------------------------------------------------------------
 
-    def own_file(self):
-        """Where the oracle's own state is."""
-        return self._get_oracle_fname()
-
-    def state_file(self, run, iteration):
-        """Where the values for a meta-iteration are."""
-        return os.path.join(self._project_dir, f"run_{run:03d}", f"state_{iteration:05d}.npz")
-
-    def result_file(self, trial_id):
-        """Where a worker puts the values it used and their gradients."""
-        return os.path.join(self._project_dir, f"trial_{trial_id}", "hypergradient.npz")
-
-    def checkpoint_file(self, trial_id):
-        """Where a worker puts the trained weights."""
-        return os.path.join(self._project_dir, f"trial_{trial_id}", "checkpoint.weights.h5")
-
     def _set_project_dir(self, directory, project_name):
         super()._set_project_dir(directory, project_name)
+        self.project.folder = self._project_dir
         self.outer.set_folder(self._project_dir, "configurations")
 
     def save(self):
-        self._write(self.own_file(), self.get_state())
+        for name in list(self._unsaved):
+            self._save_trial(self.trials[name])
+        self._write(self.project.oracle, self.get_state())
 
     def _save_trial(self, trial):
-        path = os.path.join(self._project_dir, f"trial_{trial.trial_id}", "trial.json")
-        self._write(path, trial.get_state())
+        written = self._write(self.project.trial(trial.trial_id), trial.get_state())
+        (self._unsaved.discard if written else self._unsaved.add)(trial.trial_id)
 
     def _write(self, path, state):
         try:
             files.write_json(path, state)
+            return True
         except OSError as error:
             # An exception would leave KerasTuner's lock held. What is known stays in memory, and is
-            # written with the next trial.
+            # written later.
             _log.error("%s could not be written (%s); the search goes on.", path, error)
+            return False
 
     def get_state(self):
         outer = self.outer.get_state() if any(run.proposal for run in self.runs) else None
         return super().get_state() | {
             "runs": [asdict(run) for run in self.runs],
             "exhausted": self.exhausted,
-            "kept": self._kept,
             "slowest": self._slowest,
             "outer": outer,
         }
@@ -405,8 +413,7 @@ class DrMADOracle(keras_tuner.Oracle):
     def set_state(self, state):
         super().set_state(state)
         self.runs = [MetaRun(**run) for run in state["runs"]]
-        self.exhausted, self._kept = state["exhausted"], state["kept"]
-        self._slowest = state["slowest"]
+        self.exhausted, self._slowest = state["exhausted"], state["slowest"]
         if state["outer"]:
             self.outer.set_state(state["outer"])
         # KerasTuner saves an ended trial as one that goes on, too.
@@ -427,12 +434,25 @@ class DrMADOracle(keras_tuner.Oracle):
             name for name in self._retry_queue if name not in in_flight | set(self.end_order)
         ]
         self.ongoing_trials = self._ongoing
+        # Without a chief there are no other workers: what they had may be taken over at once.
+        begun = time.monotonic() if "KERASTUNER_ORACLE_IP" in os.environ else -np.inf
         for trial in self.ongoing_trials.values():
             trial.status, trial.metrics = TrialStatus.RUNNING, Trial(None).metrics
             trial.score = trial.message = None
-            self._begun[trial.trial_id] = time.monotonic()
+            self._begun[trial.trial_id] = begun
         self.tuner_ids = set(self.ongoing_trials)
         self._seen = dict.fromkeys(self.tuner_ids, time.monotonic())
+        self._old_failures = len(self.end_order)
+        for run in self.runs:
+            if run.failures:
+                run.failures, run.ended = 0, False
+        self.project.ranked = []
+        for name in self.end_order:
+            self._rank(self.trials[name])
+
+
+def _optional(name, value):
+    return None if value is None else positive_integer(name, value)
 
 
 def _reported(trial, name):

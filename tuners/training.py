@@ -88,7 +88,8 @@ class Trainee:
     """A compiled model that is trained from scratch again and again, its programs compiled once.
 
     Args:
-        build: makes the compiled model, with new initial weights each time.
+        model: the compiled model.
+        build: makes another one like it, with new initial weights.
         example: a batch of training data.
         steps: how many steps a training has.
         path: the training path of the hypergradient.
@@ -96,9 +97,11 @@ class Trainee:
         jit_compile: whether to use XLA, or "auto".
     """
 
-    def __init__(self, build, example, steps, path, hyper_variables=None, jit_compile="auto"):
+    def __init__(
+        self, model, build, example, steps, path, hyper_variables=None, jit_compile="auto"
+    ):
         self._build, self._example, self.steps = build, example, steps
-        self.model = self._built()
+        self.model = self._ready(model)
         self.optimizer = drmad_optimizer(self.model)
         self.learned = Learned(self.model, self.optimizer, hyper_variables)
         others = self.learned.hyper_variables
@@ -106,8 +109,7 @@ class Trainee:
         self._compiled = self.learned.values
         self._rate = self.optimizer.get_config()["learning_rate"]  # a number, or a schedule
 
-    def _built(self):
-        model = self._build()
+    def _ready(self, model):
         drmad_optimizer(model).span_schedule(self.steps)
         build_with(model, self._example)
         return model
@@ -115,7 +117,7 @@ class Trainee:
     def restart(self, seed, values=None):
         """New initial weights, zero velocities, and the given values (None: the compiled ones)."""
         keras.utils.set_random_seed(seed)
-        new = self._built()
+        new = self._ready(self._build())
         for own, other in zip(self.model.variables, new.variables, strict=True):
             own.assign(other.numpy())
         # Keras's global seed is not a variable of the model, but of its programs.

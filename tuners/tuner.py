@@ -1,21 +1,20 @@
 """`DrMADTuner`: a KerasTuner tuner whose trials are meta-iterations."""
 
+import contextlib
 import copy
-import gc
-import json
 import os
+import threading
 import time
 
 import keras
 import keras_tuner
 import numpy as np
-import tensorflow as tf
 
-from keras_drmad.data import VALIDATION_BATCH, ArrayBatches, as_arguments
+from keras_drmad.data import VALIDATION_BATCH
 from keras_drmad.engine import GROWTH_LIMIT, drmad_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.paths.base import positive_integer
-from keras_drmad.tuners import check, files
+from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.oracle import (
     CLIENT,
     FAILURES_ALLOWED,
@@ -27,9 +26,12 @@ from keras_drmad.tuners.oracle import (
     SEED,
     DrMADOracle,
 )
+from keras_drmad.tuners.search_data import SearchData
 from keras_drmad.tuners.training import LEARNED, Learned, Trainee
 
 IDLE_SECONDS = 0.05
+WATCH_SECONDS = 2.0
+STATE_TRIES = 10
 
 
 class DrMADTuner(keras_tuner.Tuner):
@@ -140,11 +142,13 @@ class DrMADTuner(keras_tuner.Tuner):
             "resample": resample,
             "shard": shard,
         }
-        # Of an oracle that is in another process the attributes are out of reach.
-        self._files = oracle
+        # In a worker, `self.oracle` will stand for the chief's, without attributes.
+        self._own_oracle, self.project = oracle, oracle.project
+        if _role() == "worker":
+            kwargs["overwrite"] = False  # the chief does it once, for all
         super().__init__(oracle, hypermodel, **kwargs)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
-        if not self._is_worker() and not oracle.trials and os.path.exists(oracle.own_file()):
+        if not self._is_worker() and not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
 
     # -- the search --------------------------------------------------------------------------
@@ -192,45 +196,70 @@ class DrMADTuner(keras_tuner.Tuner):
                 "`sample_weight`, validation splits and steps by what is passed as data."
             )
         positive_integer("epochs", epochs)
+        if epochs % fit_arguments.get("validation_freq", 1):
+            raise ValueError(
+                "The last epoch must be validated: `validation_freq` must divide `epochs`. Received: "
+                f"validation_freq={fit_arguments['validation_freq']}, epochs={epochs}"
+            )
         train = x if y is None and sample_weight is None else (x, y, sample_weight)
-        data = _Data(train, validation_data, selection_data, batch_size, shuffle)
-        self._check_settings(data, epochs)
-        super().search(
-            data, epochs=epochs, callbacks=list(callbacks), verbose=verbose, **fit_arguments
+        data = SearchData(
+            train,
+            validation_data,
+            selection_data,
+            batch_size,
+            shuffle,
+            self._own_oracle.clients if self.shard else 1,
         )
+        self._check_settings(data, epochs)
+        with self._watch():
+            super().search(
+                data,
+                epochs=epochs,
+                callbacks=list(callbacks or ()),
+                verbose=verbose,
+                **fit_arguments,
+            )
+        if self._is_worker():
+            # The chief ends with its workers; results are in the project's folder.
+            self._own_oracle.reload()
+            self.oracle = self._own_oracle
         self._raise_failures()
 
+    @contextlib.contextmanager
+    def _watch(self):
+        """In a chief, which waits for all workers that it knows: forgets those that have died."""
+        ended = threading.Event()
+
+        def watch():
+            while not ended.wait(WATCH_SECONDS):
+                self._own_oracle.forget_the_dead()
+
+        if _role() == "chief":
+            threading.Thread(target=watch, name="drmad-watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
     def _check_settings(self, data, epochs):
-        model = self.hypermodel.build(self.oracle.get_space())
+        model = self._build_hypermodel(self.oracle.get_space())
         optimizer = drmad_optimizer(model)
         if not optimizer.learn and self.hyper_variables is None:
             raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
-        settings = self.settings | {"epochs": epochs, "data": data.summary()}
-        settings["executions_per_trial"] = self.executions_per_trial
-        settings["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
-        settings = _as_json(settings)
-        path = os.path.join(self.project_dir, "settings.json")
-        before = files.read_json(path)
-        if before is None:
-            files.write_json(path, settings)
-        elif before != settings:
-            changed = [
-                f"{name}: {was!r} before, {now!r} now"
-                for name, was, now in _differences(before, settings)
-            ]
-            raise ValueError(
-                f"The project in {self.project_dir} was searched with other settings: "
-                + "; ".join(changed)
-                + ". Use them again, another `project_name`, or `overwrite=True`."
-            )
+        now = self.settings | {"epochs": epochs, "data": data.summary()}
+        now["executions_per_trial"] = self.executions_per_trial
+        now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
+        settings.check(self.project.settings, now)
+        if not self._is_worker():
+            self._own_oracle.tidy()
 
     def _raise_failures(self):
         if self._is_worker():
             return
-        last = [self.oracle.trials[name] for name in self.oracle.end_order[-FAILURES_ALLOWED:]]
-        if last and all(trial.status == "FAILED" for trial in last):
+        if self.oracle.has_failed():
+            last = self.oracle.trials[self.oracle.end_order[-1]]
             raise RuntimeError(
-                f"The search was stopped: its last {len(last)} trials failed.\n{last[-1].message}"
+                f"The search was stopped: its last {FAILURES_ALLOWED} trials failed.\n{last.message}"
             )
 
     def pre_create_trial(self):
@@ -245,13 +274,13 @@ class DrMADTuner(keras_tuner.Tuner):
         self._idle = False
         place = trial.hyperparameters.values
         trainee = self._prepared(trial, data, epochs)
-        saved = files.read_arrays(self._files.state_file(place[RUN], place[ITERATION]))
+        saved = self._state(place)
         outcomes, best = [], None
         for execution in range(self.executions_per_trial):
             seed = self._derived_seed(place, execution)
             trainee.restart(seed, saved and saved["values"])
             outcome = trainee.train(
-                data.training(seed, *((place[CLIENT], self._files.clients) if self.shard else ())),
+                data.training(seed, place[CLIENT]),
                 data.hyper,
                 epochs,
                 self.horizon,
@@ -261,15 +290,27 @@ class DrMADTuner(keras_tuner.Tuner):
                 **{"validation_batch_size": VALIDATION_BATCH, **fit_arguments},
             )
             outcomes.append(outcome)
-            files.write_json(self._build_config_file(trial), trainee.model.get_build_config())
+            files.write_json(
+                self.project.build_config(trial.trial_id), trainee.model.get_build_config()
+            )
             objective = self._objective(outcome.logs)
             if best is None or self.oracle.objective.better_than(objective, best):
                 best = objective
-                with files.replaced(
-                    self._files.checkpoint_file(trial.trial_id), ".weights.h5"
-                ) as f:
+                with files.replaced(self.project.checkpoint(trial.trial_id), ".weights.h5") as f:
                     trainee.model.save_weights(f)
         return self._report(trial, trainee, outcomes)
+
+    def _state(self, place):
+        """The values of a meta-iteration; None for the first, which has the compiled ones."""
+        if place[ITERATION] == 0:
+            return None
+        path = self.project.state(place[RUN], place[ITERATION])
+        for _ in range(STATE_TRIES):  # a shared folder may be late
+            saved = files.read_arrays(path)
+            if saved:
+                return saved
+            time.sleep(1)
+        raise FileNotFoundError(f"{path} is not there: do all workers see the same `directory`?")
 
     def _prepared(self, trial, data, epochs):
         """The `Trainee` of a trial's configuration: of one at a time, so that memory does not grow."""
@@ -277,10 +318,9 @@ class DrMADTuner(keras_tuner.Tuner):
         configuration = {k: v for k, v in hp.values.items() if not k.startswith((PLACE, LEARNED))}
         if self._trainee is None or self._configuration != configuration:
             self._trainee = None
-            keras.backend.clear_session()
-            gc.collect()
-            batches = data.training(0, *((0, self._files.clients) if self.shard else ()))
+            batches = data.training(seed=0)
             self._trainee = Trainee(
+                self._try_build(hp),
                 lambda: self._build_hypermodel(hp),
                 batches.batch(0),
                 epochs * batches.epoch_steps,
@@ -326,7 +366,7 @@ class DrMADTuner(keras_tuner.Tuner):
         learned = trainee.learned
         low, high = learned.bounds()
         files.write_arrays(
-            self._files.result_file(trial.trial_id),
+            self.project.hypergradient(trial.trial_id),
             values=learned.values,
             gradients={n: np.mean([o.gradients[n] for o in good], 0) for n in learned.values},
             low=low,
@@ -346,18 +386,18 @@ class DrMADTuner(keras_tuner.Tuner):
 
     def load_model(self, trial):
         """The trained model of a trial, its optimizer with the trial's hyperparameters."""
-        checkpoint = self._files.checkpoint_file(trial.trial_id)
+        checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
             raise ValueError(
                 f"The weights of trial {trial.trial_id} were not kept. Raise `keep_checkpoints` "
-                f"(now {self._files.keep_checkpoints}) before the search."
+                f"(now {self.project.keep_checkpoints}) before the search."
             )
         self._configuration, self._trainee = None, None  # clearing the session ends its programs
         model = self._try_build(trial.hyperparameters)
         if not model.built:
-            model.build_from_config(files.read_json(self._build_config_file(trial)))
+            model.build_from_config(files.read_json(self.project.build_config(trial.trial_id)))
         optimizer = drmad_optimizer(model)
-        result = files.read_arrays(self._files.result_file(trial.trial_id))
+        result = files.read_arrays(self.project.hypergradient(trial.trial_id))
         optimizer.span_schedule(int(result["training"]["steps"]))
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
@@ -365,12 +405,17 @@ class DrMADTuner(keras_tuner.Tuner):
         Learned(model, optimizer, self.hyper_variables).values = result["values"]
         return model
 
-    def _build_config_file(self, trial):
-        return os.path.join(self.get_trial_dir(trial.trial_id), "build_config.json")
+    def get_best_optimizer(self, steps=None):
+        """A fresh `DrMADSGD` with the best trial's hyperparameters, for another training.
 
-    def get_best_optimizer(self):
-        """A fresh `DrMADSGD` with the best trial's hyperparameters, for another training."""
+        Args:
+            steps: Training steps that a learned schedule is stretched to. Defaults to those of the
+                search.
+        """
         model = self.get_best_models()[0]
+        optimizer = drmad_optimizer(model)
+        if optimizer.schedule is not None and steps is not None:
+            optimizer.schedule = optimizer.schedule.over(steps)
         return keras.saving.deserialize_keras_object(
             keras.saving.serialize_keras_object(model.optimizer)
         )
@@ -401,54 +446,8 @@ class _Hooks(keras.callbacks.Callback):
         self._tuner.on_epoch_end(self._trial, self.model, epoch, logs=logs)
 
 
-class _Data:
-    """The data of a search, checked."""
-
-    def __init__(self, train, hyper, selection, batch_size, shuffle):
-        self._shuffle, self._batch_size = shuffle, batch_size
-        self._batches = check.training_batches(train, batch_size)
-        self.hyper = check.evaluation_batches("validation_data", hyper)
-        selected = (
-            self.hyper
-            if selection is None
-            else check.evaluation_batches("selection_data", selection)
-        )
-        named = {"x": self._batches, "validation_data": self.hyper, "selection_data": selected}
-        for name, batches in named.items():
-            check.check_values(name, batches)
-            check.check_shapes(name, batches, self._batches)
-        check.check_apart(self._batches, self.hyper)
-        arrays = hasattr(selected, "data")
-        self.selection = as_arguments(selected.data) if arrays else selection or hyper
-
-    def training(self, seed, client=0, clients=1):
-        """Training `Batches`; of arrays, the share of a client in an order of its own."""
-        if not isinstance(self._batches, ArrayBatches):
-            if clients > 1:
-                raise keras_tuner.errors.FatalValueError(
-                    "`shard=True` needs training data in arrays."
-                )
-            return self._batches
-        data = tf.nest.map_structure(lambda a: a[client::clients], self._batches.data)
-        return ArrayBatches(data, self._batches.batch_size, seed if self._shuffle else None)
-
-    def summary(self):
-        """What of the data must be the same when a search goes on."""
-        return {
-            name: [batches.epoch_steps, str(batches.signature(0))]
-            for name, batches in (("training", self._batches), ("hyper", self.hyper))
-        }
-
-
-def _differences(before, now, prefix=""):
-    """`(name, before, now)` of what differs in nested dictionaries."""
-    for key in sorted({*before, *now}):
-        a, b = before.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield prefix + key, a, b
-
-
-def _as_json(value):
-    return json.loads(json.dumps(value, default=str))
+def _role():
+    """ "worker" or "chief" where there are several processes, or ""."""
+    if "KERASTUNER_ORACLE_IP" not in os.environ:
+        return ""
+    return "chief" if "chief" in os.environ.get("KERASTUNER_TUNER_ID", "") else "worker"

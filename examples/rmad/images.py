@@ -65,12 +65,14 @@ def main():
     )
 
     fig, axes = common.figure(2, 10, figsize=(14, 3.4))
+    for digit, ax in enumerate(axes[0]):
+        ax.set_title(str(digit))
     for row, (name, model) in zip(axes, models.items(), strict=True):
         images = model.images.numpy()
         limit = np.abs(images).max()
         for digit, ax in enumerate(row):
             ax.imshow(images[digit].reshape(28, 28), cmap="RdBu", vmin=-limit, vmax=limit)
-            ax.set(xticks=[], yticks=[], title=str(digit) if row is axes[0] else "")
+            ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"{name}\n{errors[name][-1]:.1%} test error")
     common.save(fig, options.output)
 

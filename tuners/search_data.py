@@ -1,12 +1,59 @@
-"""What is wrong with the arguments of a search, before anything is trained."""
+"""The data of a search, and what is wrong with them, before anything is trained."""
 
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import ArrayBatches, as_batches, as_validation
+from keras_drmad.data import ArrayBatches, as_arguments, as_batches, as_validation
 
 # Of a hyper set: how much of it may also be found in the training set.
 OVERLAP_ALLOWED = 0.5
+
+
+class SearchData:
+    """The data of a search, checked.
+
+    Attributes:
+        hyper: `Batches` of the hyper set.
+        selection: what `fit` takes as `validation_data`.
+    """
+
+    def __init__(self, train, hyper, selection, batch_size, shuffle, clients):
+        self._shuffle, self._clients = shuffle, clients
+        self._batches = training_batches(train, batch_size)
+        self.hyper = evaluation_batches("validation_data", hyper)
+        self._selected = (
+            self.hyper if selection is None else evaluation_batches("selection_data", selection)
+        )
+        named = {
+            "x": self._batches,
+            "validation_data": self.hyper,
+            "selection_data": self._selected,
+        }
+        for name, batches in named.items():
+            check_values(name, batches)
+            check_shapes(name, batches, self._batches)
+        check_apart(self._batches, self.hyper)
+        if clients > 1 and not isinstance(self._batches, ArrayBatches):
+            raise ValueError("`shard=True` needs training data in arrays.")
+        arrays = isinstance(self._selected, ArrayBatches)
+        given = hyper if selection is None else selection
+        self.selection = as_arguments(self._selected.data) if arrays else given
+
+    def training(self, seed, client=0):
+        """Training `Batches`; of arrays, the share of a client in an order of its own."""
+        if not isinstance(self._batches, ArrayBatches):
+            return self._batches
+        each = self._batches.samples // self._clients  # all clients take as many steps
+        shard = slice(client, None, self._clients)
+        data = tf.nest.map_structure(lambda a: a[shard][:each], self._batches.data)
+        return ArrayBatches(data, self._batches.batch_size, seed if self._shuffle else None)
+
+    def summary(self):
+        """What must be the same when a search goes on."""
+        sets = {"training": self._batches, "hyper": self.hyper, "selection": self._selected}
+        return {"shuffle": self._shuffle} | {
+            name: [batches.epoch_steps, str(batches.signature(0))] for name, batches in sets.items()
+        }
 
 
 def training_batches(data, batch_size, seed=None):
