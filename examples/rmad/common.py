@@ -71,7 +71,7 @@ def meta_optimize(make, move, data, meta_iterations, **training):
         models[name], errors[name] = model, []
         start = [(variable, variable.numpy()) for variable in model.trainable_variables]
         print(f"{name}\nmeta-iteration   hyper loss   test error")
-        result = None
+        result = None  # of the meta-iteration before
         for iteration in range(meta_iterations + 1):
             if result is not None:
                 for variable, value in start:  # trains from scratch
@@ -84,7 +84,7 @@ def meta_optimize(make, move, data, meta_iterations, **training):
                 hyper,
                 path=path,
                 hyper_variables=hyper_variables,
-                seed=0,
+                seed=iteration,  # another order of the batches each time
                 verbose=0,
                 **training,
             )

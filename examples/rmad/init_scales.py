@@ -19,9 +19,9 @@ def main():
     options = common.arguments(
         __doc__,
         "rmad_init_scales",
-        meta_iterations=30,
+        meta_iterations=20,
         steps=100,
-        learning_rate=0.1,
+        learning_rate=0.02,
         scale=0.3,
         meta_learning_rate=0.1,
     )

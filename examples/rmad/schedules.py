@@ -17,9 +17,9 @@ def main():
     options = common.arguments(
         __doc__,
         "rmad_schedules",
-        meta_iterations=30,
+        meta_iterations=20,
         steps=100,
-        learning_rate=0.1,
+        learning_rate=0.02,
         meta_learning_rate=0.1,
     )
     data = common.mnist(10_000, 10_000)
