@@ -10,7 +10,7 @@ import pytest
 
 from keras_drmad import Sign
 from keras_drmad.tuners import DrMADOracle, files
-from keras_drmad.tuners.meta_step import BACK_OFF, MetaState, step
+from keras_drmad.tuners.meta_step import BACK_OFF, MetaState, back_to_best, step
 from keras_drmad.tuners.oracle import CLIENT, FINITE, GROWTH, ITERATION, RUN
 
 BOUNDS = {"learning_rate": (-2.0, 2.0), "other": (-np.inf, np.inf)}
@@ -66,6 +66,15 @@ def test_sign_ignores_size():
     after = step(state(), [gradient(1e30, -1e-30)], BOUNDS, Sign(0.1))
     np.testing.assert_allclose(after.values["learning_rate"], [-0.1])
     np.testing.assert_allclose(after.values["other"], [1.1])
+
+
+def test_going_back_halves_the_step():
+    at = step(state(), [gradient(1, 0)], BOUNDS, keras.optimizers.SGD(0.5))
+    at.best = state(0.25).values
+    at = back_to_best(at, keras.optimizers.SGD(0.5))
+    assert at.values == at.best
+    after = step(at, [gradient(1, 0)], BOUNDS, keras.optimizers.SGD(0.5))
+    assert after.values["learning_rate"] == [0.25 - 0.25]
 
 
 # -- the oracle -----------------------------------------------------------------------------
@@ -288,6 +297,17 @@ def test_patience_ends_a_run(tmp_path):
     for score in (3.0, 2.0, 2.5, 2.2):
         end(oracle, oracle.create_trial("a"), score=score)
     assert oracle.create_trial("a").status == "STOPPED"
+
+
+def test_a_run_that_gets_worse_goes_back_to_its_best(tmp_path):
+    """The best is the second trial, at −0.5; three worse ones follow."""
+    oracle = make(tmp_path, return_after=3, meta_optimizer=keras.optimizers.SGD(1.0))
+    rates = []
+    for score in (3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0):
+        trial = oracle.create_trial("a")
+        rates.append(rate(oracle, trial))
+        end(oracle, trial, score=score, g=0.5)
+    assert rates == [0.0, -0.5, -1.0, -1.5, -2.0, -0.5, -0.75]
 
 
 def test_failing_trials_stop_the_search_without_an_exception(tmp_path):

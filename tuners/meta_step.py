@@ -19,11 +19,13 @@ class MetaState:
         values: what the next training uses: displacements of `DrMADSGD`'s hyperparameters by kind,
             and hyper variables.
         good: the last values under which training gave a usable hypergradient; empty if there were none.
+        best: the values of the best meta-iteration so far; empty before the first has ended.
         slots: the variables of the meta-optimizer, by their number; empty before its first step.
     """
 
     values: dict
     good: dict = field(default_factory=dict)
+    best: dict = field(default_factory=dict)
     slots: dict = field(default_factory=dict)
 
 
@@ -46,6 +48,28 @@ def step(state, gradients, bounds, meta_optimizer):
     if not gradients:
         return _backed_off(state, bounds)
     mean = {name: np.mean([g[name] for g in gradients], axis=0) for name in state.values}
+    optimizer, variables = _restored(state, meta_optimizer)
+    optimizer.apply([mean[name] for name in state.values], variables)
+    values = {
+        name: np.clip(variable.numpy(), *bounds[name])
+        for name, variable in zip(state.values, variables, strict=True)
+    }
+    return MetaState(values, good=state.values, best=state.best, slots=_slots(optimizer))
+
+
+def back_to_best(state, meta_optimizer):
+    """The `MetaState` at the best values so far, with half the step from now on.
+
+    The meta-optimizer's learning rate is halved unless it has a schedule.
+    """
+    optimizer, _ = _restored(state, meta_optimizer)
+    if isinstance(meta_optimizer.get_config()["learning_rate"], float):
+        optimizer.learning_rate = optimizer.learning_rate / 2
+    return MetaState(state.best, state.good, state.best, _slots(optimizer))
+
+
+def _restored(state, meta_optimizer):
+    """A meta-optimizer as a state has it, and the variables it moves."""
     optimizer = meta.copy(meta_optimizer)
     variables = [
         keras.Variable(value, dtype=str(value.dtype), name=f"value_{i}")
@@ -54,13 +78,11 @@ def step(state, gradients, bounds, meta_optimizer):
     optimizer.build(variables)
     for name, value in state.slots.items():
         optimizer.variables[int(name)].assign(value)
-    optimizer.apply([mean[name] for name in state.values], variables)
-    values = {
-        name: np.clip(variable.numpy(), *bounds[name])
-        for name, variable in zip(state.values, variables, strict=True)
-    }
-    slots = {str(i): v.numpy() for i, v in enumerate(optimizer.variables)}
-    return MetaState(values, good=state.values, slots=slots)
+    return optimizer, variables
+
+
+def _slots(optimizer):
+    return {str(i): v.numpy() for i, v in enumerate(optimizer.variables)}
 
 
 def _backed_off(state, bounds):
@@ -74,4 +96,4 @@ def _backed_off(state, bounds):
         name: np.clip(value, *bounds[name]).astype(state.values[name].dtype)
         for name, value in values.items()
     }
-    return MetaState(values, state.good, state.slots)
+    return MetaState(values, state.good, state.best, state.slots)

@@ -15,7 +15,7 @@ from keras_drmad.engine import GROWTH_LIMIT
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
 from keras_drmad.tuners.configurations import Configurations
-from keras_drmad.tuners.meta_step import MetaState, step
+from keras_drmad.tuners.meta_step import MetaState, back_to_best, step
 from keras_drmad.tuners.project import Project
 
 _log = logging.getLogger("keras_drmad")
@@ -71,6 +71,9 @@ class DrMADOracle(keras_tuner.Oracle):
         outer_oracle: A `keras_tuner.Oracle` for discrete hyperparameters. Defaults to random search.
         patience: Ends a meta-run after so many meta-iterations without a better objective (the mean
             over clients). Defaults to never.
+        return_after: After so many meta-iterations in a row without a better objective, the run
+            goes back to the values of its best one, with half the meta-optimizer's step (unless
+            that has a schedule). None for never. Defaults to 3.
         clients: M. Defaults to 1.
         timeout: After so many seconds a share that was handed out is given to the next idle worker
             too; the first result counts. Defaults to four times the slowest share so far, at least
@@ -94,6 +97,7 @@ class DrMADOracle(keras_tuner.Oracle):
         meta_iterations=None,
         outer_oracle=None,
         patience=None,
+        return_after=3,
         clients=1,
         timeout=None,
         keep_checkpoints=1,
@@ -113,6 +117,7 @@ class DrMADOracle(keras_tuner.Oracle):
         self.max_trials = positive_integer("max_trials", max_trials)
         self.meta_iterations = _optional("meta_iterations", meta_iterations)
         self.patience = _optional("patience", patience)
+        self.return_after = _optional("return_after", return_after)
         if self.max_trials % self.clients:
             _log.warning(
                 "`max_trials=%d` is not a multiple of `clients=%d`: the last meta-iteration will be "
@@ -290,6 +295,12 @@ class DrMADOracle(keras_tuner.Oracle):
         saved = files.read_arrays(self.project.state(run.number, run.iteration))
         state = MetaState(**saved) if saved else MetaState(arrays[0]["values"])
         bounds = {name: (arrays[0]["low"][name], arrays[0]["high"][name]) for name in state.values}
+        if run.stale == 0:
+            state.best = state.values
+        elif self.return_after is not None and run.stale % self.return_after == 0:
+            state = back_to_best(state, self.meta_optimizer)
+            files.write_arrays(self.project.state(run.number, run.iteration + 1), **asdict(state))
+            return
         usable = [
             a["gradients"] for t, a in zip(completed, arrays, strict=True) if self.is_usable(t)
         ]
@@ -371,6 +382,7 @@ class DrMADOracle(keras_tuner.Oracle):
             "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
             "patience": self.patience,
+            "return_after": self.return_after,
             "clients": self.clients,
             "seed": self._given_seed,
         }

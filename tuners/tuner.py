@@ -63,7 +63,7 @@ class DrMADTuner(keras_tuner.Tuner):
         jit_compile: As in `keras_drmad.hypergradient`. Defaults to `"auto"`.
         shard: Whether client m of M trains on samples m, m + M, … only (arrays only); otherwise
             clients differ in their seed. Defaults to `False`.
-        meta_iterations, outer_oracle, patience, clients, timeout, keep_checkpoints, seed,
+        meta_iterations, outer_oracle, patience, return_after, clients, timeout, keep_checkpoints, seed,
             hyperparameters, tune_new_entries, allow_new_entries, max_retries_per_trial: As in
             `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
@@ -101,6 +101,7 @@ class DrMADTuner(keras_tuner.Tuner):
         meta_iterations=None,
         outer_oracle=None,
         patience=None,
+        return_after=3,
         clients=1,
         timeout=None,
         keep_checkpoints=1,
@@ -127,6 +128,7 @@ class DrMADTuner(keras_tuner.Tuner):
             meta_iterations=meta_iterations,
             outer_oracle=outer_oracle,
             patience=patience,
+            return_after=return_after,
             clients=clients,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
