@@ -29,7 +29,9 @@ class TaughtByImages(keras.Model):
         self.classify.build(shape)
 
     def call(self, inputs, training=False):
-        return self.classify(self.images if training else inputs)
+        if training:  # inputs say which of the images, in their first ten numbers
+            inputs = keras.ops.matmul(inputs[:, :10], self.images)
+        return self.classify(inputs)
 
 
 def main():
@@ -42,7 +44,7 @@ def main():
         meta_learning_rate=0.03,
     )
     _, hyper, test = common.mnist(0, 10_000)
-    train = np.zeros((10, 784), "float32"), np.arange(10)  # the inputs are not looked at
+    train = np.eye(10, 784, dtype="float32"), np.arange(10)
     meta_optimizers = {}
 
     def make():
