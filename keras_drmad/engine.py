@@ -2,7 +2,7 @@
 
 import bisect
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -14,44 +14,11 @@ from keras_drmad.objective import Objective
 from keras_drmad.optimizer import DrMADSGD
 from keras_drmad.paths.base import Segment
 from keras_drmad.programs import Adjoint, Inputs, Programs, State
+from keras_drmad.trajectory import Trajectory
 
 # Where the adjoint of the weights grew more than this on the way back, training was chaotic or the
 # path left the region where it was stable. Healthy runs stay below 10.
 GROWTH_LIMIT = 100.0
-
-
-@dataclass
-class Trajectory:
-    """A training run as its path remembers it; made by `Engine.begin`, grown by `advance`."""
-
-    start: State
-    hyper: dict  # flat values of each kind
-    eta: list
-    batches: object
-    random: list  # the seeds that each step saw
-    constants: object  # of the path's arithmetic
-    momenta: tuple
-    first: int  # the number that the optimizer gives to the first step
-    segments: list  # planned; cut off by `Engine.finish` where training ended early
-    carry: dict  # of the training loop, at the last step taken
-    rates: list = field(default_factory=list)  # the global learning rate of each step
-    losses: list = field(default_factory=list)  # and its training loss
-    cuts: list = field(default_factory=list)  # step numbers at which `advance` began
-    kept: list = field(default_factory=list)  # what the path keeps of each segment
-    closed: list = field(default_factory=list)  # and what its arithmetic sets aside
-    rows: dict = field(default_factory=dict)  # steps of a piece -> what the path stored of them
-    checkpoints: dict = field(default_factory=dict)  # segment's start -> the loop's carry there
-    end: State | None = None
-
-    @property
-    def steps(self):
-        """Steps taken so far."""
-        return len(self.rates)
-
-    def forget(self):
-        """Drops what only a reverse pass would need; the run can still be advanced."""
-        self.rows.clear()
-        self.checkpoints.clear()
 
 
 @dataclass

@@ -176,7 +176,7 @@ def test_a_lost_workers_share_is_repeated_by_another(tmp_path):
     oracle = make(tmp_path, clients=2, timeout=0.01)
     lost = oracle.create_trial("a")
     end(oracle, oracle.create_trial("b"))
-    oracle._begun[lost.trial_id] -= 1
+    oracle.workers._begun[lost.trial_id] -= 1
     again = oracle.create_trial("b")
     assert again.trial_id == lost.trial_id
     end(oracle, again, score=0.5)
@@ -200,7 +200,7 @@ def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path
     assert oracle.tuner_ids == {"dead"}
     oracle.forget_the_dead()
     assert oracle.tuner_ids  # it might only be slow
-    oracle._seen["dead"] -= 1000
+    oracle.workers._seen["dead"] -= 1000
     oracle.forget_the_dead()
     assert not oracle.tuner_ids
     assert not oracle.ongoing_trials

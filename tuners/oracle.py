@@ -17,6 +17,7 @@ from keras_drmad.tuners import files
 from keras_drmad.tuners.configurations import Configurations
 from keras_drmad.tuners.meta_step import MetaState, back_to_best, step
 from keras_drmad.tuners.project import Project
+from keras_drmad.tuners.workers import Workers
 
 _log = logging.getLogger("keras_drmad")
 
@@ -30,8 +31,6 @@ GROWTH, FINITE = "hypergradient_growth", "hypergradient_finite"
 
 ITERATIONS_OF_A_CONFIGURATION = 10
 FAILURES_ALLOWED = 3  # one after the other, as in KerasTuner
-LEAST_TIMEOUT, TIMEOUT_BEFORE_ANY, TIMEOUT_FACTOR = 60.0, 900.0, 4.0
-GONE = 30.0  # an idle worker asks twenty times a second
 
 
 @dataclass
@@ -131,15 +130,12 @@ class DrMADOracle(keras_tuner.Oracle):
             raise ValueError(
                 f"`outer_oracle` must be a `keras_tuner.Oracle`. Received: {outer_oracle!r}"
             )
-        self.timeout = timeout
+        self.workers = Workers(timeout)
         self.outer = Configurations(
             outer_oracle or keras_tuner.oracles.RandomSearchOracle(max_trials=None, seed=self.seed)
         )
         self.runs = []
         self.exhausted = False  # the outer oracle has no other configuration
-        self._slowest = None  # seconds
-        self._begun = {}  # trial -> when it was handed out
-        self._seen = {}  # worker -> when it last asked
         self._unsaved = set()  # trials that could not be written
         self._old_failures = 0  # ended trials at a reload: what failed then may have been mended
 
@@ -147,7 +143,7 @@ class DrMADOracle(keras_tuner.Oracle):
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id):
-        self._seen[tuner_id] = time.monotonic()
+        self.workers.asks(tuner_id)
         if tuner_id in self.ongoing_trials:  # a worker that was started again
             trial = self.ongoing_trials[tuner_id]
             if trial.trial_id not in self._display.trial_start:
@@ -158,7 +154,7 @@ class DrMADOracle(keras_tuner.Oracle):
             if trial is None or trial.status == TrialStatus.STOPPED:
                 trial = self._wait_or_stop(tuner_id)
         if trial.status == TrialStatus.RUNNING:
-            self._begun.setdefault(trial.trial_id, time.monotonic())
+            self.workers.takes(trial.trial_id)
         return trial
 
     def _wait_or_stop(self, tuner_id):
@@ -173,16 +169,14 @@ class DrMADOracle(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def forget_the_dead(self):
         """Forgets workers that have nothing to do and do not ask: a chief would wait for them."""
-        now, busy = time.monotonic(), set(self.ongoing_trials)
-        for worker in list(self.tuner_ids - busy):
-            if now - self._seen.get(worker, -np.inf) > GONE:
+        for worker in self.tuner_ids - set(self.ongoing_trials):
+            if self.workers.is_gone(worker):
                 self.tuner_ids.discard(worker)
 
     def _take_over(self, tuner_id):
         """A training that was handed out too long ago, for this worker too; None if there is none."""
-        now = time.monotonic()
         for other, trial in list(self.ongoing_trials.items()):
-            if now - self._begun.get(trial.trial_id, now) > self._share_timeout():
+            if self.workers.is_overdue(trial.trial_id):
                 _log.warning(
                     "Trial %s has not come back from %s: %s repeats it.",
                     trial.trial_id,
@@ -192,17 +186,10 @@ class DrMADOracle(keras_tuner.Oracle):
                 del self.ongoing_trials[other]
                 self.tuner_ids.discard(other)
                 self.ongoing_trials[tuner_id] = trial
-                self._begun[trial.trial_id] = now
+                self.workers.takes(trial.trial_id, again=True)
                 self.save()
                 return trial
         return None
-
-    def _share_timeout(self):
-        if self.timeout is not None:
-            return self.timeout
-        if self._slowest is None:
-            return TIMEOUT_BEFORE_ANY
-        return max(LEAST_TIMEOUT, TIMEOUT_FACTOR * self._slowest)
 
     def _is_done(self):
         return len(self.trials) >= self.max_trials or self.has_failed()
@@ -340,9 +327,7 @@ class DrMADOracle(keras_tuner.Oracle):
                 trial.message = (
                     f"Diverged: {how}. The meta-iteration goes on without it, or backs off."
                 )
-        begun = self._begun.pop(name, None)
-        if begun is not None:
-            self._slowest = max(self._slowest or 0.0, time.monotonic() - begun)
+        self.workers.brings(name)
         super().end_trial(trial)
         if name in self.end_order:
             self._rank(self.trials[name])
@@ -418,14 +403,14 @@ class DrMADOracle(keras_tuner.Oracle):
         return super().get_state() | {
             "runs": [asdict(run) for run in self.runs],
             "exhausted": self.exhausted,
-            "slowest": self._slowest,
+            "slowest": self.workers.slowest,
             "outer": outer,
         }
 
     def set_state(self, state):
         super().set_state(state)
         self.runs = [MetaRun(**run) for run in state["runs"]]
-        self.exhausted, self._slowest = state["exhausted"], state["slowest"]
+        self.exhausted, self.workers.slowest = state["exhausted"], state["slowest"]
         if state["outer"]:
             self.outer.set_state(state["outer"])
         # KerasTuner saves an ended trial as one that goes on, too.
@@ -447,13 +432,14 @@ class DrMADOracle(keras_tuner.Oracle):
         ]
         self.ongoing_trials = self._ongoing
         # Without a chief there are no other workers: what they had may be taken over at once.
-        begun = time.monotonic() if "KERASTUNER_ORACLE_IP" in os.environ else -np.inf
+        alone = "KERASTUNER_ORACLE_IP" not in os.environ
         for trial in self.ongoing_trials.values():
             trial.status, trial.metrics = TrialStatus.RUNNING, Trial(None).metrics
             trial.score = trial.message = None
-            self._begun[trial.trial_id] = begun
+            (self.workers.abandoned if alone else self.workers.takes)(trial.trial_id)
         self.tuner_ids = set(self.ongoing_trials)
-        self._seen = dict.fromkeys(self.tuner_ids, time.monotonic())
+        for worker in self.tuner_ids:
+            self.workers.asks(worker)
         self._old_failures = len(self.end_order)
         for run in self.runs:
             if run.failures:

@@ -1,0 +1,52 @@
+"""When workers were last heard of, and when a training that they have is overdue."""
+
+import time
+
+LEAST_TIMEOUT, TIMEOUT_BEFORE_ANY, TIMEOUT_FACTOR = 60.0, 900.0, 4.0
+GONE = 30.0  # an idle worker asks twenty times a second
+LONG_AGO = float("-inf")
+
+
+class Workers:
+    """Clocks of an oracle's workers and of the trainings they have; all in seconds.
+
+    Args:
+        timeout: after which a training is overdue; None for four times the slowest so far.
+    """
+
+    def __init__(self, timeout=None):
+        self.timeout = timeout
+        self.slowest = None  # training that has come back
+        self._begun = {}  # trial -> when it was handed out
+        self._seen = {}  # worker -> when it last asked
+
+    def asks(self, worker):
+        self._seen[worker] = time.monotonic()
+
+    def takes(self, trial_id, again=False):
+        """A training is handed out; `again`: to another worker, which begins now."""
+        if again or trial_id not in self._begun:
+            self._begun[trial_id] = time.monotonic()
+
+    def abandoned(self, trial_id):
+        """Whoever had this training is no more."""
+        self._begun[trial_id] = LONG_AGO
+
+    def brings(self, trial_id):
+        begun = self._begun.pop(trial_id, LONG_AGO)
+        if begun > LONG_AGO:
+            self.slowest = max(self.slowest or 0.0, time.monotonic() - begun)
+
+    def is_overdue(self, trial_id):
+        return time.monotonic() - self._begun.get(trial_id, time.monotonic()) > self._timeout()
+
+    def _timeout(self):
+        if self.timeout is not None:
+            return self.timeout
+        if self.slowest is None:
+            return TIMEOUT_BEFORE_ANY
+        return max(LEAST_TIMEOUT, TIMEOUT_FACTOR * self.slowest)
+
+    def is_gone(self, worker):
+        """Whether a worker that has nothing to do has stopped asking."""
+        return time.monotonic() - self._seen.get(worker, LONG_AGO) > GONE
