@@ -188,6 +188,9 @@ def main():
     parser.add_argument("names", nargs="*", default=list(CASES))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    unknown = set(options.names) - set(CASES)
+    if unknown:
+        parser.error(f"unknown cases {sorted(unknown)}; there are {', '.join(CASES)}")
     for name in options.names:
         build, batch_size, tf32, policy = CASES[name]
         # Written into the program when it is traced: whether matrix products may use TF32.

@@ -76,7 +76,9 @@ class _Run:
 
     def __init__(self, model, engine, batches, steps, horizon, on_step):
         self.model, self.engine, self.batches, self.on_step = model, engine, batches, on_step
-        self.stack = engine.stack_steps(batches)
+        # Nearly equal stacks, for a progress bar that ends at its end.
+        stacks = -(-batches.epoch_steps // engine.stack_steps(batches))
+        self.stack = -(-batches.epoch_steps // stacks)
         self.steps = steps
         self.skipped = 0 if horizon is None else max(0, steps - horizon)
         self.done = 0

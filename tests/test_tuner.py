@@ -255,6 +255,17 @@ def test_a_scheduler_drives_the_global_rate(tmp_path):
     assert seen == pytest.approx([0.02, 0.01, 0.005] * 2)
 
 
+def test_batch_events_end_with_the_epoch(tmp_path):
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append((batch, round(logs["loss"], 2) > 0))
+
+    search(make(tmp_path, max_trials=1), callbacks=[Watch()])
+    assert seen == [(7, True)] * 2  # 8 batches an epoch, in one stack
+
+
 def test_a_rate_that_a_callback_lowered_is_restored(tmp_path):
     first = []
 
