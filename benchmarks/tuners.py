@@ -37,7 +37,7 @@ import numpy as np
 from keras_drmad import DrMADSGD, Sign, meta, paths
 from keras_drmad.data import ArrayBatches, as_validation
 from keras_drmad.tuners import DrMADTuner
-from keras_drmad.tuners.training import Trainee
+from keras_drmad.tuners.drmad.training import Trainee
 
 L = keras.layers
 RANGES = {"learning_rate": (1e-3, 0.5), "momentum": (0.01, 0.5), "l2": (1e-6, 0.1)}  # 1 − momentum

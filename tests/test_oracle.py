@@ -10,8 +10,8 @@ import pytest
 
 from keras_drmad import Sign
 from keras_drmad.tuners import DrMADOracle, files
-from keras_drmad.tuners.meta_step import BACK_OFF, MetaState, back_to_best, step
-from keras_drmad.tuners.oracle import CLIENT, FINITE, GROWTH, ITERATION, RUN
+from keras_drmad.tuners.drmad.meta_step import BACK_OFF, MetaState, back_to_best, step
+from keras_drmad.tuners.drmad.oracle import CLIENT, FINITE, GROWTH, ITERATION, RUN
 
 BOUNDS = {"learning_rate": (-2.0, 2.0), "other": (-np.inf, np.inf)}
 

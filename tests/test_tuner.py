@@ -16,7 +16,7 @@ import pytest
 from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners import DrMADTuner, files
-from keras_drmad.tuners.oracle import CLIENT, ITERATION, RUN, SEED
+from keras_drmad.tuners.drmad.oracle import CLIENT, ITERATION, RUN, SEED
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(160, 5)).astype("float32")

@@ -1,141 +1,45 @@
-"""`DrMADOracle`: hands out the trainings of meta-iterations, and takes the meta-steps between them."""
+"""What every oracle here has: nothing is lost when a worker, the chief or the disk fails."""
 
 import logging
 import os
-import time
-from dataclasses import asdict, dataclass, field
 
-import keras
 import keras_tuner
-import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad import meta
-from keras_drmad.engine import GROWTH_LIMIT
-from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
-from keras_drmad.tuners.configurations import Configurations
-from keras_drmad.tuners.meta_step import MetaState, back_to_best, step
-from keras_drmad.tuners.project import Project
 from keras_drmad.tuners.workers import Workers
 
 _log = logging.getLogger("keras_drmad")
 
-# Values by which a trial is told its place; KerasTuner's Hyperband does the same.
-PLACE = "drmad/"
-RUN, ITERATION, CLIENT = PLACE + "run", PLACE + "iteration", PLACE + "client"
-SEED = PLACE + "seed"
-
-# Metrics in which a worker reports how its reverse pass went.
-GROWTH, FINITE = "hypergradient_growth", "hypergradient_finite"
-
-ITERATIONS_OF_A_CONFIGURATION = 10
 FAILURES_ALLOWED = 3  # one after the other, as in KerasTuner
 
 
-@dataclass
-class MetaRun:
-    """The meta-iterations of one configuration."""
+class ResilientOracle(keras_tuner.Oracle):
+    """An oracle that a killed search goes on from, on any number of workers.
 
-    number: int
-    values: dict  # the configuration
-    proposal: str | None = None  # its trial in the outer oracle
-    iteration: int = 0
-    shares: list = field(default_factory=list)  # trials of this meta-iteration, one a client
-    best: float | None = None
-    stale: int = 0  # meta-iterations since the best
-    failures: int = 0  # meta-iterations in a row of which no training came back
-    ended: bool = False
+    Its files are written at once or not at all; what could not be written stays in memory. A trial
+    that has not come back in time is given to another worker, and the first result counts. A worker
+    that was started again gets its trial back.
 
-
-class DrMADOracle(keras_tuner.Oracle):
-    """Gradient descent on hyperparameters: one trial is one training, and its hypergradient.
-
-    A *meta-iteration* trains `clients` times with the same hyperparameters (one trial each, on as many
-    workers as ask) and moves the hyperparameters by the mean of their hypergradients:
-
-        δ ← meta_optimizer(δ, 1/M · Σ_m ∂L_val,m/∂δ)
-
-    Discrete hyperparameters that the hypermodel asks for are chosen by `outer_oracle`; each of its
-    configurations has a *meta-run* of its own. The hypergradients travel in files of the project's
-    folder, which all workers must see, as KerasTuner's checkpoints do.
+    Subclasses set `project`, and may extend `get_state`, `set_state` and `reload`; they must not let
+    exceptions escape from methods under KerasTuner's lock, which would stay locked.
 
     Args:
-        objective: What trials are compared by, as in `keras_tuner.Oracle`; its value at the end of
-            training counts. Defaults to `"val_loss"`.
-        max_trials: Trainings in all. Defaults to 10.
-        meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.1, epsilon=1e-12)`.
-        meta_iterations: The most meta-iterations of one configuration. Defaults to as many as
-            `max_trials` allows, or 10 where there are discrete hyperparameters.
-        outer_oracle: A `keras_tuner.Oracle` for discrete hyperparameters. Defaults to random search.
-        patience: Ends a meta-run after so many meta-iterations without a better objective (the mean
-            over clients). Defaults to never.
-        return_after: After so many meta-iterations in a row without a better objective, the run
-            goes back to the values of its best one, with half the meta-optimizer's step (unless
-            that has a schedule). None for never. Defaults to 3.
-        clients: M. Defaults to 1.
-        timeout: After so many seconds a share that was handed out is given to the next idle worker
-            too; the first result counts. Defaults to four times the slowest share so far, at least
-            60 (900 before the first has ended).
-        keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
-        seed: Of everything random; the same seed gives the same search. Defaults to a draw.
-        **kwargs: `hyperparameters`, `tune_new_entries`, `allow_new_entries`, and
-            `max_retries_per_trial` of `keras_tuner.Oracle`.
-
-    A meta-iteration in which no training gave a usable hypergradient (not finite, or grown over
-    100-fold on the way back; the second does not count for `Sign`, which ignores size) *backs off*:
-    half the way to the last values that did or, if there are none, to a quarter of the learning
-    rates. Its trials are complete: their score is the worst one there is if training was not finite.
+        objective, max_trials, **kwargs: as in `keras_tuner.Oracle`.
+        timeout: seconds after which a trial is given to another worker too; see `Workers`.
+        seed: of everything random; 0 is a seed, too.
     """
 
-    def __init__(
-        self,
-        objective="val_loss",
-        max_trials=10,
-        meta_optimizer=None,
-        meta_iterations=None,
-        outer_oracle=None,
-        patience=None,
-        return_after=3,
-        clients=1,
-        timeout=None,
-        keep_checkpoints=1,
-        seed=None,
-        **kwargs,
-    ):
+    def __init__(self, objective, max_trials, timeout=None, seed=None, **kwargs):
         # Its own limit would raise inside of the server's thread, with KerasTuner's lock held.
         kwargs["max_consecutive_failed_trials"] = -1
         super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
         self._given_seed = seed
         if seed is not None:
             self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
-        self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
-        meta.check(self.meta_optimizer)
-        self.clients = positive_integer("clients", clients)
-        self.project = Project(positive_integer("keep_checkpoints", keep_checkpoints))
-        self.max_trials = positive_integer("max_trials", max_trials)
-        self.meta_iterations = _optional("meta_iterations", meta_iterations)
-        self.patience = _optional("patience", patience)
-        self.return_after = _optional("return_after", return_after)
-        if self.max_trials % self.clients:
-            _log.warning(
-                "`max_trials=%d` is not a multiple of `clients=%d`: the last meta-iteration will be "
-                "incomplete.",
-                max_trials,
-                clients,
-            )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"`timeout` must be positive. Received: timeout={timeout!r}")
-        if outer_oracle is not None and not isinstance(outer_oracle, keras_tuner.Oracle):
-            raise ValueError(
-                f"`outer_oracle` must be a `keras_tuner.Oracle`. Received: {outer_oracle!r}"
-            )
         self.workers = Workers(timeout)
-        self.outer = Configurations(
-            outer_oracle or keras_tuner.oracles.RandomSearchOracle(max_trials=None, seed=self.seed)
-        )
-        self.runs = []
-        self.exhausted = False  # the outer oracle has no other configuration
         self._unsaved = set()  # trials that could not be written
         self._old_failures = 0  # ended trials at a reload: what failed then may have been mended
 
@@ -200,108 +104,6 @@ class DrMADOracle(keras_tuner.Oracle):
         failed = [self.trials[name].status == TrialStatus.FAILED for name in last]
         return len(failed) == FAILURES_ALLOWED and all(failed)
 
-    def populate_space(self, trial_id):
-        for run in self.runs:
-            if run.ended:
-                continue
-            if len(run.shares) == self.clients and set(run.shares) <= set(self.end_order):
-                try:
-                    self._advance(run)
-                except OSError as error:
-                    _log.error("A meta-step waits until files can be written again: %s", error)
-                    time.sleep(1)
-                    return {"status": TrialStatus.IDLE}
-            if not run.ended and len(run.shares) < self.clients:
-                return self._share(run, trial_id)
-        if all(run.ended or self.hyperparameters.space for run in self.runs):
-            run = self._new_run()
-            if run is not None:
-                return self._share(run, trial_id)
-        # In a single meta-run others' shares must come back before there is a next one.
-        return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
-
-    def _share(self, run, trial_id):
-        place = {RUN: run.number, ITERATION: run.iteration, CLIENT: len(run.shares)}
-        place[SEED] = self.seed  # workers have drawn others, if none was given
-        run.shares.append(trial_id)
-        return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
-
-    def _new_run(self):
-        number = len(self.runs)
-        if not self.hyperparameters.space:
-            if number or self.exhausted:
-                return None
-            self.runs.append(MetaRun(number, {}))
-            return self.runs[-1]
-        if self.exhausted:
-            return None
-        proposed = self.outer.propose(self.hyperparameters, self.objective, number)
-        if proposed.status != TrialStatus.RUNNING:
-            self.exhausted = proposed.status == TrialStatus.STOPPED
-            return None
-        values = proposed.hyperparameters.values
-        self.runs.append(MetaRun(number, values, proposed.trial_id))
-        return self.runs[-1]
-
-    # -- between meta-iterations -------------------------------------------------------------
-
-    def _advance(self, run):
-        """Ends a meta-iteration of a run: takes the meta-step, or ends the run.
-
-        A function of what is on disk: killed here, it is done again.
-        """
-        shares = [self.trials[name] for name in run.shares]
-        completed = [t for t in shares if t.status == TrialStatus.COMPLETED]
-        if completed:
-            score = float(np.mean([t.score for t in completed]))
-            if run.best is None or self.objective.better_than(score, run.best):
-                run.best, run.stale = score, 0
-            else:
-                run.stale += 1
-        run.failures = 0 if completed else run.failures + 1
-        limit = self.meta_iterations
-        if limit is None and self.hyperparameters.space:
-            limit = ITERATIONS_OF_A_CONFIGURATION
-        run.ended = (
-            run.failures >= FAILURES_ALLOWED
-            or (limit is not None and run.iteration + 1 >= limit)
-            or (self.patience is not None and run.stale >= self.patience)
-        )
-        if run.ended:
-            if run.proposal is not None:
-                self.outer.report(run.proposal, run.best)
-        elif completed:
-            self._meta_step(run, completed)
-            run.iteration += 1
-        run.shares = []
-
-    def _meta_step(self, run, completed):
-        arrays = [files.read_arrays(self.project.hypergradient(t.trial_id)) for t in completed]
-        if None in arrays:
-            raise FileNotFoundError("the hypergradient of a completed trial is not there (yet)")
-        saved = files.read_arrays(self.project.state(run.number, run.iteration))
-        state = MetaState(**saved) if saved else MetaState(arrays[0]["values"])
-        bounds = {name: (arrays[0]["low"][name], arrays[0]["high"][name]) for name in state.values}
-        if run.stale == 0:
-            state.best = state.values
-        elif self.return_after is not None and run.stale % self.return_after == 0:
-            state = back_to_best(state, self.meta_optimizer)
-            files.write_arrays(self.project.state(run.number, run.iteration + 1), **asdict(state))
-            return
-        usable = [
-            a["gradients"] for t, a in zip(completed, arrays, strict=True) if self.is_usable(t)
-        ]
-        state = step(state, usable, bounds, self.meta_optimizer)
-        files.write_arrays(self.project.state(run.number, run.iteration + 1), **asdict(state))
-
-    def is_usable(self, trial):
-        """Whether a completed trial's hypergradient may move the hyperparameters."""
-        if not _reported(trial, FINITE):
-            return False
-        return (
-            isinstance(self.meta_optimizer, meta.Sign) or _reported(trial, GROWTH) <= GROWTH_LIMIT
-        )
-
     # -- coming back -------------------------------------------------------------------------
 
     @keras_tuner.synchronized
@@ -312,72 +114,16 @@ class DrMADOracle(keras_tuner.Oracle):
 
     @keras_tuner.synchronized
     def end_trial(self, trial):
-        name = trial.trial_id
-        if name in self.end_order:  # another worker was faster
-            self._tidy([name])
+        if trial.trial_id in self.end_order:  # another worker was faster
             return
-        if trial.status == TrialStatus.COMPLETED:
-            known = self.trials[name]
-            if not self.is_usable(known):
-                how = (
-                    f"the adjoint grew {_reported(known, GROWTH):.1e}-fold on the way back"
-                    if _reported(known, FINITE)
-                    else "the loss or the hypergradient is not finite"
-                )
-                trial.message = (
-                    f"Diverged: {how}. The meta-iteration goes on without it, or backs off."
-                )
-        self.workers.brings(name)
+        self.workers.brings(trial.trial_id)
         super().end_trial(trial)
-        if name in self.end_order:
-            self._rank(self.trials[name])
-            self._tidy([*self.project.ranked, name])
-
-    def tidy(self):
-        """Removes files that are not needed any more, of killed processes too."""
-        files.sweep(self.project.folder)
-        self._tidy(self.end_order)
-
-    def _tidy(self, names):
-        self.project.tidy(names, needed={name for run in self.runs for name in run.shares})
-        for run in self.runs:
-            # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
-            old = range(run.iteration - 1, run.iteration + 1) if run.ended else [run.iteration - 2]
-            for iteration in old:
-                files.remove(self.project.state(run.number, iteration))
-
-    def _rank(self, trial):
-        if trial.status == TrialStatus.COMPLETED:
-            ranked = self.project.ranked
-            ranked.append(trial.trial_id)
-            ranked.sort(
-                key=lambda name: self.trials[name].score,
-                reverse=self.objective.direction == "max",
-            )
-
-    def settings(self):
-        """What must be the same when a search goes on."""
-        return {
-            "objective": str(self.objective),
-            "meta_optimizer": {
-                "class": type(self.meta_optimizer).__name__,
-                **self.meta_optimizer.get_config(),
-                "name": None,  # Keras counts them
-            },
-            "meta_iterations": self.meta_iterations,
-            "outer_oracle": type(self.outer.oracle).__name__,
-            "patience": self.patience,
-            "return_after": self.return_after,
-            "clients": self.clients,
-            "seed": self._given_seed,
-        }
 
     # -- files -------------------------------------------------------------------------------
 
     def _set_project_dir(self, directory, project_name):
         super()._set_project_dir(directory, project_name)
         self.project.folder = self._project_dir
-        self.outer.set_folder(self._project_dir, "configurations")
 
     def save(self):
         for name in list(self._unsaved):
@@ -399,20 +145,11 @@ class DrMADOracle(keras_tuner.Oracle):
             return False
 
     def get_state(self):
-        outer = self.outer.get_state() if any(run.proposal for run in self.runs) else None
-        return super().get_state() | {
-            "runs": [asdict(run) for run in self.runs],
-            "exhausted": self.exhausted,
-            "slowest": self.workers.slowest,
-            "outer": outer,
-        }
+        return super().get_state() | {"slowest": self.workers.slowest}
 
     def set_state(self, state):
         super().set_state(state)
-        self.runs = [MetaRun(**run) for run in state["runs"]]
-        self.exhausted, self.workers.slowest = state["exhausted"], state["slowest"]
-        if state["outer"]:
-            self.outer.set_state(state["outer"])
+        self.workers.slowest = state["slowest"]
         # KerasTuner saves an ended trial as one that goes on, too.
         self._ongoing = {
             worker: trial
@@ -441,17 +178,3 @@ class DrMADOracle(keras_tuner.Oracle):
         for worker in self.tuner_ids:
             self.workers.asks(worker)
         self._old_failures = len(self.end_order)
-        for run in self.runs:
-            if run.failures:
-                run.failures, run.ended = 0, False
-        self.project.ranked = []
-        for name in self.end_order:
-            self._rank(self.trials[name])
-
-
-def _optional(name, value):
-    return None if value is None else positive_integer(name, value)
-
-
-def _reported(trial, name):
-    return trial.metrics.get_history(name)[0].value[0]

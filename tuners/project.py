@@ -1,25 +1,17 @@
-"""The folder of a search: names of its files, and which of them stay."""
+"""The folder of a search: names of files that every search has."""
 
 import os
 
-from keras_drmad.tuners import files
-
 
 class Project:
-    """Files beside KerasTuner's own.
-
-    Args:
-        keep_checkpoints: of how many best trials weights and hypergradient stay.
+    """Names of a project's files.
 
     Attributes:
         folder: set when KerasTuner says where it is.
-        ranked: ended trials whose files may be there, best first.
     """
 
-    def __init__(self, keep_checkpoints):
-        self.keep_checkpoints = keep_checkpoints
+    def __init__(self):
         self.folder = None
-        self.ranked = []
 
     @property
     def oracle(self):
@@ -29,40 +21,8 @@ class Project:
     def settings(self):
         return os.path.join(self.folder, "settings.json")
 
-    def state(self, run, iteration):
-        """What a meta-iteration trains with: values, and the state of the meta-optimizer."""
-        return os.path.join(self.folder, f"run_{run:03d}", f"state_{iteration:05d}.npz")
-
     def trial(self, trial_id):
         return self._of(trial_id, "trial.json")
 
-    def hypergradient(self, trial_id):
-        """The values that a trial used, and their derivatives."""
-        return self._of(trial_id, "hypergradient.npz")
-
-    def checkpoint(self, trial_id):
-        """The trained weights."""
-        return self._of(trial_id, "checkpoint.weights.h5")
-
-    def build_config(self, trial_id):
-        """How to build the model before its weights are loaded."""
-        return self._of(trial_id, "build_config.json")
-
     def _of(self, trial_id, name):
         return os.path.join(self.folder, f"trial_{trial_id}", name)
-
-    def tidy(self, names, needed):
-        """Removes what is not needed of the files of ended trials.
-
-        Args:
-            names: the trials.
-            needed: those whose hypergradient a meta-step will read.
-        """
-        best = set(self.ranked[: self.keep_checkpoints])
-        stay = best | set(needed)
-        for name in names:
-            if name not in best:
-                files.remove(self.checkpoint(name))
-            if name not in stay:
-                files.remove(self.hypergradient(name))
-        self.ranked = [name for name in self.ranked if name in stay]

@@ -1,0 +1,1 @@
+"""DrMAD in KerasTuner: trials are meta-iterations."""
