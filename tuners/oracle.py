@@ -41,6 +41,7 @@ class ResilientOracle(keras_tuner.Oracle):
             raise ValueError(f"`timeout` must be positive. Received: timeout={timeout!r}")
         self.workers = Workers(timeout)
         self._unsaved = set()  # trials that could not be written
+        self.is_saved = False  # as it is now
         self._old_failures = 0  # ended trials at a reload: what failed then may have been mended
 
     # -- handing out -------------------------------------------------------------------------
@@ -128,7 +129,7 @@ class ResilientOracle(keras_tuner.Oracle):
     def save(self):
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
-        self._write(self.project.oracle, self.get_state())
+        self.is_saved = self._write(self.project.oracle, self.get_state())
 
     def _save_trial(self, trial):
         written = self._write(self.project.trial(trial.trial_id), trial.get_state())

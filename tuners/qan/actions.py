@@ -1,0 +1,182 @@
+"""What a decision changes in a training."""
+
+import itertools
+
+import keras
+import numpy as np
+
+from keras_drmad.optimizer import DrMADSGD
+
+
+@keras.saving.register_keras_serializable(package="keras_drmad")
+class Actions:
+    """A set of actions: what they multiply, and which samples come next.
+
+    One decision picks one of all combinations of a learning rate multiplier, a momentum multiplier,
+    and a pool of samples:
+
+        α ← clip(a · α, low, high)            1 − μ ← clip(m · (1 − μ), 10⁻³, 1)
+
+    Args:
+        learning_rate: Multipliers a of the learning rate. Defaults to `(0.5, 0.9, 1, 1.1, 2)`.
+        bounds: `(low, high)` of the learning rate. Defaults to 10⁻⁵ and 1.
+        momentum: Multipliers m of 1 − momentum, for optimizers whose momentum is a variable
+            (`DrMADSGD`). Defaults to `(1,)`: momentum stays.
+        pools: Where the samples of the next chunk come from, of `"uniform"` (the epoch's order),
+            `"hardest"`, `"easiest"` and `"newest"`. Defaults to `("uniform",)`.
+        per: `"global"`, or `"layer"`: one decision for each group of a `DrMADSGD(per="layer")`.
+
+    Raises:
+        ValueError: An empty set, multipliers or bounds that are not positive, an unknown pool.
+    """
+
+    POOLS = ("uniform", "hardest", "easiest", "newest")
+
+    def __init__(
+        self,
+        learning_rate=(0.5, 0.9, 1.0, 1.1, 2.0),
+        bounds=(1e-5, 1.0),
+        momentum=(1.0,),
+        pools=("uniform",),
+        per="global",
+    ):
+        self.learning_rate = _multipliers("learning_rate", learning_rate)
+        self.momentum = _multipliers("momentum", momentum)
+        self.bounds = tuple(float(b) for b in bounds)
+        self.pools = tuple(pools)
+        self.per = per
+        if len(self.bounds) != 2 or not 0 < self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"`bounds` must be 0 < low < high. Received: bounds={bounds!r}")
+        if not self.pools or not set(self.pools) <= set(self.POOLS):
+            raise ValueError(f"`pools` may hold {self.POOLS}, and not nothing. Received: {pools!r}")
+        if per not in ("global", "layer"):
+            raise ValueError(f'`per` must be "global" or "layer". Received: per={per!r}')
+        self.all = list(itertools.product(self.learning_rate, self.momentum, self.pools))
+        if len(self.all) < 2:
+            raise ValueError("There is nothing to decide: only one action.")
+
+    def __len__(self):
+        return len(self.all)
+
+    def nearest(self, factor):
+        """`(action, usable)`: the action that multiplies the rate by about `factor`, if one does.
+
+        It is not usable where it is off by more than half the way to the next one.
+        """
+        logs = np.log(self.learning_rate)
+        number = int(np.argmin(np.abs(logs - np.log(factor))))
+        gap = min((abs(logs[number] - other) for other in logs if other != logs[number]), default=0)
+        wanted = (self.learning_rate[number], self._idle_momentum(), self.pools[0])
+        usable = abs(logs[number] - np.log(factor)) <= gap / 2 + 1e-9
+        return self.all.index(wanted), bool(usable)
+
+    def _idle_momentum(self):
+        return min(self.momentum, key=lambda m: abs(np.log(m)))
+
+    def rate_after(self, action, rate):
+        """The learning rate after an action."""
+        return float(np.clip(rate * self.all[action][0], *self.bounds))
+
+    def moves_momentum(self):
+        return len(self.momentum) > 1
+
+    def get_config(self):
+        return {
+            "learning_rate": list(self.learning_rate),
+            "bounds": list(self.bounds),
+            "momentum": list(self.momentum),
+            "pools": list(self.pools),
+            "per": self.per,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def _multipliers(name, values):
+    values = tuple(float(v) for v in values)
+    if not values or not all(np.isfinite(v) and v > 0 for v in values):
+        raise ValueError(
+            f"`{name}` must hold at least one multiplier, all positive. Received: {values!r}"
+        )
+    return values
+
+
+class Levers:
+    """The settings of an optimizer that actions move: of the whole model, or of each layer.
+
+    Args:
+        optimizer: a Keras optimizer, built.
+        actions: the `Actions`.
+
+    Raises:
+        ValueError: The optimizer has no learning rate to set, or no momentum, or no layers.
+    """
+
+    def __init__(self, optimizer, actions):
+        self.optimizer, self.actions = optimizer, actions
+        learned = isinstance(optimizer, DrMADSGD)
+        if not isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
+            raise ValueError(
+                f"The learning rate of {optimizer!r} cannot be set: compile with a number, not with "
+                "a schedule or a function."
+            )
+        if actions.moves_momentum() and not learned:
+            raise ValueError(
+                f"{type(optimizer).__name__} keeps its momentum as a constant: compile with "
+                "`DrMADSGD`, or leave `Actions(momentum=...)` out."
+            )
+        if actions.per == "layer" and not (learned and optimizer.per in ("layer", "variable")):
+            raise ValueError(
+                '`Actions(per="layer")` needs `DrMADSGD(per="layer")`. Received: '
+                f"{type(optimizer).__name__}"
+            )
+        self.groups = list(optimizer.hyperparameters) if actions.per == "layer" else [None]
+
+    @property
+    def rates(self):
+        """(groups,) learning rates."""
+        if self.groups == [None]:
+            return np.array([float(self.optimizer.learning_rate.numpy())])
+        values = self.optimizer.hyperparameters
+        return np.array([float(np.mean(values[g]["learning_rate"])) for g in self.groups])
+
+    @property
+    def momenta(self):
+        """(groups,) momenta; 0 where there are none."""
+        if not isinstance(self.optimizer, DrMADSGD):
+            value = getattr(self.optimizer, "momentum", getattr(self.optimizer, "beta_1", 0.0))
+            return np.full(len(self.groups), float(value))
+        values = self.optimizer.hyperparameters
+        if self.groups == [None]:
+            return np.array([np.mean([np.mean(v["momentum"]) for v in values.values()])])
+        return np.array([float(np.mean(values[g]["momentum"])) for g in self.groups])
+
+    def set_rate(self, rate):
+        """One learning rate for the whole model."""
+        if self.groups == [None]:
+            self.optimizer.learning_rate = rate
+        else:
+            self._set({group: {"learning_rate": rate} for group in self.groups})
+
+    def pull(self, choices):
+        """Applies one action to each group; returns the pool of the first."""
+        rates, momenta = self.rates, self.momenta
+        new = {}
+        for group, choice, rate, momentum in zip(self.groups, choices, rates, momenta, strict=True):
+            _, slower, _ = self.actions.all[choice]
+            new[group] = {"learning_rate": self.actions.rate_after(choice, rate)}
+            if self.actions.moves_momentum():
+                new[group]["momentum"] = 1 - float(np.clip(slower * (1 - momentum), 1e-3, 1.0))
+        if self.groups == [None]:
+            self.optimizer.learning_rate = new[None]["learning_rate"]
+            if self.actions.moves_momentum():
+                every = {"momentum": new[None]["momentum"]}
+                self._set(dict.fromkeys(self.optimizer.hyperparameters, every))
+        else:
+            self._set(new)
+        return self.actions.all[choices[0]][2]
+
+    def _set(self, values):
+        self.optimizer.set_hyperparameters(values)

@@ -1,0 +1,174 @@
+"""The agent: a Double DQN."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.tuners.qan.replay import Replay
+
+
+class DQN:
+    """Deep Q-learning with a target network, double targets and n-step returns.
+
+    For a transition of the replay memory, with Q the network and Q' its running average,
+
+        y = R + d · Q'(s', argmax_a Q(s', a))          (double; else argmax_a Q'(s', a))
+        ℓ = w · huber(Q(s, a) − y) + λ e (max_b (Q(s, b) + m [b ≠ a]) − Q(s, a))
+        θ ← optimizer(θ, ∂/∂θ mean ℓ)
+        θ' ← θ' + τ (θ − θ')
+
+    where e is 1 for transitions of the best trajectories so far, which are imitated with a margin: many
+    actions of a small set differ little in value, and those never seen must not look better.
+
+    Args:
+        network: A `keras.Model` from observations (batch, D) to Q-values (batch, actions).
+        optimizer: Defaults to `Adam(1e-3, global_clipnorm=10)`.
+        gamma: γ, a decision. Defaults to 0.99.
+        n_step: n. Defaults to 5.
+        batch_size: Transitions a gradient step. Defaults to 64.
+        double: See above. Defaults to `True`.
+        target_rate: τ. Defaults to 0.005.
+        delta: Where the Huber loss turns from square to linear. Defaults to 1.
+        imitation: λ. Defaults to 0.
+        margin: m. Defaults to 0.8.
+        exemplary: The share of compared transitions that are imitated. Defaults to 0.1.
+        prioritized: See `Replay`. Defaults to `False`.
+        capacity: Of the replay memory. Defaults to 100 000 transitions.
+        seed: Of what is drawn from the memory.
+
+    References:
+        Mnih et al., 2015; van Hasselt et al., Double Q-learning, AAAI 2016; Hessel et al., Rainbow,
+        AAAI 2018; Hester et al., Deep Q-learning from demonstrations, AAAI 2018 (the margin).
+    """
+
+    def __init__(
+        self,
+        network,
+        optimizer=None,
+        gamma=0.99,
+        n_step=5,
+        batch_size=64,
+        double=True,
+        target_rate=0.005,
+        delta=1.0,
+        imitation=0.0,
+        margin=0.8,
+        exemplary=0.1,
+        prioritized=False,
+        capacity=100_000,
+        seed=0,
+    ):
+        self.network = network
+        self.target = keras.models.clone_model(network)
+        self.target.set_weights(network.get_weights())
+        self.optimizer = optimizer or keras.optimizers.Adam(1e-3, global_clipnorm=10.0)
+        self.optimizer.build(network.trainable_variables)
+        self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
+        self.double, self.target_rate, self.delta = double, target_rate, delta
+        self.imitation, self.margin = imitation, margin
+        self.replay = Replay(
+            capacity, network.input_shape[-1], n_step, gamma, prioritized, exemplary=exemplary
+        )
+        self.actions = network.output_shape[-1]
+        self.bursts = 0  # of learning
+        size = network.input_shape[-1]
+        self._act = tf.function(
+            lambda x: tf.argmax(network(x, training=False), axis=-1),
+            input_signature=[tf.TensorSpec((None, size), "float32")],
+        )
+        rows, ints = tf.TensorSpec((None, None, size), "float32"), (None, None)
+        number = tf.TensorSpec(ints, "float32")
+        self._learn = tf.function(
+            self._learn_from,
+            input_signature=[rows, tf.TensorSpec(ints, "int32"), number, rows, *[number] * 3],
+        )
+
+    def act(self, observations, epsilon=0.0, rng=None):
+        """(K,) actions for observations (K, D): greedy ones or, with probability ε, any."""
+        greedy = self._act(tf.constant(observations, "float32")).numpy()
+        if not epsilon:
+            return greedy
+        explore = rng.random(len(greedy)) < epsilon
+        return np.where(explore, rng.integers(self.actions, size=len(greedy)), greedy)
+
+    def remember(self, observations, actions, rewards, terminated, usable=None, score=None):
+        """Adds a trajectory to the replay memory; see `Replay.add`."""
+        self.replay.add(observations, actions, rewards, terminated, usable, score)
+
+    def learn(self, updates):
+        """Takes so many gradient steps in one compiled call.
+
+        Returns:
+            `{"loss", "q", "error"}`: mean loss, Q-value and absolute error of what was drawn; empty
+            while the memory is.
+        """
+        if not len(self.replay) or not updates:
+            return {}
+        self.bursts += 1
+        rng = np.random.default_rng((self.seed, self.bursts))
+        batches = self.replay.sample(rng, updates, self.batch_size)
+        loss, q, errors = self._learn(*map(tf.constant, batches[:-1]))
+        if self.replay.prioritized:
+            self.replay.update_priorities(batches.indices, errors.numpy())
+        return {"loss": float(loss), "q": float(q), "error": float(tf.reduce_mean(tf.abs(errors)))}
+
+    def _learn_from(
+        self, observations, actions, returns, next_observations, discounts, weights, exemplary
+    ):
+        updates = tf.shape(actions)[0]
+        errors = tf.TensorArray("float32", updates)
+        loss, q = tf.constant(0.0), tf.constant(0.0)
+        for i in tf.range(updates):
+            target = self.targets(returns[i], next_observations[i], discounts[i])
+            with tf.GradientTape() as tape:
+                values = self.network(observations[i], training=True)
+                chosen = tf.gather(values, actions[i], batch_dims=1)
+                error = chosen - target
+                each = weights[i] * _huber(error, self.delta)
+                if self.imitation:
+                    margins = self.margin * (1 - tf.one_hot(actions[i], self.actions))
+                    short = tf.reduce_max(values + margins, axis=-1) - chosen
+                    each += self.imitation * exemplary[i] * short
+                mean = tf.reduce_mean(each)
+            variables = self.network.trainable_variables
+            self.optimizer.apply(tape.gradient(mean, variables), variables)
+            for slow, fast in zip(self.target.variables, self.network.variables, strict=True):
+                slow.assign(slow + self.target_rate * (fast - slow))
+            errors = errors.write(i, error)
+            loss, q = loss + mean, q + tf.reduce_mean(chosen)
+        n = tf.cast(updates, "float32")
+        return loss / n, q / n, errors.stack()
+
+    def targets(self, returns, next_observations, discounts):
+        """(batch,) y of transitions."""
+        slow = self.target(next_observations, training=False)
+        by = self.network(next_observations, training=False) if self.double else slow
+        best = tf.argmax(by, axis=-1, output_type="int32")
+        return returns + discounts * tf.gather(slow, best, batch_dims=1)
+
+    def get_state(self):
+        """`{name: array}` of all that learning goes on from."""
+        state = {f"network/{i}": w for i, w in enumerate(self.network.get_weights())}
+        state |= {f"target/{i}": w for i, w in enumerate(self.target.get_weights())}
+        state |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(self.optimizer.variables)}
+        state |= {f"replay/{name}": a for name, a in self.replay.get_state().items()}
+        return state | {"bursts": np.array(self.bursts)}
+
+    def set_state(self, state):
+        parts = {"network": {}, "target": {}, "optimizer": {}, "replay": {}}
+        for name, array in state.items():
+            part, _, key = name.partition("/")
+            if key:
+                parts[part][key] = array
+        for model, part in ((self.network, "network"), (self.target, "target")):
+            model.set_weights([parts[part][str(i)] for i in range(len(parts[part]))])
+        for i, variable in enumerate(self.optimizer.variables):
+            variable.assign(parts["optimizer"][str(i)])
+        self.replay.set_state(parts["replay"])
+        self.bursts = int(state["bursts"])
+
+
+def _huber(error, delta):
+    size = tf.abs(error)
+    inner = tf.minimum(size, delta)
+    return inner * (size - 0.5 * inner)

@@ -1,0 +1,126 @@
+"""What is done in one episode, and what is remembered of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_drmad.tuners.qan.curriculum import GUIDED, RANDOM, TRAIN
+from keras_drmad.tuners.qan.steering import TRUNCATED
+
+STICKINESS = 4  # decisions that an exploratory stretch lasts on average
+FOLLOWED = 0.5  # of the stretches follow the best schedule known
+
+
+@dataclass
+class Trajectory:
+    """An episode as decisions: observations (T + 1, groups, D), actions and usable (T, groups)."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    usable: np.ndarray
+    costs: np.ndarray
+    gaps: np.ndarray
+    ended: str
+
+    @property
+    def terminated(self):
+        """Whether there is nothing to be had after it; a truncated one might have gone on."""
+        return self.ended != TRUNCATED
+
+
+class Behaviour:
+    """Decides in one episode, and collects its trajectory.
+
+    A schedule's episode has rates, which are remembered as the nearest actions where one is near.
+    Others have actions: greedy ones or, with probability ε at each decision, the first of a stretch
+    of exploration: one random action again and again (single random multipliers have no drift), or
+    those that follow the best schedule known.
+
+    Args:
+        episode: the `Episode`.
+        actions: the `Actions`.
+        greedy: a function (groups, D) → (groups,) actions; of no use to schedules and random ones.
+        epsilon: ε.
+        guide: the best schedule known, or None.
+    """
+
+    def __init__(self, episode, actions, greedy, epsilon, schedule=None, guide=None):
+        self.episode, self.actions, self.greedy = episode, actions, greedy
+        self.schedule, self.guide = schedule, guide
+        self.epsilon = {RANDOM: 1.0, GUIDED: 1.0, TRAIN: epsilon}.get(episode.kind, 0.0)
+        self._rng = np.random.default_rng((episode.seed, 2))
+        self._left, self._stretch = (
+            0,
+            None,
+        )  # decisions of this stretch, and its action (None: guide)
+        self._observations, self._actions, self._usable = [], [], []
+        self._costs, self._gaps = [], []
+        self.reports = 0
+        self.ended = ""
+
+    def decide(self, report):
+        """Takes a `Report` in; returns a rate, or the actions."""
+        self.reports += 1
+        self._observations.append(report.observation)
+        self._gaps.append(report.gap)
+        if self.reports > 1:
+            self._costs.append(report.cost)
+        self.ended = report.ended
+        groups = len(report.rates)
+        if self.schedule is not None:
+            rate = float(self.schedule(report.step))
+            nearest, usable = zip(
+                *(self.actions.nearest(rate / before) for before in report.rates), strict=True
+            )
+            self._remember(nearest, usable)
+            return rate
+        choices = (
+            self._explored(report) if self._is_exploring() else self.greedy(report.observation)
+        )
+        choices = [int(c) for c in choices]
+        self._remember(choices, [True] * groups)
+        return choices
+
+    def _is_exploring(self):
+        if self._left == 0 and self._rng.random() < self.epsilon:
+            self._left = int(self._rng.geometric(1 / STICKINESS))
+            share = {GUIDED: 1.0, RANDOM: 0.0}.get(self.episode.kind, FOLLOWED)
+            follow = self.guide is not None and self._rng.random() < share
+            self._stretch = None if follow else int(self._rng.integers(len(self.actions)))
+        if self._left == 0:
+            return False
+        self._left -= 1
+        return True
+
+    def _explored(self, report):
+        if self._stretch is not None:
+            return [self._stretch] * len(report.rates)
+        rate = float(self.guide(report.step))
+        return [self.actions.nearest(rate / before)[0] for before in report.rates]
+
+    def _remember(self, actions, usable):
+        self._actions.append(actions)
+        self._usable.append(usable)
+
+    @property
+    def costs(self):
+        """Of the chunks so far."""
+        return np.array(self._costs)
+
+    @property
+    def actions_taken(self):
+        """All of them, flat."""
+        return np.array(self._actions).ravel()
+
+    def trajectory(self):
+        """The `Trajectory`; None if it is too short to have a transition."""
+        if len(self._observations) < 2:
+            return None
+        return Trajectory(
+            observations=np.stack(self._observations).astype("float32"),
+            actions=np.array(self._actions[:-1]),
+            usable=np.array(self._usable[:-1]),
+            costs=self.costs,
+            gaps=np.array(self._gaps),
+            ended=self.ended,
+        )

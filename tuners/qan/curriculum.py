@@ -1,0 +1,212 @@
+"""Which episode comes next: schedules first, then training and testing by turns, then the contest."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_drmad.tuners.qan.schedules import Schedule, propose
+
+SCHEDULE, RANDOM, GUIDED, TRAIN, TEST, CONTEST = (
+    *("schedule", "random", "guided", "train", "test", "contest"),
+)
+RETESTED = 3  # best schedules, each on fresh seeds
+CANDIDATES = 3  # snapshots that stay
+TRAININGS_A_TEST = 2
+
+
+@dataclass
+class Episode:
+    """One training.
+
+    Attributes:
+        number: counted from 0; the trial is named by it.
+        kind: of this module's constants.
+        seed: of everything random in it.
+        schedule: its rates, as a configuration; None if actions are chosen.
+        snapshot: of the network that chooses them; None for the present one.
+        progress: of exploration, 0 to 1.
+        cost: what its goal has cost, the whole budget if it was not reached; or the objective,
+            lower is better. None while it goes on, and for good if it failed.
+        hit: whether the goal was reached.
+        ended: how.
+    """
+
+    number: int
+    kind: str
+    seed: int
+    schedule: dict | None = None
+    snapshot: int | None = None
+    progress: float = 0.0
+    cost: float | None = None
+    hit: bool = False
+    ended: str = ""
+
+
+@dataclass
+class Curriculum:
+    """Plans `total` episodes.
+
+    1. `schedules` of them search schedules (`schedules.propose`); the last third of these trains the
+       `RETESTED` best again on fresh seeds. The first few, `randoms`, take random actions.
+    2. `guided` episodes follow the best schedule by actions, the nearest ones.
+    3. Of the others, every third is a test: greedy, on a fresh seed. Tests are given by turns to the
+       present network, which becomes a snapshot, and to the best snapshot with fewer than `contest`
+       tests. Snapshots are compared by mean cost + s / √tests, with s the standard deviation of all
+       tests of snapshots around their means.
+    4. The contest: the best snapshot and the best schedule on the same `contest` fresh seeds each.
+
+    Args:
+        total: episodes.
+        schedules, randoms, guided, contest: their numbers, of schedule searches, of random episodes,
+            of guided ones, and of seeds in the contest.
+        bounds: of learning rates.
+        budget: steps of an episode; None until the first has told.
+        seed: of the search.
+    """
+
+    total: int
+    schedules: int
+    randoms: int
+    guided: int
+    contest: int
+    bounds: tuple
+    seed: int
+    budget: int | None = None
+    episodes: list = field(default_factory=list)
+    dropped: list = field(default_factory=list)  # snapshots that are no candidates any more
+
+    def check(self):
+        """Whether there is anything to learn in.
+
+        Raises:
+            ValueError: There is not.
+        """
+        before = self.randoms + self.schedules + self.guided
+        if before + 2 * self.contest + TRAININGS_A_TEST >= self.total:
+            raise ValueError(
+                f"`max_trials={self.total}` leaves no episode to learn in: random ones take "
+                f"{self.randoms}, schedules {self.schedules}, guided ones {self.guided}, the contest "
+                f"{2 * self.contest}, and there must be a test."
+            )
+
+    # -- what comes next ---------------------------------------------------------------------
+
+    def next(self):
+        """The next `Episode`; None where others must end before, or all have begun."""
+        number = len(self.episodes)
+        if number >= self.total:
+            return None
+        learning = self.total - 2 * self.contest
+        if number < learning:
+            episode = self._learning(number, learning)
+        elif any(e.ended == "" for e in self.episodes[:learning]):
+            return None  # the contestants are not known yet
+        else:
+            episode = self._contest(number, number - learning)
+        self.episodes.append(episode)
+        return episode
+
+    def _learning(self, number, learning):
+        if number < self.randoms:
+            return Episode(number, RANDOM, self._seed(number), progress=0.0)
+        number_of_schedule = number - self.randoms
+        if number_of_schedule < self.schedules:
+            return self._schedule(number, number_of_schedule)
+        begun = number_of_schedule - self.schedules - self.guided
+        if begun < 0:
+            return Episode(number, GUIDED, self._seed(number))
+        of = max(learning - self.randoms - self.schedules - self.guided, 1)
+        if begun % (TRAININGS_A_TEST + 1) == TRAININGS_A_TEST:
+            turn = begun // (TRAININGS_A_TEST + 1)
+            return Episode(number, TEST, self._seed(number), snapshot=self._tested(turn, number))
+        return Episode(number, TRAIN, self._seed(number), progress=begun / of)
+
+    def _schedule(self, number, of_schedule):
+        rng = np.random.default_rng((self.seed, 1, number))
+        searched = self.schedules - self.schedules // 3
+        if of_schedule < searched:
+            tried = [(Schedule(**e.schedule), e.cost) for e in self._done(SCHEDULE)]
+            budget = self.budget or 1000
+            schedule = propose(of_schedule, searched, tried, *self.bounds, budget, rng).get_config()
+        else:
+            first = [e for e in self._done(SCHEDULE) if e.number - self.randoms < searched]
+            ranked = sorted(first, key=lambda e: e.cost)
+            place = (of_schedule - searched) % RETESTED
+            schedule = ranked[min(place, len(ranked) - 1)].schedule
+        return Episode(number, SCHEDULE, self._seed(number), schedule=schedule)
+
+    def _tested(self, turn, number):
+        if turn % 2:
+            for snapshot, costs, _ in self.snapshots_ranked():
+                begun = [e for e in self.episodes if e.snapshot == snapshot and e.kind == TEST]
+                if max(len(begun), len(costs)) < max(self.contest, 3):
+                    return snapshot
+        return number
+
+    def _contest(self, number, place):
+        snapshots, schedules = self.snapshots_ranked(), self.schedules_ranked()
+        episode = Episode(number, CONTEST, self._seed(place // 2, contest=True))
+        if (place % 2 == 0 and snapshots) or not schedules:
+            episode.snapshot = snapshots[0][0] if snapshots else None
+        else:
+            episode.schedule = schedules[0][0]
+        return episode
+
+    def _seed(self, number, contest=False):
+        words = (self.seed, int(contest), number, 7)
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    # -- what has come out -------------------------------------------------------------------
+
+    def _done(self, *kinds):
+        return [e for e in self.episodes if e.kind in kinds and e.cost is not None]
+
+    def schedules_ranked(self):
+        """`[(configuration, costs)]` of searched schedules, best first."""
+        costs = {}
+        for episode in self._done(SCHEDULE):
+            key = tuple(sorted(episode.schedule.items()))
+            costs.setdefault(key, (episode.schedule, []))[1].append(episode.cost)
+        # Those of the search had one seed; the best of many is partly luck. Retested ones come first.
+        most = max((len(c) for _, c in costs.values()), default=0)
+        retested = [entry for entry in costs.values() if len(entry[1]) > 1 or most == 1]
+        return sorted(retested, key=lambda entry: float(np.mean(entry[1])))
+
+    def snapshots_ranked(self):
+        """`[(snapshot, costs, bound)]` of tested snapshots, best first; see above."""
+        costs = {}
+        for episode in self._done(TEST):
+            costs.setdefault(episode.snapshot, []).append(episode.cost)
+        off = [c - np.mean(of) for of in costs.values() if len(of) > 1 for c in of]
+        freedom = len(off) - sum(len(of) > 1 for of in costs.values())
+        if freedom:
+            spread = np.sqrt(np.sum(np.square(off)) / freedom)
+        else:
+            spread = np.std([c for of in costs.values() for c in of] or [0.0])
+        ranked = [
+            (snapshot, of, float(np.mean(of) + spread / np.sqrt(len(of))))
+            for snapshot, of in costs.items()
+            if snapshot not in self.dropped
+        ]
+        return sorted(ranked, key=lambda entry: entry[2])
+
+    def needed_snapshots(self):
+        """Snapshots whose networks must stay; the others are dropped for good."""
+        ranked = [snapshot for snapshot, *_ in self.snapshots_ranked()]
+        self.dropped += ranked[CANDIDATES:]
+        going_on = {e.snapshot for e in self.episodes if not e.ended and e.snapshot is not None}
+        contest = {e.snapshot for e in self.episodes if e.kind == CONTEST}
+        return (set(ranked[:CANDIDATES]) | going_on | contest) - {None}
+
+    def verdict(self):
+        """`(name, episodes of the policy, episodes of the schedule)` of the contest.
+
+        name: "policy" or "schedule", whichever had the lower mean cost; None before there is one.
+        """
+        done = self._done(CONTEST)
+        policy = [e for e in done if e.schedule is None]
+        schedule = [e for e in done if e.schedule is not None]
+        if not policy and not schedule:
+            return None, policy, schedule
+        mean = [np.mean([e.cost for e in of]) if of else np.inf for of in (policy, schedule)]
+        return ("policy" if mean[0] <= mean[1] else "schedule"), policy, schedule

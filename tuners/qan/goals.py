@@ -1,0 +1,130 @@
+"""What a training shall reach, and what its decisions are paid for it."""
+
+import keras
+import keras_tuner
+import numpy as np
+
+LEAST = 1e-6  # of errors whose logarithm is taken
+
+
+@keras.saving.register_keras_serializable(package="keras_drmad")
+class Goal:
+    """A metric and the value that it shall reach, soon; or, without a value, as good as it can be.
+
+    How far a training is from its goal is its *gap*, 0 where the goal is reached:
+
+        accuracies and other metrics in [0, 1] to be raised:   log((1 − m) / (1 − value))
+        others to be raised:                                   (value − m) / max(|value|, 1)
+        positive metrics to be lowered:                        log(m / value)
+        others to be lowered:                                  (m − value) / max(|value|, 1)
+
+    Without a value, the gap is taken to the metric at the beginning of the training.
+
+    Args:
+        metric: A name from the logs, such as `"val_accuracy"`.
+        value: A number, or None.
+        direction: `"max"` or `"min"`; found as KerasTuner finds it if not given.
+        unit: What the cost of reaching it is counted in: training `"steps"` or `"seconds"`.
+
+    Raises:
+        ValueError: A value that is not a number, an unknown unit, a direction that cannot be found.
+    """
+
+    def __init__(self, metric, value=None, direction=None, unit="steps"):
+        if value is not None and (isinstance(value, bool) or not np.isfinite(value)):
+            raise ValueError(f"A goal's value must be a finite number. Received: value={value!r}")
+        if unit not in ("steps", "seconds"):
+            raise ValueError(f'`unit` must be "steps" or "seconds". Received: unit={unit!r}')
+        if direction is None:
+            direction = _known_direction(metric)
+        if direction not in ("max", "min"):
+            raise ValueError(
+                f"Whether {metric!r} is to be raised or lowered is not known: pass "
+                '`Goal(metric, value, direction="max")` or "min".'
+            )
+        self.metric, self.direction, self.unit = metric, direction, unit
+        self.value = None if value is None else float(value)
+
+    @classmethod
+    def of(cls, goal):
+        """A `Goal` from itself, `(metric, value)` or `(metric, value, unit)`."""
+        if isinstance(goal, cls):
+            return goal
+        if isinstance(goal, tuple | list) and len(goal) == 2:
+            return cls(*goal)
+        if isinstance(goal, tuple | list) and len(goal) == 3:
+            return cls(*goal[:2], unit=goal[2])
+        raise ValueError(
+            "`goal` must be a `Goal`, (metric, value) or (metric, value, unit). Received: "
+            f"goal={goal!r}"
+        )
+
+    def reached(self, metric):
+        """Whether a value of the metric reaches the goal."""
+        if self.value is None:
+            return False
+        return metric >= self.value if self.direction == "max" else metric <= self.value
+
+    def gap(self, metric, initial):
+        """The gap at a value of the metric; `initial`: its value when the training began."""
+        to = initial if self.value is None else self.value
+        if self.direction == "max":
+            if 0 <= metric <= 1 and 0 <= to <= 1:
+                return float(np.log(max(1 - metric, LEAST) / max(1 - to, LEAST)))
+            return float((to - metric) / max(abs(to), 1))
+        if metric >= 0 and to > 0:
+            return float(np.log(max(metric, LEAST) / max(to, LEAST)))
+        return float((metric - to) / max(abs(to), 1))
+
+    def get_config(self):
+        return {
+            "metric": self.metric,
+            "value": self.value,
+            "direction": self.direction,
+            "unit": self.unit,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __str__(self):
+        return self.metric if self.value is None else f"{self.metric} of {self.value:g}"
+
+
+def _known_direction(metric):
+    try:
+        return keras_tuner.Oracle(objective=metric).objective.direction
+    except ValueError:  # not one of Keras's own
+        return None
+
+
+def rewards(goal, costs, gaps, shaping, gamma, diverged=False, left=0.0):
+    """The rewards of an episode's decisions.
+
+    With a goal's value, every decision costs what its chunk of training does, counted in full
+    chunks, and the gap shapes it by a potential, which leaves the best policy what it is:
+
+        r_t = −cost_t + κ (γ Φ_{t+1} − Φ_t),   Φ = −gap
+
+    Without a value, only progress counts: r_t = gap_t − gap_{t+1}. A training that diverged pays for
+    all that was left of its budget.
+
+    Args:
+        goal: the `Goal`.
+        costs: (T,) of the chunks.
+        gaps: (T + 1,) before each decision and at the end.
+        shaping: κ.
+        gamma: γ.
+        diverged: whether the last chunk ended in NaN or an exploded loss.
+        left: the cost of what was left of the budget then.
+    """
+    costs, gaps = np.asarray(costs, "float64"), np.asarray(gaps, "float64")
+    if goal.value is None:
+        gained = gaps[:-1] - gaps[1:]
+    else:
+        # The potential of an end is 0, by which shaping adds the same to every way there.
+        gained = -costs + shaping * (gaps[:-1] - gamma * gaps[1:])
+    if diverged:
+        gained[-1] = -float(costs[-1]) - left
+    return gained.astype("float32")

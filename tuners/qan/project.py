@@ -1,0 +1,40 @@
+"""The folder of a search: names of the files beside KerasTuner's own."""
+
+import os
+import pathlib
+import re
+
+from keras_drmad.tuners import files, project
+
+
+class Project(project.Project):
+    """Files of a search by a deep Q-network."""
+
+    def learner(self, episodes):
+        """Network, replay memory and optimizer after so many episodes."""
+        return os.path.join(self.folder, f"learner_{episodes:06d}.npz")
+
+    def snapshot(self, number):
+        """A network that was tested."""
+        return os.path.join(self.folder, f"snapshot_{number:06d}.npz")
+
+    @property
+    def first_run(self):
+        """What states and jump-start took from a first run."""
+        return os.path.join(self.folder, "first_run.npz")
+
+    def history(self, trial_id):
+        """What was decided in an episode, and what came of it."""
+        return self._of(trial_id, "episode.npz")
+
+    def reference(self, trial_id):
+        """The path of weights of an episode."""
+        return self._of(trial_id, "reference.npz")
+
+    def tidy(self, learned, snapshots):
+        """Removes all learners but those of `learned` episodes, and all snapshots but these."""
+        folder = pathlib.Path(self.folder)
+        for name, keep in (("learner", learned), ("snapshot", snapshots)):
+            for path in folder.glob(f"{name}_*.npz"):
+                if int(re.search(r"\d+", path.name)[0]) not in keep:
+                    files.remove(path)

@@ -1,0 +1,135 @@
+"""The replay memory: n-step transitions of whole trajectories."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Batches(NamedTuple):
+    """Sampled transitions, each array (batches, batch size, …)."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    returns: np.ndarray
+    next_observations: np.ndarray
+    discounts: np.ndarray
+    weights: np.ndarray
+    exemplary: np.ndarray
+    indices: np.ndarray
+
+
+class Replay:
+    """A ring of n-step transitions.
+
+    Of a trajectory of T decisions it keeps, with m = min(n, T − t),
+
+        (s_t, a_t, R_t = Σ_{i<m} γ^i r_{t+i}, s_{t+m}, γ^m)
+
+    and 0 instead of γ^m where s_{t+m} is the end of a *terminated* trajectory; a truncated one might
+    have gone on, so its end is worth what the network says.
+
+    Args:
+        capacity: the most transitions; the oldest give way.
+        size: D of an observation.
+        n_step: n.
+        gamma: γ.
+        prioritized: whether transitions are drawn in proportion to p^α of their last error p, with
+            weights (N P)^−β, the largest of a draw being 1 (Schaul et al., 2016); otherwise uniformly.
+        alpha, beta: α, β.
+        exemplary: the share of transitions with a score whose trajectories are examples: those of the
+            highest scores.
+    """
+
+    FIELDS = (
+        *("observations", "actions", "returns", "next_observations", "discounts"),
+        *("priorities", "scores"),
+    )
+
+    def __init__(
+        self, capacity, size, n_step, gamma, prioritized=False, alpha=0.6, beta=0.4, exemplary=0.1
+    ):
+        self.capacity, self.n_step, self.gamma = capacity, n_step, gamma
+        self.prioritized, self.alpha, self.beta = prioritized, alpha, beta
+        self.share = exemplary
+        self.observations = np.zeros((capacity, size), "float32")
+        self.next_observations = np.zeros((capacity, size), "float32")
+        self.actions = np.zeros(capacity, "int32")
+        self.returns = np.zeros(capacity, "float32")
+        self.discounts = np.zeros(capacity, "float32")
+        self.priorities = np.zeros(capacity, "float32")
+        self.scores = np.full(capacity, -np.inf, "float32")
+        self.filled, self._next = 0, 0
+
+    def __len__(self):
+        return self.filled
+
+    def add(self, observations, actions, rewards, terminated, usable=None, score=None):
+        """Adds a trajectory.
+
+        Args:
+            observations: (T + 1, D), the end included.
+            actions: (T,).
+            rewards: (T,).
+            terminated: whether nothing comes after its end.
+            usable: (T,) whether each action was one of the agent's; those that were not are left out,
+                though their rewards count in the returns before them.
+            score: how good the trajectory was; None if it cannot be compared.
+        """
+        steps = len(actions)
+        usable = np.ones(steps, bool) if usable is None else np.asarray(usable)
+        for t in np.flatnonzero(usable):
+            m = min(self.n_step, steps - t)
+            powers = self.gamma ** np.arange(m + 1)
+            i = self._next
+            self.observations[i] = observations[t]
+            self.actions[i] = actions[t]
+            self.returns[i] = np.dot(powers[:m], rewards[t : t + m])
+            self.next_observations[i] = observations[t + m]
+            self.discounts[i] = 0.0 if terminated and t + m == steps else powers[m]
+            self.priorities[i] = self.priorities[: self.filled].max(initial=1e-6) or 1.0
+            self.scores[i] = -np.inf if score is None else score
+            self.filled = max(self.filled, i + 1)
+            self._next = (i + 1) % self.capacity
+
+    def sample(self, rng, batches, batch_size):
+        """`Batches` drawn by a NumPy generator."""
+        shape = (batches, batch_size)
+        if self.prioritized:
+            p = self.priorities[: self.filled].astype("float64") ** self.alpha
+            p /= p.sum()
+            indices = rng.choice(self.filled, size=shape, p=p)
+            weights = (self.filled * p[indices]) ** -self.beta
+            weights /= weights.max()
+        else:
+            indices = rng.integers(self.filled, size=shape)
+            weights = np.ones(shape)
+        return Batches(
+            self.observations[indices],
+            self.actions[indices],
+            self.returns[indices],
+            self.next_observations[indices],
+            self.discounts[indices],
+            weights.astype("float32"),
+            (self.scores[indices] >= self._least_score()).astype("float32"),
+            indices,
+        )
+
+    def _least_score(self):
+        """Of an example."""
+        scores = self.scores[: self.filled]
+        scores = scores[scores > -np.inf]
+        return np.quantile(scores, 1 - self.share) if len(scores) else np.inf
+
+    def update_priorities(self, indices, errors):
+        """Absolute errors of transitions, as they were learned from."""
+        self.priorities[np.ravel(indices)] = np.abs(np.ravel(errors)) + 1e-6
+
+    def get_state(self):
+        """`{name: array}` of what is filled."""
+        state = {name: getattr(self, name)[: self.filled].copy() for name in self.FIELDS}
+        return state | {"next": np.array(self._next)}
+
+    def set_state(self, state):
+        self.filled, self._next = len(state["actions"]), int(state["next"])
+        for name in self.FIELDS:
+            getattr(self, name)[: self.filled] = state[name]

@@ -1,0 +1,74 @@
+"""Learning rate schedules: what a learned policy must beat, and what it learns from first."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+KINDS = ("constant", "step", "cosine", "one_cycle")
+FLOOR = 0.01  # of the peak, from where a schedule does not go lower
+CUT, WARM_UP = 0.1, 0.3
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate as a function of the step t.
+
+    With p = t / over, cut to [0, 1], and a least rate of `FLOOR` · peak:
+
+        constant:   peak
+        step:       peak, 0.1 · peak from p = 1 on
+        cosine:     peak · (1 + cos πp) / 2
+        one_cycle:  linear from peak / 25 to peak at p = 0.3, then down to the least by half a cosine
+
+    Args:
+        kind: one of `KINDS`.
+        peak: the highest rate.
+        over: steps.
+    """
+
+    kind: str
+    peak: float
+    over: float = 1.0
+
+    def __call__(self, step):
+        p = min(step / self.over, 1.0)
+        if self.kind == "constant":
+            return self.peak
+        if self.kind == "step":
+            return self.peak * (1.0 if p < 1 else CUT)
+        if self.kind == "one_cycle":
+            if p < WARM_UP:
+                return self.peak * (1 / 25 + (1 - 1 / 25) * p / WARM_UP)
+            p = (p - WARM_UP) / (1 - WARM_UP)
+        return self.peak * max(float(1 + np.cos(np.pi * p)) / 2, FLOOR)
+
+    def get_config(self):
+        return asdict(self)
+
+    def __str__(self):
+        over = "" if self.kind == "constant" else f" over {self.over:.0f} steps"
+        return f"{self.kind.replace('_', '-')} {self.peak:.3g}{over}"
+
+
+def propose(number, total, tried, low, high, budget, rng, kinds=KINDS):
+    """The next schedule of a search: half of them at random, then near the best of each kind.
+
+    Args:
+        number: how many were proposed before.
+        total: how many there will be.
+        tried: `[(schedule, cost)]` of those that have ended.
+        low, high: bounds of rates, drawn log-uniformly.
+        budget: steps; schedules go over a fifth of them to all.
+        rng: a NumPy generator.
+        kinds: those to search.
+    """
+    kind = kinds[number % len(kinds)]
+    same = [entry for entry in tried if entry[0].kind == kind]
+    if number < total // 2 or not same:
+        peak = np.exp(rng.uniform(np.log(low), np.log(high)))
+        over = budget * np.exp(rng.uniform(np.log(0.2), 0))
+    else:
+        best = min(same, key=lambda entry: entry[1])[0]
+        peak = np.clip(best.peak * np.exp(0.3 * rng.standard_normal()), low, high)
+        over = np.clip(best.over * np.exp(0.2 * rng.standard_normal()), 0.1 * budget, budget)
+    return Schedule(kind, float(peak), 1.0 if kind == "constant" else float(over))

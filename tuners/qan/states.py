@@ -1,0 +1,170 @@
+"""What an agent sees of a training."""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+SMALL = 1e-12
+LIMIT = 5.0
+
+
+@dataclass
+class View:
+    """A training at the moment of a decision; a chunk is the training between two decisions.
+
+    Attributes:
+        model: as it is now.
+        variables: lists of trainable variables, one for each group that is decided for.
+        budget: steps of the whole training.
+        start_rate: the learning rate that it was compiled with.
+        step: steps taken so far.
+        steps: of the last chunk.
+        rates, momenta: (groups,) of the chunk that comes next, if nothing is changed.
+        losses: mean training loss of each chunk so far, the one before training first.
+        gaps: to the goal, at each decision so far.
+        val_losses: of each decision so far; empty without validation data.
+        motion: (groups, 4): ‖w‖², ‖Δ‖², ⟨Δ, Δ'⟩ and ‖Δ'‖², with Δ the last chunk's and Δ' the change
+            of weights in the chunk before.
+    """
+
+    model: keras.Model
+    variables: list
+    budget: int
+    start_rate: float
+    step: int = 0
+    steps: int = 0
+    rates: np.ndarray | None = None
+    momenta: np.ndarray | None = None
+    losses: list = field(default_factory=list)
+    gaps: list = field(default_factory=list)
+    val_losses: list = field(default_factory=list)
+    motion: np.ndarray | None = None
+
+
+class State:
+    """A part of the observation. Subclasses have a `shape` and `observe`, and may have `encode`.
+
+    A subclass of yours, registered with `keras.saving.register_keras_serializable`, is saved with the
+    policy by its `get_config`.
+
+    Attributes:
+        shape: of what `observe` returns for one group.
+        names: what its entries mean; for messages and logs.
+    """
+
+    shape = ()
+    names = ()
+
+    def prepare(self, first_run):
+        """Called once with the models of a first run's decisions, before anything is observed."""
+
+    def needs_first_run(self):
+        """Whether `prepare` wants to be called."""
+        return False
+
+    def observe(self, view):
+        """(groups, *shape) numbers of about 1 in size."""
+        raise NotImplementedError
+
+    def encode(self, tensor):
+        """The agent's own features of a batch of them, as Keras layers: (batch, features)."""
+        return tensor
+
+    @property
+    def size(self):
+        return int(np.prod(self.shape))
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_drmad")
+class Ratios(State):
+    """Numbers that mean the same for every model: logarithms of ratios, angles, fractions.
+
+    For a decision at step t of T, with α the rate, ℓ the last chunk's mean loss, w the weights, Δ
+    their change in that chunk, Δ' in the one before, n its steps:
+
+        rate            log₁₀ α / α_start
+        time            t / T
+        loss            log ℓ / ℓ_0
+        loss_slope      log ℓ / ℓ one decision before
+        loss_trend      log ℓ / ℓ four decisions before, a quarter of it
+        gap             to the goal (see `Goal`)
+        gap_slope       its change since the last decision
+        gap_trend       since four decisions before, a quarter of it
+        best_gap        the least so far
+        update          ½ log₁₀ (‖Δ‖² / ‖w‖²) − log₁₀ n + 3
+        gradient        update − log₁₀ α: the mean gradient as the optimizer has applied it
+        angle           ⟨Δ, Δ'⟩ / (‖Δ‖ ‖Δ'‖)
+        overfitting     log of validation loss / ℓ (0 without validation data)
+        momentum        log₁₀ (1 − μ) + 1
+
+    Slopes are five times as large as that, so that all are of about one size; each is cut to ±5.
+    With `per="layer"`, rate, update, gradient, angle and momentum are the layer's own.
+
+    Args:
+        only: names of those to take. Defaults to all.
+    """
+
+    NAMES = (
+        *("rate", "time", "loss", "loss_slope", "loss_trend", "gap", "gap_slope", "gap_trend"),
+        *("best_gap", "update", "gradient", "angle", "overfitting", "momentum"),
+    )
+
+    def __init__(self, only=None):
+        self.names = tuple(self.NAMES if only is None else only)
+        unknown = set(self.names) - set(self.NAMES)
+        if unknown or not self.names:
+            raise ValueError(f"`only` may hold {self.NAMES}, and not nothing. Received: {only!r}")
+        self.shape = (len(self.names),)
+
+    def observe(self, view):
+        weight, update, along, before = np.maximum(view.motion.T, [[0], [0], [-np.inf], [0]])
+        moved = 0.5 * np.log10((update + SMALL) / (weight + SMALL)) - np.log10(max(view.steps, 1))
+        moved = np.where(update > 0, moved + 3, 0.0)
+        loss, validated = _log(view.losses), _log(view.val_losses or view.losses[-1:])
+        values = {
+            "rate": np.log10(view.rates / view.start_rate),
+            "time": view.step / view.budget,
+            "loss": loss[-1] - loss[0],
+            "loss_slope": 5 * _change(loss, 1),
+            "loss_trend": 5 * _change(loss, 4),
+            "gap": view.gaps[-1],
+            "gap_slope": 5 * _change(view.gaps, 1),
+            "gap_trend": 5 * _change(view.gaps, 4),
+            "best_gap": min(view.gaps),
+            "update": moved,
+            "gradient": np.where(update > 0, moved - np.log10(view.rates), 0.0),
+            "angle": along / np.sqrt(update * before + SMALL**2),
+            "overfitting": validated[-1] - loss[-1],
+            "momentum": np.log10(np.maximum(1 - view.momenta, 1e-4)) + 1,
+        }
+        columns = [np.broadcast_to(values[name], len(view.rates)) for name in self.names]
+        found = np.nan_to_num(np.stack(columns, -1), nan=LIMIT, posinf=LIMIT, neginf=-LIMIT)
+        return np.clip(found, -LIMIT, LIMIT).astype("float32")
+
+    def get_config(self):
+        return {"only": list(self.names)}
+
+
+def _log(values):
+    return np.log(np.maximum(np.asarray(values, "float64"), SMALL))
+
+
+def _change(values, back):
+    """Change a decision, over so many of them."""
+    back = min(back, len(values) - 1)
+    return (values[-1] - values[-1 - back]) / back if back else 0.0
+
+
+def observe(states, view):
+    """(groups, D): all states of a view, flat."""
+    return np.concatenate(
+        [state.observe(view).reshape(len(view.rates), -1) for state in states], axis=1
+    )

@@ -1,0 +1,271 @@
+"""The callback that observes a training every so many steps, and applies decisions."""
+
+import time
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import path_of
+from keras_drmad.tuners.qan.actions import Levers
+from keras_drmad.tuners.qan.states import View, observe
+
+STOP = "stop"
+EXPLODED = 4.0  # times the loss before training
+REACHED, DIVERGED, TRUNCATED = "reached", "diverged", "truncated"
+
+
+@dataclass
+class Report:
+    """What is known at a decision: the observation, and what the chunk before it has brought.
+
+    Attributes:
+        observation: (groups, D).
+        gap: to the goal.
+        step: steps taken so far.
+        cost: of the last chunk, in full chunks of steps or of seconds.
+        ended: "" or how the training has ended: `"reached"`, `"diverged"`, `"truncated"`.
+        metric: the goal's metric.
+        seconds: spent on training so far.
+        rates: (groups,).
+    """
+
+    observation: np.ndarray
+    gap: float
+    step: int
+    cost: float
+    ended: str
+    metric: float
+    seconds: float
+    rates: np.ndarray
+
+
+class Steering(keras.callbacks.Callback):
+    """Steers a training: every `every` steps of an epoch, and at its end, there is a decision.
+
+    Args:
+        states: a list of `State`.
+        actions: the `Actions`.
+        goal: the `Goal`.
+        every: steps between decisions.
+        decide: called with a `Report`, or with None before training if nothing is validated.
+            Returns the actions, one a group; or a learning rate (a float); or None for no change; or
+            `STOP`, to end the training here. What it returns once the training has ended is not used.
+        validate: called without arguments; returns the validation metrics. None without validation data.
+        start_rate: the learning rate that training starts with. Defaults to the compiled one.
+        stop: whether the training stops once its goal is reached.
+        fill: called with a pool, the rule by which the next chunk's samples are chosen.
+        budget: steps of the training. Defaults to what `fit` says.
+        reference: the rate that the observed one is relative to. Defaults to the compiled one.
+    """
+
+    def __init__(
+        self,
+        states,
+        actions,
+        goal,
+        every,
+        decide,
+        validate=None,
+        start_rate=None,
+        stop=True,
+        fill=None,
+        budget=None,
+        reference=None,
+    ):
+        super().__init__()
+        self.states, self.actions, self.goal, self.every = states, actions, goal, every
+        self.decide, self.validate = decide, validate
+        self.start_rate, self.stop, self.fill, self._budget = start_rate, stop, fill, budget
+        self._reference = reference
+        self.motion = None
+        self.reports = []  # of this training
+        self.deciding = 0.0  # seconds that observing, validation and decisions took
+
+    def on_train_begin(self, logs=None):
+        steps = self.params.get("steps")
+        if self._budget is None and steps is None:
+            raise ValueError(
+                "How many steps the training has is not known: pass `budget=`, or data with a length."
+            )
+        model = self.model
+        self.levers = Levers(model.optimizer, self.actions)
+        variables = _grouped(model, self.levers.groups)
+        compiled = float(model.optimizer.learning_rate.numpy())
+        self.view = View(
+            model=model,
+            variables=variables,
+            budget=self._budget or steps * self.params["epochs"],
+            start_rate=self._reference or compiled,
+        )
+        if self.start_rate is not None:
+            self.levers.set_rate(self.start_rate)
+        if self.motion is None or not self.motion.measures(variables):
+            self.motion = Motion(variables)  # compiled once for all trainings of a model
+        self.motion.restart()
+        self.reports, self.deciding, self.ended = [], 0.0, ""
+        self._before = 0, {}
+        self._seconds, self._begun = 0.0, None
+        self._first = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._before = 0, {}
+        if epoch == 0 or not self.reports:
+            if self.validate is not None and self.goal.metric.startswith("val_"):
+                self._report({}, 0)
+            elif (decision := self.decide(None)) is not None:
+                self._apply(decision)
+        self._begun = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        within, last = batch + 1, self.params.get("steps")
+        if self.ended:
+            return
+        taken = within - self._before[0]
+        if taken < self.every and within != last:
+            return
+        self._seconds += time.perf_counter() - self._begun
+        # Keras's are means over the epoch so far.
+        totals = {name: float(value) * within for name, value in logs.items()}
+        mean = {n: (total - self._before[1].get(n, 0.0)) / taken for n, total in totals.items()}
+        self._before = within, totals
+        self._report(mean, taken)
+        self._begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = float(np.mean(self.levers.rates))
+        if self.validate is not None:
+            logs.update(self.validated)
+
+    def on_train_end(self, logs=None):
+        if not self.ended and self.reports:  # another callback has stopped it
+            self.ended = self.reports[-1].ended = TRUNCATED
+            self.decide(self.reports[-1])
+
+    def _report(self, logs, taken):
+        begun = time.perf_counter()
+        view = self.view
+        if self.validate is not None:
+            self.validated = self.validate()
+            logs = logs | self.validated
+            view.val_losses.append(logs["val_loss"])
+            logs.setdefault("loss", logs["val_loss"])
+        view.step, view.steps = view.step + taken, taken
+        view.losses.append(logs["loss"])
+        metric = self._metric(logs)
+        if self._first is None:
+            self._first = metric
+        view.gaps.append(self.goal.gap(metric, self._first))
+        view.rates, view.momenta = self.levers.rates, self.levers.momenta
+        view.motion = self.motion.measure(moved=taken > 0)
+        self.ended = self._how(metric, view)
+        cost = taken / self.every
+        if self.goal.unit == "seconds" and self.reports:
+            cost = self._seconds - self.reports[-1].seconds
+        report = Report(
+            observe(self.states, view),
+            view.gaps[-1],
+            view.step,
+            cost,
+            self.ended,
+            metric,
+            self._seconds,
+            view.rates,
+        )
+        self.reports.append(report)
+        decision = self.decide(report)
+        if not self.ended and isinstance(decision, str):
+            self.ended = report.ended = TRUNCATED
+            self.model.stop_training = True
+        elif self.ended:
+            self.model.stop_training |= self.stop or self.ended == DIVERGED
+        elif decision is not None:
+            self._apply(decision)
+        self.deciding += time.perf_counter() - begun
+
+    def _metric(self, logs):
+        name = self.goal.metric
+        if self.validate is None:  # training metrics stand in for validation's
+            name = name.removeprefix("val_")
+        if name not in logs:
+            raise ValueError(
+                f"The goal's metric {name!r} is not among what is measured: {sorted(logs)}"
+            )
+        return logs[name]
+
+    def _apply(self, decision):
+        if isinstance(decision, float):
+            self.levers.set_rate(decision)
+            pool = "uniform"
+        else:
+            pool = self.levers.pull(decision)
+        if self.fill is not None:
+            self.fill(pool)
+
+    def _how(self, metric, view):
+        loss = view.losses[-1]
+        if not np.isfinite(loss) or loss > EXPLODED * max(view.losses[0], 1e-3):
+            return DIVERGED
+        if view.step and self.goal.reached(metric) and self.stop:
+            return REACHED
+        return TRUNCATED if view.step >= view.budget else ""
+
+
+def _grouped(model, groups):
+    """The trainable variables of each group of `Levers`."""
+    if groups == [None]:
+        return [list(model.trainable_variables)]
+    of = {group: [] for group in groups}
+    for variable in model.trainable_variables:
+        path = path_of(variable)
+        name = next((g for g in of if path == g or path.startswith(f"{g}/")), None)
+        if name is not None:
+            of[name].append(variable)
+    return list(of.values())
+
+
+class Motion:
+    """How far weights move between two decisions, measured on their device."""
+
+    def __init__(self, groups):
+        self.groups = groups
+        self._at = [[tf.Variable(v.value) for v in group] for group in groups]
+        self._moved = [[tf.Variable(tf.zeros_like(v)) for v in group] for group in self._at]
+
+    def measures(self, groups):
+        """Whether it is these variables that are measured."""
+        ids = [[id(v) for v in group] for group in groups]
+        return ids == [[id(v) for v in group] for group in self.groups]
+
+    def restart(self):
+        """Measure from here."""
+        for group, at, moved in zip(self.groups, self._at, self._moved, strict=True):
+            for variable, a, m in zip(group, at, moved, strict=True):
+                a.assign(variable.value)
+                m.assign(tf.zeros_like(m))
+
+    def measure(self, moved):
+        """(groups, 4): see `View.motion`; without having `moved`, of the weights only."""
+        return self._measure(tf.constant(moved)).numpy()
+
+    @tf.function
+    def _measure(self, moved):
+        rows = []
+        for group, at, before in zip(self.groups, self._at, self._moved, strict=True):
+            sums = []
+            for variable, a, b in zip(group, at, before, strict=True):
+                w, old, last = (tf.cast(t, "float32") for t in (variable.value, a, b))
+                change = w - old
+                sums.append(
+                    [_sum(w, w), _sum(change, change), _sum(change, last), _sum(last, last)]
+                )
+                if moved:
+                    b.assign(tf.cast(change, b.dtype))
+                    a.assign(variable.value)
+            rows.append(tf.add_n([tf.stack(s) for s in sums]))
+        return tf.stack(rows)
+
+
+def _sum(a, b):
+    return tf.reduce_sum(a * b)

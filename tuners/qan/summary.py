@@ -1,0 +1,67 @@
+"""Results in words."""
+
+import numpy as np
+
+from keras_drmad.tuners.qan.curriculum import RANDOM, SCHEDULE
+from keras_drmad.tuners.qan.schedules import Schedule
+
+
+def rows(oracle):
+    """`[(name, costs, hits)]` of what is compared, best known first."""
+    curriculum = oracle.curriculum
+    _, policy, schedule = curriculum.verdict()
+    found = []
+    if policy:
+        found.append(("policy, contest", policy))
+    if schedule:
+        name = Schedule(**schedule[0].schedule)
+        found.append((f"best schedule, contest: {name}", schedule))
+    for snapshot, *_ in curriculum.snapshots_ranked()[:1]:
+        tests = [e for e in curriculum.episodes if e.snapshot == snapshot and e.cost is not None]
+        found.append(
+            (f"policy, tests of snapshot {snapshot}", [e for e in tests if e.kind == "test"])
+        )
+    done = [e for e in curriculum.episodes if e.cost is not None]
+    constants = [e for e in done if e.kind == SCHEDULE and e.schedule["kind"] == "constant"]
+    if constants:
+        best = min(constants, key=lambda e: e.cost).schedule
+        same = [e for e in constants if e.schedule == best]
+        found.append((f"best constant rate searched: {best['peak']:.3g}", same))
+    random = [e for e in done if e.kind == RANDOM]
+    if random:
+        found.append(("random actions", random))
+    return [(name, [e.cost for e in of], sum(e.hit for e in of)) for name, of in found if of]
+
+
+def table(oracle):
+    """What the goal has cost, as text."""
+    sign = 1 if oracle.objective.direction == "min" else -1
+    lines = [
+        f"{'QAN: ' + oracle.objective.name:<55}{'mean':>10}{'± s.e.':>9}{'median':>10}{'hits':>8}"
+    ]
+    for name, costs, hits in rows(oracle):
+        costs = sign * np.array(costs)
+        error = np.std(costs, ddof=1) / np.sqrt(len(costs)) if len(costs) > 1 else np.nan
+        hit = f"{hits}/{len(costs)}" if oracle.goal.value is not None else ""
+        lines.append(
+            f"{name:<55}{np.mean(costs):>10.4g}{error:>9.2g}{np.median(costs):>10.4g}{hit:>8}"
+        )
+    lines.append(verdict(oracle))
+    return "\n".join(lines)
+
+
+def verdict(oracle):
+    """Which one won, and by how much."""
+    winner, policy, schedule = oracle.curriculum.verdict()
+    if winner is None:
+        return "The contest between policy and best schedule has not been held (yet)."
+    if not policy or not schedule:
+        return f"Only the {winner} was there for the contest."
+    pairs = {e.seed: e.cost for e in schedule}
+    differences = [pairs[e.seed] - e.cost for e in policy if e.seed in pairs]
+    gain = np.array(differences) * (1 if winner == "policy" else -1)
+    error = np.std(gain, ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.nan
+    return (
+        f"The {winner} is better, by {np.mean(gain):.4g} ± {error:.2g} on {len(gain)} fresh seeds: "
+        "`get_best_policy` returns it."
+    )

@@ -1,0 +1,266 @@
+"""`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
+
+import keras
+import numpy as np
+
+from keras_drmad.paths.base import positive_integer
+from keras_drmad.tuners.qan import summary, wire
+from keras_drmad.tuners.qan.actions import Levers
+from keras_drmad.tuners.qan.oracle import QANOracle
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
+from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.tuner import ResilientTuner
+
+BEGINNINGS = 10  # of an episode whose oracle was started again meanwhile
+
+
+class QANTuner(ResilientTuner):
+    """Learns to schedule a training, so that it reaches a goal in fewer steps.
+
+    Each trial is an *episode*: a training from new initial weights, in which a deep Q-network decides
+    every `decision_every` steps what to multiply the learning rate by. The first episodes search
+    schedules; the network learns from them and from its own; at the end both meet on fresh seeds.
+
+    Args:
+        hypermodel: A `keras_tuner.HyperModel`, or a function of `hp` that returns a compiled model
+            with any optimizer whose learning rate is a number. That number is what episodes start
+            with. What it asks `hp` for stays at its default.
+        goal: `(metric, value)`, `(metric, value, "seconds")` or a `Goal`. None: `objective` is made
+            as good as it can be at the end of the budget.
+        objective: See `goal`. Defaults to `"val_loss"`.
+        max_trials: Episodes in all. Defaults to 300.
+        decision_every: Training steps between decisions, which are compiled into one call. Defaults
+            to 20.
+        states, actions, agent, units, updates, epsilon, shaping, schedule_trials, random_trials,
+            guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
+        **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
+            `keras_tuner.Tuner`.
+
+    Example:
+
+    >>> def build_model(hp):
+    ...     model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+    ...     model.compile(optimizer="sgd", loss="mse")
+    ...     return model
+    >>> x = np.random.rand(96, 4)
+    >>> y = x.sum(axis=1)
+    >>> tuner = QANTuner(build_model, goal=("val_loss", 0.02), max_trials=12, decision_every=2,
+    ...                  contest=1, directory=folder, seed=0)
+    >>> tuner.search(x[:64], y[:64], batch_size=8, epochs=3, validation_data=(x[64:], y[64:]), verbose=0)
+    >>> policy = tuner.get_best_policy()
+    >>> model = build_model(None)
+    >>> history = model.fit(x, y, batch_size=8, epochs=3, callbacks=[policy.schedule()], verbose=0)
+    """
+
+    def __init__(
+        self,
+        hypermodel,
+        goal=None,
+        objective=None,
+        max_trials=300,
+        decision_every=20,
+        states=None,
+        actions=None,
+        agent=None,
+        units=(64, 64),
+        updates=8,
+        epsilon=(0.15, 0.03),
+        shaping=5.0,
+        schedule_trials=None,
+        random_trials=None,
+        guided_trials=None,
+        contest=None,
+        random_starts=0.25,
+        cut=1.25,
+        policy=None,
+        timeout=None,
+        seed=None,
+        **kwargs,
+    ):
+        if kwargs.get("executions_per_trial", 1) != 1:
+            raise ValueError("`executions_per_trial` must be 1: an episode is one training.")
+        oracle = QANOracle(
+            goal=goal,
+            objective=objective,
+            max_trials=max_trials,
+            decision_every=decision_every,
+            states=states,
+            actions=actions,
+            agent=agent,
+            units=units,
+            updates=updates,
+            epsilon=epsilon,
+            shaping=shaping,
+            schedule_trials=schedule_trials,
+            random_trials=random_trials,
+            guided_trials=guided_trials,
+            contest=contest,
+            random_starts=random_starts,
+            cut=cut,
+            policy=policy,
+            timeout=timeout,
+            seed=seed,
+        )
+        self.goal, self.actions = oracle.goal, oracle.actions
+        self._subject, self._start_rate = None, None
+        super().__init__(oracle, hypermodel, **kwargs)
+
+    # -- the search --------------------------------------------------------------------------
+
+    def search(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        *,
+        validation_data=None,
+        batch_size=None,
+        epochs=1,
+        callbacks=(),
+        verbose="auto",
+    ):
+        """Learns; or goes on with a search of this project that was broken off.
+
+        Args:
+            x, y, sample_weight: The training data, as in `fit`; data in batches must have a length.
+            validation_data: Evaluated at every decision. Needed where the goal is a validation metric.
+            batch_size: Of arrays. Defaults to 32.
+            epochs: Of each episode: its budget.
+            callbacks: Callbacks for each episode; each gets copies of them.
+            verbose: 0: nothing; 1: KerasTuner's display; 2: also `fit`'s.
+
+        Raises:
+            ValueError: Something in the data, the model or the arguments, before anything is
+                trained.
+        """
+        positive_integer("epochs", epochs)
+        model = self._build_hypermodel(self.oracle.get_space())
+        subject = Subject(
+            lambda: self._build_hypermodel(self.oracle.get_space()),
+            x,
+            y,
+            sample_weight,
+            validation_data=validation_data,
+            batch_size=batch_size,
+            epochs=epochs,
+            every=self._own_oracle.decision_every,
+            model=model,
+            states=self._own_oracle.states,
+            actions=self.actions,
+            goal=self.goal,
+        )
+        subject.restart(seed=0)
+        self._check(subject, validation_data, batch_size)
+        self._subject = subject
+        self._own_oracle.log_to(_tensorboard_folder(callbacks))
+        now = self._own_oracle.settings() | {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
+            "optimizer": {k: v for k, v in model.optimizer.get_config().items() if k != "name"},
+        }
+        self._search(now, callbacks=list(callbacks or ()), verbose=verbose)
+
+    def _check(self, subject, validation_data, batch_size):
+        """Refuses what cannot work, before anything is trained."""
+        model, goal = subject.model, self.goal
+        Levers(model.optimizer, self.actions)
+        self._start_rate = float(model.optimizer.learning_rate.numpy())
+        low, high = self.actions.bounds
+        if not low <= self._start_rate <= high:
+            raise ValueError(
+                f"The compiled learning rate, {self._start_rate:g}, is not within the bounds of the "
+                f"actions, {low:g} and {high:g}."
+            )
+        if not goal.metric.startswith("val_"):
+            return
+        if validation_data is None:
+            raise ValueError(f"`goal` is {goal}: `search` needs `validation_data`.")
+        logs = Validation(validation_data, batch_size)(model)
+        if goal.metric not in logs:
+            raise ValueError(f"`goal` is {goal}, but what is measured is {sorted(logs)}.")
+        if goal.reached(logs[goal.metric]):
+            raise ValueError(
+                f"`goal` is {goal}: an untrained model reaches it ({logs[goal.metric]:.4g})."
+            )
+
+    # -- an episode --------------------------------------------------------------------------
+
+    def run_trial(self, trial, callbacks, verbose):
+        self._idle = False
+        subject, values = self._subject, trial.hyperparameters.values
+        for _ in range(BEGINNINGS):
+            try:
+                reports, _ = subject.run(
+                    values[wire.SEED],
+                    self._decisions(trial),
+                    start_rate=values.get(wire.RATE, values[wire.START] * self._start_rate),
+                    callbacks=self._callbacks(callbacks, trial, 0),
+                    verbose=verbose if verbose == 2 else 0,
+                )
+                break
+            except wire.MustBeginAgain:
+                continue
+        else:
+            raise RuntimeError(f"The oracle has lost episode {trial.trial_id} {BEGINNINGS} times.")
+        return self._outcome(reports, subject)
+
+    def _decisions(self, trial):
+        """What `Steering` calls: a fresh counter for each training."""
+        number = iter(range(10**9))
+        view = self._subject.steering
+
+        def decide(report):
+            if report is None:
+                return None
+            budget = view.view.budget
+            return wire.ask(self.oracle, trial.trial_id, next(number), report, budget)
+
+        return decide
+
+    def _outcome(self, reports, subject):
+        """Metrics of an episode, the objective among them."""
+        last, goal = reports[-1], self.goal
+        metrics = {"steps": last.step, "seconds": last.seconds}
+        metrics["deciding"] = subject.steering.deciding
+        metrics[goal.metric] = last.metric
+        if goal.value is not None:
+            spent = last.step if goal.unit == "steps" else last.seconds
+            if last.ended != REACHED:  # a miss costs the whole budget
+                budget = subject.steering.view.budget
+                spent = budget * (1 if goal.unit == "steps" else last.seconds / max(last.step, 1))
+            metrics[self.oracle.objective.name] = spent
+        elif last.ended == DIVERGED:
+            metrics[goal.metric] = np.inf if goal.direction == "min" else -np.inf
+        return {n: float(v) for n, v in metrics.items() if not np.isnan(v)}
+
+    # -- results -----------------------------------------------------------------------------
+
+    def get_best_policy(self):
+        """The `Policy` that won the contest: a Q-network, or a schedule if that was better.
+
+        Without a contest so far, the best tested network.
+        """
+        if self._start_rate is None:
+            model = self._build_hypermodel(self.oracle.get_space())
+            self._start_rate = float(model.optimizer.learning_rate.numpy())
+        return self._own_oracle.policy(self._start_rate)
+
+    def load_model(self, trial):
+        raise NotImplementedError(
+            "`QANTuner` keeps policies, not the models of its episodes: train one with "
+            "`callbacks=[tuner.get_best_policy().schedule()]`."
+        )
+
+    def results_summary(self, num_trials=10):
+        """What the goal has cost with the policy, the best schedule, the best constant and by chance."""
+        print(summary.table(self._own_oracle))
+        super().results_summary(num_trials)
+
+
+def _tensorboard_folder(callbacks):
+    for callback in callbacks or ():
+        if isinstance(callback, keras.callbacks.TensorBoard):
+            return callback.log_dir
+    return None
