@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 import keras_drmad
+from keras_drmad import tuners
 
 MODULES = {"keras": keras, "np": np, "keras_drmad": keras_drmad}
+EXAMPLES = ["optimizer", "schedule", "meta", "hypergradient", "learn", "tuners.drmad.tuner"]
+EXAMPLES += ["tuners.qan.tuner", "tuners.qan.policy", "tuners.qan.env"]
 
 
-@pytest.mark.parametrize("name", ["optimizer", "schedule", "meta", "hypergradient", "learn"])
-def test_examples(name):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples(name, tmp_path):
     module = importlib.import_module(f"keras_drmad.{name}")
     names = {n: getattr(keras_drmad, n) for n in keras_drmad.__all__}
-    result = doctest.testmod(module, extraglobs=names | MODULES)
+    names |= {n: getattr(tuners, n) for n in tuners.__all__}
+    result = doctest.testmod(module, extraglobs=names | MODULES | {"folder": tmp_path})
     assert result.attempted > 1
     assert result.failed == 0

@@ -21,8 +21,8 @@ class ResilientOracle(keras_tuner.Oracle):
     that has not come back in time is given to another worker, and the first result counts. A worker
     that was started again gets its trial back.
 
-    Subclasses set `project`, and may extend `get_state`, `set_state` and `reload`; they must not let
-    exceptions escape from methods under KerasTuner's lock, which would stay locked.
+    Subclasses set `project`, and may extend `get_state`, `set_state`, `reload` and `tidy`; they must
+    not let exceptions escape from methods under KerasTuner's lock, which would stay locked.
 
     Args:
         objective, max_trials, **kwargs: as in `keras_tuner.Oracle`.
@@ -144,6 +144,10 @@ class ResilientOracle(keras_tuner.Oracle):
             # written later.
             _log.error("%s could not be written (%s); the search goes on.", path, error)
             return False
+
+    def tidy(self):
+        """Removes files that are not needed any more, before a search begins or goes on."""
+        files.sweep(self.project.folder)
 
     def get_state(self):
         return super().get_state() | {"slowest": self.workers.slowest}

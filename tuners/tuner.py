@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import logging
 import os
 import threading
 import time
@@ -11,6 +12,8 @@ import keras_tuner
 
 from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.oracle import FAILURES_ALLOWED
+
+_log = logging.getLogger("keras_drmad")
 
 IDLE_SECONDS = 0.05
 WATCH_SECONDS = 2.0
@@ -31,7 +34,7 @@ class ResilientTuner(keras_tuner.Tuner):
         self._idle = False
         # In a worker, `self.oracle` will stand for the chief's, without attributes.
         self._own_oracle, self.project = oracle, oracle.project
-        if _role() == "worker":
+        if role() == "worker":
             kwargs["overwrite"] = False  # the chief does it once, for all
         super().__init__(oracle, hypermodel, **kwargs)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
@@ -64,7 +67,7 @@ class ResilientTuner(keras_tuner.Tuner):
             while not ended.wait(WATCH_SECONDS):
                 self._own_oracle.forget_the_dead()
 
-        if _role() == "chief":
+        if role() == "chief":
             threading.Thread(target=watch, name="keras-drmad-watch", daemon=True).start()
         try:
             yield
@@ -102,7 +105,10 @@ class ResilientTuner(keras_tuner.Tuner):
     def save(self):
         if not self._is_worker():
             self.oracle.save()
-        files.write_json(self._get_tuner_fname(), self.get_state())
+        try:
+            files.write_json(self._get_tuner_fname(), self.get_state())
+        except OSError as error:
+            _log.error("%s could not be written (%s).", self._get_tuner_fname(), error)
 
 
 class _Hooks(keras.callbacks.Callback):
@@ -125,7 +131,7 @@ class _Hooks(keras.callbacks.Callback):
         self._tuner.on_epoch_end(self._trial, self.model, epoch, logs=logs)
 
 
-def _role():
+def role():
     """ "worker" or "chief" where there are several processes, or ""."""
     if "KERASTUNER_ORACLE_IP" not in os.environ:
         return ""

@@ -256,8 +256,7 @@ class DrMADOracle(ResilientOracle):
             self._tidy([*self.project.ranked, name])
 
     def tidy(self):
-        """Removes files that are not needed any more, of killed processes too."""
-        files.sweep(self.project.folder)
+        super().tidy()
         self._tidy(self.end_order)
 
     def _tidy(self, names):

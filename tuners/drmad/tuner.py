@@ -77,7 +77,7 @@ class DrMADTuner(ResilientTuner):
     >>> tuner.search(x[:64], y[:64], epochs=2, validation_data=(x[64:], y[64:]), verbose=0)
     >>> model = tuner.get_best_models()[0]
     >>> optimizer = tuner.get_best_optimizer()  # for a longer training
-    >>> optimizer.learning_rate == model.optimizer.learning_rate
+    >>> bool(optimizer.learning_rate == model.optimizer.learning_rate)
     True
     """
 

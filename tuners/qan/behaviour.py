@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_drmad.tuners.qan.curriculum import GUIDED, RANDOM, TRAIN
+from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.steering import TRUNCATED
 
 STICKINESS = 4  # decisions that an exploratory stretch lasts on average
-FOLLOWED = 0.5  # of the stretches follow the best schedule known
+FOLLOWED = 0.5  # of the stretches follow the guide
 
 
 @dataclass
@@ -34,19 +35,19 @@ class Behaviour:
     A schedule's episode has rates, which are remembered as the nearest actions where one is near.
     Others have actions: greedy ones or, with probability ε at each decision, the first of a stretch
     of exploration: one random action again and again (single random multipliers have no drift), or
-    those that follow the best schedule known.
+    those that follow the episode's guide.
 
     Args:
         episode: the `Episode`.
         actions: the `Actions`.
         greedy: a function (groups, D) → (groups,) actions; of no use to schedules and random ones.
         epsilon: ε.
-        guide: the best schedule known, or None.
     """
 
-    def __init__(self, episode, actions, greedy, epsilon, schedule=None, guide=None):
+    def __init__(self, episode, actions, greedy, epsilon):
         self.episode, self.actions, self.greedy = episode, actions, greedy
-        self.schedule, self.guide = schedule, guide
+        self.schedule = episode.schedule and Schedule(**episode.schedule)
+        self.guide = episode.guide and Schedule(**episode.guide)
         self.epsilon = {RANDOM: 1.0, GUIDED: 1.0, TRAIN: epsilon}.get(episode.kind, 0.0)
         self._rng = np.random.default_rng((episode.seed, 2))
         self._left, self._stretch = (
@@ -106,6 +107,11 @@ class Behaviour:
     def costs(self):
         """Of the chunks so far."""
         return np.array(self._costs)
+
+    @property
+    def least_gap(self):
+        """To the goal; at least 0."""
+        return max(min(self._gaps), 0.0)
 
     @property
     def actions_taken(self):

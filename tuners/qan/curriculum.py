@@ -1,6 +1,6 @@
 """Which episode comes next: schedules first, then training and testing by turns, then the contest."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,8 +25,10 @@ class Episode:
         schedule: its rates, as a configuration; None if actions are chosen.
         snapshot: of the network that chooses them; None for the present one.
         progress: of exploration, 0 to 1.
+        guide: a schedule that exploration follows, as a configuration.
         cost: what its goal has cost, the whole budget if it was not reached; or the objective,
             lower is better. None while it goes on, and for good if it failed.
+        lack: how much worse it counts in comparisons, as it has missed its goal: cost · gap.
         hit: whether the goal was reached.
         ended: how.
     """
@@ -37,9 +39,16 @@ class Episode:
     schedule: dict | None = None
     snapshot: int | None = None
     progress: float = 0.0
+    guide: dict | None = None
     cost: float | None = None
+    lack: float = 0.0
     hit: bool = False
     ended: str = ""
+
+    @property
+    def rank(self):
+        """What episodes are compared by, lower is better."""
+        return self.cost + self.lack
 
 
 @dataclass
@@ -48,11 +57,12 @@ class Curriculum:
 
     1. `schedules` of them search schedules (`schedules.propose`); the last third of these trains the
        `RETESTED` best again on fresh seeds. The first few, `randoms`, take random actions.
-    2. `guided` episodes follow the best schedule by actions, the nearest ones.
-    3. Of the others, every third is a test: greedy, on a fresh seed. Tests are given by turns to the
-       present network, which becomes a snapshot, and to the best snapshot with fewer than `contest`
-       tests. Snapshots are compared by mean cost + s / √tests, with s the standard deviation of all
-       tests of snapshots around their means.
+    2. `guided` episodes follow the best schedules by actions, the nearest ones.
+    3. Of the others, every sixth follows a schedule near one of the best, and every third is a test:
+       greedy, on a fresh seed. Tests are given by turns to the present network, which becomes a
+       snapshot, and to the best snapshot with fewer than `contest` tests. Snapshots are compared by
+       mean cost + s / √tests, with s the standard deviation of all tests of snapshots around their
+       means.
     4. The contest: the best snapshot and the best schedule on the same `contest` fresh seeds each.
 
     Args:
@@ -114,23 +124,38 @@ class Curriculum:
             return self._schedule(number, number_of_schedule)
         begun = number_of_schedule - self.schedules - self.guided
         if begun < 0:
-            return Episode(number, GUIDED, self._seed(number))
+            return Episode(number, GUIDED, self._seed(number), guide=self._guide(number, 0.0))
         of = max(learning - self.randoms - self.schedules - self.guided, 1)
         if begun % (TRAININGS_A_TEST + 1) == TRAININGS_A_TEST:
             turn = begun // (TRAININGS_A_TEST + 1)
             return Episode(number, TEST, self._seed(number), snapshot=self._tested(turn, number))
-        return Episode(number, TRAIN, self._seed(number), progress=begun / of)
+        # Single actions do not find another schedule; following a near one through does.
+        kind = GUIDED if begun % (TRAININGS_A_TEST + 1) == 0 and begun % 2 == 0 else TRAIN
+        guide = self._guide(number, 0.2)
+        return Episode(number, kind, self._seed(number), progress=begun / of, guide=guide)
+
+    def _guide(self, number, spread):
+        """One of the best schedules known, with other rates and another length by that spread."""
+        ranked = self.schedules_ranked()[:RETESTED]
+        if not ranked:
+            return None
+        rng = np.random.default_rng((self.seed, 2, number))
+        best = Schedule(**ranked[int(rng.integers(len(ranked)))][0])
+        peak, over = np.exp(spread * rng.standard_normal(2) * (1, 1.5))
+        return replace(
+            best, peak=best.peak * float(peak), over=best.over * float(over)
+        ).get_config()
 
     def _schedule(self, number, of_schedule):
         rng = np.random.default_rng((self.seed, 1, number))
         searched = self.schedules - self.schedules // 3
-        if of_schedule < searched:
-            tried = [(Schedule(**e.schedule), e.cost) for e in self._done(SCHEDULE)]
+        first = [e for e in self._done(SCHEDULE) if e.number - self.randoms < searched]
+        if of_schedule < searched or not first:
+            tried = [(Schedule(**e.schedule), e.rank) for e in self._done(SCHEDULE)]
             budget = self.budget or 1000
             schedule = propose(of_schedule, searched, tried, *self.bounds, budget, rng).get_config()
         else:
-            first = [e for e in self._done(SCHEDULE) if e.number - self.randoms < searched]
-            ranked = sorted(first, key=lambda e: e.cost)
+            ranked = sorted(first, key=lambda e: e.rank)
             place = (of_schedule - searched) % RETESTED
             schedule = ranked[min(place, len(ranked) - 1)].schedule
         return Episode(number, SCHEDULE, self._seed(number), schedule=schedule)
@@ -162,21 +187,25 @@ class Curriculum:
         return [e for e in self.episodes if e.kind in kinds and e.cost is not None]
 
     def schedules_ranked(self):
-        """`[(configuration, costs)]` of searched schedules, best first."""
+        """`[(configuration, ranks)]` of searched schedules, best first."""
         costs = {}
         for episode in self._done(SCHEDULE):
             key = tuple(sorted(episode.schedule.items()))
-            costs.setdefault(key, (episode.schedule, []))[1].append(episode.cost)
+            costs.setdefault(key, (episode.schedule, []))[1].append(episode.rank)
         # Those of the search had one seed; the best of many is partly luck. Retested ones come first.
         most = max((len(c) for _, c in costs.values()), default=0)
         retested = [entry for entry in costs.values() if len(entry[1]) > 1 or most == 1]
         return sorted(retested, key=lambda entry: float(np.mean(entry[1])))
 
+    def best_schedule(self):
+        """The `Schedule`."""
+        return Schedule(**self.schedules_ranked()[0][0])
+
     def snapshots_ranked(self):
-        """`[(snapshot, costs, bound)]` of tested snapshots, best first; see above."""
+        """`[(snapshot, ranks, bound)]` of tested snapshots, best first; see above."""
         costs = {}
         for episode in self._done(TEST):
-            costs.setdefault(episode.snapshot, []).append(episode.cost)
+            costs.setdefault(episode.snapshot, []).append(episode.rank)
         off = [c - np.mean(of) for of in costs.values() if len(of) > 1 for c in of]
         freedom = len(off) - sum(len(of) > 1 for of in costs.values())
         if freedom:
@@ -208,5 +237,5 @@ class Curriculum:
         schedule = [e for e in done if e.schedule is not None]
         if not policy and not schedule:
             return None, policy, schedule
-        mean = [np.mean([e.cost for e in of]) if of else np.inf for of in (policy, schedule)]
+        mean = [np.mean([e.rank for e in of]) if of else np.inf for of in (policy, schedule)]
         return ("policy" if mean[0] <= mean[1] else "schedule"), policy, schedule

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import time
 from dataclasses import asdict
 
 import keras_tuner
@@ -18,6 +19,7 @@ from keras_drmad.tuners.qan.agent import DQN
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import (
     CONTEST,
+    GUIDED,
     RANDOM,
     TEST,
     TRAIN,
@@ -36,6 +38,7 @@ from keras_drmad.tuners.qan.wire import KIND, RATE, REFERENCE, SEED, START, answ
 _log = logging.getLogger("keras_drmad")
 
 ANNEALED = 0.8  # of the training episodes, after which exploration and shaping stay as they are
+SCHEDULES = (1e-3, 1.0)  # where their rates are searched, cut to the bounds of the actions
 START_RANGE = (0.5, 50.0)  # multiples of the compiled rate that episodes may begin with
 
 
@@ -120,7 +123,7 @@ class QANOracle(ResilientOracle):
         self._agent_arguments = {"imitation": 1.0} | dict(agent or {})
         self.given_policy = _loaded(policy, self.states, self.actions, decision_every)
         self.project = Project()
-        n = self.max_trials
+        n, (low, high) = self.max_trials, self.actions.bounds
         contest = min(10, n // 10) if contest is None else contest
         self.curriculum = Curriculum(
             total=n,
@@ -128,7 +131,7 @@ class QANOracle(ResilientOracle):
             randoms=max(round(0.02 * n), 1) if random_trials is None else random_trials,
             guided=max(round(0.04 * n), 2) if guided_trials is None else guided_trials,
             contest=contest,
-            bounds=self.actions.bounds,
+            bounds=(max(SCHEDULES[0], low), min(SCHEDULES[1], high)),
             seed=self.seed,
         )
         self.curriculum.check()
@@ -137,7 +140,7 @@ class QANOracle(ResilientOracle):
         self._behaviours = {}  # of episodes in flight, by trial
         self._snapshots = {}  # weights, by number
         self._log_dir, self._writer = None, None
-        self._reference = ""  # the trial whose path of weights the next one is held to
+        self._references = []  # trials whose paths of weights may be there; the next is held to the last
 
     # -- the agent ---------------------------------------------------------------------------
 
@@ -170,7 +173,9 @@ class QANOracle(ResilientOracle):
         if episode.kind == TEST and episode.snapshot == episode.number:
             self._keep_snapshot(episode)
         values = {KIND: episode.kind, SEED: episode.seed, START: self._start(episode)}
-        values[REFERENCE] = self._reference if episode.kind == TRAIN else ""
+        values[REFERENCE] = (
+            self._references[-1] if episode.kind == TRAIN and self._references else ""
+        )
         if episode.schedule is not None:
             values[RATE] = float(Schedule(**episode.schedule)(0))
         return {"status": TrialStatus.RUNNING, "values": values}
@@ -224,7 +229,7 @@ class QANOracle(ResilientOracle):
 
     def _is_hopeless(self, behaviour, report):
         ranked = self.curriculum.schedules_ranked()
-        if behaviour.episode.kind != TRAIN or self.goal.value is None or not ranked:
+        if behaviour.episode.kind not in (TRAIN, GUIDED) or self.goal.value is None or not ranked:
             return False
         spent = report.step if self.goal.unit == "steps" else report.seconds
         if report.ended or spent < self.cut * np.mean(ranked[0][1]):
@@ -238,14 +243,11 @@ class QANOracle(ResilientOracle):
 
     def _behaviour(self, episode):
         first, last = self.epsilon
-        ranked = self.curriculum.schedules_ranked()
         return Behaviour(
             episode,
             self.actions,
             self._greedy(episode),
             epsilon=first + (last - first) * min(episode.progress / ANNEALED, 1.0),
-            schedule=episode.schedule and Schedule(**episode.schedule),
-            guide=Schedule(**ranked[0][0]) if ranked else None,
         )
 
     def _greedy(self, episode):
@@ -269,7 +271,7 @@ class QANOracle(ResilientOracle):
             elif trial.status in (TrialStatus.FAILED, TrialStatus.INVALID):
                 episode.ended = "failed"
         super().end_trial(trial)
-        self.tidy()
+        self._tidy()
 
     def _record(self, episode, known, trial):
         """Takes an episode's outcome in, and learns from its transitions."""
@@ -278,20 +280,25 @@ class QANOracle(ResilientOracle):
         episode.cost = score if self.objective.direction == "min" else -score
         episode.ended = behaviour.ended if behaviour else TRUNCATED
         episode.hit = episode.ended == REACHED
+        if not episode.hit and self.goal.value is not None and behaviour:
+            episode.lack = episode.cost * behaviour.least_gap
         if episode.ended == DIVERGED:
             trial.message = "Diverged: it pays for the rest of its budget."
         if episode.kind == TRAIN:
-            self._reference = trial.trial_id
+            self._references.append(trial.trial_id)
         trajectory = behaviour and behaviour.trajectory()
         if trajectory is None or episode.kind == CONTEST:
             return
         comparable = known.hyperparameters.values[START] == 1.0
-        logs = self.learn(trajectory, episode.progress, -episode.cost if comparable else None)
+        begun = time.perf_counter()
+        logs = self.learn(trajectory, episode.progress, -episode.rank if comparable else None)
+        logs["learning"] = time.perf_counter() - begun
         self._log(known, episode, behaviour, logs)
 
     def _log(self, trial, episode, behaviour, logs):
         """What is to be seen of an episode: in its trial, and in TensorBoard."""
-        logs = {f"agent_{name}": value for name, value in logs.items()}
+        seconds = {"learning": logs.pop("learning")}
+        logs = {f"agent_{name}": value for name, value in logs.items()} | seconds
         logs |= {"epsilon": behaviour.epsilon, "return": -float(np.sum(behaviour.costs))}
         for name, value in logs.items():
             trial.metrics.register(name, direction="min")
@@ -352,12 +359,24 @@ class QANOracle(ResilientOracle):
         return logs
 
     def tidy(self):
-        """Removes files that are not needed any more."""
+        super().tidy()
+        self._tidy()
+
+    def _tidy(self):
         if not self.is_saved:
             return
         needed = self.curriculum.needed_snapshots()
         self._snapshots = {n: w for n, w in self._snapshots.items() if n in needed}
         self.project.tidy({self.learned}, needed)
+        going_on = {
+            trial.hyperparameters.values.get(REFERENCE) for trial in self.ongoing_trials.values()
+        }
+        for trial_id in self._references[:-1]:
+            if trial_id not in going_on:
+                files.remove(self.project.reference(trial_id))
+        self._references = [
+            name for name in self._references if name in going_on or name == self._references[-1]
+        ]
 
     # -- results -----------------------------------------------------------------------------
 
@@ -384,7 +403,7 @@ class QANOracle(ResilientOracle):
             "budget": self.curriculum.budget,
         }
         if winner == "schedule" or (winner is None and schedules and not snapshots):
-            return Policy(schedule=Schedule(**schedules[0][0]), **common)
+            return Policy(schedule=self.curriculum.best_schedule(), **common)
         if not snapshots:
             raise RuntimeError("There is no policy yet: no test episode has ended.")
         network = self.network()
@@ -417,14 +436,14 @@ class QANOracle(ResilientOracle):
             "dropped": self.curriculum.dropped,
             "budget": self.curriculum.budget,
             "learned": self.learned,
-            "reference": self._reference,
+            "references": self._references,
         }
 
     def set_state(self, state):
         super().set_state(state)
         self.curriculum.episodes = [Episode(**episode) for episode in state["episodes"]]
         self.curriculum.dropped, self.curriculum.budget = state["dropped"], state["budget"]
-        self.learned, self._reference = state["learned"], state["reference"]
+        self.learned, self._references = state["learned"], state["references"]
 
     def reload(self):
         super().reload()

@@ -53,6 +53,8 @@ class Policy:
 
     Example:
 
+    >>> from keras_drmad.tuners.qan.schedules import Schedule
+    >>> from keras_drmad.tuners.qan.states import Ratios
     >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 1e-9), 2, 0.01, 8,
     ...                 schedule=Schedule("cosine", 0.1, 8))
     >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import path_of
+from keras_drmad.hyperparameters import variable_names
 from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.states import View, observe
 
@@ -57,6 +57,7 @@ class Steering(keras.callbacks.Callback):
         stop: whether the training stops once its goal is reached.
         fill: called with a pool, the rule by which the next chunk's samples are chosen.
         budget: steps of the training. Defaults to what `fit` says.
+        hold: called with the `View` after each decision; may change the weights.
         reference: the rate that the observed one is relative to. Defaults to the compiled one.
     """
 
@@ -73,12 +74,13 @@ class Steering(keras.callbacks.Callback):
         fill=None,
         budget=None,
         reference=None,
+        hold=None,
     ):
         super().__init__()
         self.states, self.actions, self.goal, self.every = states, actions, goal, every
         self.decide, self.validate = decide, validate
         self.start_rate, self.stop, self.fill, self._budget = start_rate, stop, fill, budget
-        self._reference = reference
+        self._reference, self.hold = reference, hold
         self.motion = None
         self.reports = []  # of this training
         self.deciding = 0.0  # seconds that observing, validation and decisions took
@@ -90,6 +92,9 @@ class Steering(keras.callbacks.Callback):
                 "How many steps the training has is not known: pass `budget=`, or data with a length."
             )
         model = self.model
+        if not model.optimizer.built:
+            with model.distribute_strategy.scope():
+                model.optimizer.build(model.trainable_variables)
         self.levers = Levers(model.optimizer, self.actions)
         variables = _grouped(model, self.levers.groups)
         compiled = float(model.optimizer.learning_rate.numpy())
@@ -119,7 +124,8 @@ class Steering(keras.callbacks.Callback):
         self._begun = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        within, last = batch + 1, self.params.get("steps")
+        last = self.params.get("steps")
+        within = min(batch + 1, last or batch + 1)  # Keras counts a last chunk as a full one
         if self.ended:
             return
         taken = within - self._before[0]
@@ -182,6 +188,8 @@ class Steering(keras.callbacks.Callback):
             self.model.stop_training |= self.stop or self.ended == DIVERGED
         elif decision is not None:
             self._apply(decision)
+        if self.hold is not None and not self.ended:
+            self.hold(view)
         self.deciding += time.perf_counter() - begun
 
     def _metric(self, logs):
@@ -217,11 +225,10 @@ def _grouped(model, groups):
     if groups == [None]:
         return [list(model.trainable_variables)]
     of = {group: [] for group in groups}
-    for variable in model.trainable_variables:
-        path = path_of(variable)
-        name = next((g for g in of if path == g or path.startswith(f"{g}/")), None)
-        if name is not None:
-            of[name].append(variable)
+    for variable, (layer, leaf) in zip(
+        model.trainable_variables, variable_names(model.trainable_variables), strict=True
+    ):
+        of[layer if layer in of else f"{layer}/{leaf}"].append(variable)
     return list(of.values())
 
 

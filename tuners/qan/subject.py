@@ -1,12 +1,12 @@
 """The training that is steered: from scratch, again and again, its programs compiled once."""
 
 import functools
-import gc
 
 import keras
 
+from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.steering import Steering
-from keras_drmad.tuners.qan.validation import Validation, as_dataset
+from keras_drmad.tuners.qan.validation import Validation
 
 
 class Subject:
@@ -20,7 +20,7 @@ class Subject:
         epochs: of a training; its budget.
         every: steps between decisions; also what is compiled into one call.
         model: a model that `build` has made before. Defaults to a new one.
-        **steering: `states`, `actions`, `goal` of `Steering`.
+        **steering: `states`, `actions`, `goal`, `reference` of `Steering`.
     """
 
     def __init__(
@@ -35,7 +35,6 @@ class Subject:
         epochs=1,
         every=20,
         model=None,
-        pools=None,
         **steering,
     ):
         self._build, self.epochs = build, epochs
@@ -52,14 +51,19 @@ class Subject:
             validate=validate,
             **steering,
         )
-        self.pools = pools
         if not self.model.built:
             self._build_by_a_batch()
+        self._pools = None
+        if steering["actions"].pools != ("uniform",):
+            self._pools = Pools(self.model, x, y, batch_size or 32, every)
+            self.data = {"x": self._pools.dataset}
+            self.steering.fill = self._pools.fill
 
     def _build_by_a_batch(self):
         # `fit` would do it, but initial weights are set before.
-        batch = next(iter(as_dataset((self.data["x"],))))
-        self.model(batch[0] if isinstance(batch, tuple) else batch)
+        x = self.data["x"]
+        first = next(iter(x)) if hasattr(x, "__iter__") and not hasattr(x, "shape") else x[:1]
+        self.model(first[0] if isinstance(first, tuple) else first)
 
     def restart(self, seed):
         """New initial weights, and an optimizer that has taken no step."""
@@ -75,17 +79,14 @@ class Subject:
                     optimizer.build(source.trainable_variables)
         for own, other in zip(model.optimizer.variables, new.optimizer.variables, strict=True):
             own.assign(other.numpy())
-        del new
-        gc.collect()
 
-    def run(self, seed, decide, start_rate=None, stop=True, callbacks=(), verbose=0, begin=None):
+    def run(self, seed, decide, start_rate=None, callbacks=(), verbose=0, begin=None):
         """One training; returns its `Report`s and `History`.
 
         Args:
             seed: of initial weights and everything else random.
             decide: as in `Steering`.
             start_rate: learning rate to begin with. Defaults to the compiled one.
-            stop: whether to stop once the goal is reached.
             callbacks: of `fit`.
             verbose: of `fit`.
             begin: called with the model before training, to change its weights.
@@ -93,8 +94,10 @@ class Subject:
         self.restart(seed)
         if begin is not None:
             begin(self.model)
+        if self._pools is not None:
+            self._pools.restart(seed)
         steering = self.steering
-        steering.decide, steering.start_rate, steering.stop = decide, start_rate, stop
+        steering.decide, steering.start_rate = decide, start_rate
         history = self.model.fit(
             **{name: value for name, value in self.data.items() if value is not None},
             epochs=self.epochs,
@@ -102,3 +105,15 @@ class Subject:
             verbose=verbose,
         )
         return steering.reports, history
+
+    # -- weights in the middle ---------------------------------------------------------------
+
+    def weights(self):
+        """Of the model and its optimizer, as arrays."""
+        return [v.numpy() for v in (*self.model.variables, *self.model.optimizer.variables)]
+
+    def set_weights(self, weights):
+        """What `weights` has given before."""
+        variables = (*self.model.variables, *self.model.optimizer.variables)
+        for variable, value in zip(variables, weights, strict=True):
+            variable.assign(value)

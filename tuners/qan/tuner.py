@@ -4,14 +4,19 @@ import keras
 import numpy as np
 
 from keras_drmad.paths.base import positive_integer
+from keras_drmad.tuners import files
 from keras_drmad.tuners.qan import summary, wire
 from keras_drmad.tuners.qan.actions import Levers
+from keras_drmad.tuners.qan.curriculum import TRAIN
+from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
+from keras_drmad.tuners.qan.regressor import Path, Recorder
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
 from keras_drmad.tuners.qan.subject import Subject
 from keras_drmad.tuners.qan.validation import Validation
-from keras_drmad.tuners.tuner import ResilientTuner
+from keras_drmad.tuners.tuner import ResilientTuner, role
 
+FIRST_SEED = 0  # of the first run
 BEGINNINGS = 10  # of an episode whose oracle was started again meanwhile
 
 
@@ -32,6 +37,9 @@ class QANTuner(ResilientTuner):
         max_trials: Episodes in all. Defaults to 300.
         decision_every: Training steps between decisions, which are compiled into one call. Defaults
             to 20.
+        jump_start: Episodes begin with the network that a first run, with the compiled learning rate,
+            has after so many steps, instead of new initial weights. Defaults to None.
+        regressor: A `Regressor`, which holds training episodes near the one before. Defaults to None.
         states, actions, agent, units, updates, epsilon, shaping, schedule_trials, random_trials,
             guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
@@ -74,6 +82,8 @@ class QANTuner(ResilientTuner):
         random_starts=0.25,
         cut=1.25,
         policy=None,
+        jump_start=None,
+        regressor=None,
         timeout=None,
         seed=None,
         **kwargs,
@@ -103,6 +113,12 @@ class QANTuner(ResilientTuner):
             seed=seed,
         )
         self.goal, self.actions = oracle.goal, oracle.actions
+        self.jump_start = None if jump_start is None else positive_integer("jump_start", jump_start)
+        self.regressor = regressor
+        self._settings = oracle.settings() | {
+            "jump_start": jump_start,
+            "regressor": regressor and regressor.get_config(),
+        }
         self._subject, self._start_rate = None, None
         super().__init__(oracle, hypermodel, **kwargs)
 
@@ -154,13 +170,19 @@ class QANTuner(ResilientTuner):
         self._check(subject, validation_data, batch_size)
         self._subject = subject
         self._own_oracle.log_to(_tensorboard_folder(callbacks))
-        now = self._own_oracle.settings() | {
+        now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
             "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
             "optimizer": {k: v for k, v in model.optimizer.get_config().items() if k != "name"},
         }
+        self._first_run = self._of_first_run()
+        if role() != "chief":
+            self._first_run.make(subject, FIRST_SEED)
         self._search(now, callbacks=list(callbacks or ()), verbose=verbose)
+
+    def _of_first_run(self):
+        return FirstRun(self.project.first_run, self._own_oracle.states, self.jump_start)
 
     def _check(self, subject, validation_data, batch_size):
         """Refuses what cannot work, before anything is trained."""
@@ -198,26 +220,51 @@ class QANTuner(ResilientTuner):
                     start_rate=values.get(wire.RATE, values[wire.START] * self._start_rate),
                     callbacks=self._callbacks(callbacks, trial, 0),
                     verbose=verbose if verbose == 2 else 0,
+                    begin=self._jump if self._first_run.start else None,
                 )
                 break
             except wire.MustBeginAgain:
                 continue
         else:
             raise RuntimeError(f"The oracle has lost episode {trial.trial_id} {BEGINNINGS} times.")
+        if self.regressor is not None and values[wire.KIND] == TRAIN:
+            self._path_so_far.write(self.project.reference(trial.trial_id))
         return self._outcome(reports, subject)
+
+    def _jump(self, _):
+        self._subject.set_weights(self._first_run.start)
 
     def _decisions(self, trial):
         """What `Steering` calls: a fresh counter for each training."""
         number = iter(range(10**9))
-        view = self._subject.steering
+        steering = self._subject.steering
+        steering.hold = self._hold(trial) if self.regressor is not None else None
 
         def decide(report):
             if report is None:
                 return None
-            budget = view.view.budget
+            budget = steering.view.budget
             return wire.ask(self.oracle, trial.trial_id, next(number), report, budget)
 
         return decide
+
+    def _hold(self, trial):
+        """What holds a training episode near the one before, and records its own path."""
+        values, model = trial.hyperparameters.values, self._subject.model
+        if values[wire.KIND] != TRAIN:
+            return None
+        saved = None
+        if values[wire.REFERENCE]:
+            saved = files.read_arrays(self.project.reference(values[wire.REFERENCE]))
+        before = saved and Path.from_arrays(saved)
+        self._path_so_far = so_far = Recorder()
+
+        def hold(view):
+            if before:
+                self.regressor.hold(model, before, view)
+            so_far.add(view.step, model)
+
+        return hold
 
     def _outcome(self, reports, subject):
         """Metrics of an episode, the objective among them."""
@@ -245,6 +292,7 @@ class QANTuner(ResilientTuner):
         if self._start_rate is None:
             model = self._build_hypermodel(self.oracle.get_space())
             self._start_rate = float(model.optimizer.learning_rate.numpy())
+        self._of_first_run().load()
         return self._own_oracle.policy(self._start_rate)
 
     def load_model(self, trial):

@@ -10,31 +10,51 @@ LEAST_BATCH = 1024
 class Validation:
     """Evaluates a model without a trace in the training metrics of an epoch in progress.
 
+    One compiled call, as `evaluate` would take longer to begin than most chunks of training last;
+    where it cannot be one (several replicas, a `PyDataset`), `evaluate` is called.
+
     Args:
         data: `(x, y)`, `(x, y, sample_weight)`, a `tf.data.Dataset` or a `PyDataset`.
         batch_size: of arrays; at least 1024, as nothing depends on it.
     """
 
     def __init__(self, data, batch_size=None):
-        self._data = as_dataset(data, batch_size)
+        self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
+        if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
+            self._arrays = tuple(tf.convert_to_tensor(np.asarray(a)) for a in data if a is not None)
+            data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(self._batch)
+        self._data = data
+        self._model, self._compiled = None, None
 
     def __call__(self, model):
         """`{"val_<metric>": number}`."""
-        kept = [tf.identity(v.value) for v in model.metrics_variables]
-        logs = model.evaluate(self._data, verbose=0, return_dict=True)
-        if len(kept) < len(model.metrics_variables):  # they were built just now
+        if model is not self._model:
+            self._model = model
+            model.evaluate(self._data, verbose=0)  # builds the metrics
             model.reset_metrics()
+            replicas = model.distribute_strategy.num_replicas_in_sync
+            is_compiled = isinstance(self._data, tf.data.Dataset) and replicas == 1
+            self._compiled = tf.function(self._evaluate) if is_compiled else None
+        if self._compiled is not None:
+            logs = self._compiled()
         else:
+            kept = [tf.identity(v.value) for v in model.metrics_variables]
+            logs = model.evaluate(self._data, verbose=0, return_dict=True)
             for variable, value in zip(model.metrics_variables, kept, strict=True):
                 variable.assign(value)
         return {f"val_{name}": float(value) for name, value in logs.items()}
 
-
-def as_dataset(data, batch_size=None):
-    """Batches of arrays; other data as they are."""
-    if isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
-        return data
-    arrays = tuple(np.asarray(a) for a in data if a is not None)
-    return (
-        tf.data.Dataset.from_tensor_slices(arrays).batch(max(batch_size or 0, LEAST_BATCH)).cache()
-    )
+    def _evaluate(self):
+        model = self._model
+        kept = [tf.identity(v.value) for v in model.metrics_variables]
+        model.reset_metrics()
+        if self._arrays is None:
+            for batch in self._data:
+                model.test_step(batch)
+        else:  # an iterator would take longer to begin than a small model to evaluate
+            for start in tf.range(0, len(self._arrays[0]), self._batch):
+                model.test_step(tuple(a[start : start + self._batch] for a in self._arrays))
+        logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
+        for variable, value in zip(model.metrics_variables, kept, strict=True):
+            variable.assign(value)
+        return logs

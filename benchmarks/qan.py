@@ -1,0 +1,263 @@
+"""QANTuner against searched schedules.
+
+    python benchmarks/qan.py                                   # the MNIST task, 5 seeds: hours
+    python benchmarks/qan.py --seeds 1 --trials 130            # about 10 minutes
+    python benchmarks/qan.py --variants default no-shaping n=1 # ablations
+    python benchmarks/qan.py --transfer                        # the learned policy elsewhere, too
+
+MNIST, 20 000 training and 5 000 validation images, MLP 784-128-10, batch 128, momentum 0.9, starting at a
+learning rate of 0.005: training steps until 96.5 % validation accuracy, at most 1570 (a miss counts as
+that). After each search, on 10 fresh seeds:
+
+    policy              the best snapshot of the network
+    schedule            the best schedule that the same search has found in its first episodes
+    schedules alone     the best schedule of a search that does nothing else, with as many training steps as
+                        the whole QAN search, its tests and contest included
+    random              random actions
+
+Mean ± standard error over all seeds, median, hits.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+from keras_drmad.tuners import Actions, Goal, QANTuner
+from keras_drmad.tuners.qan.behaviour import Behaviour
+from keras_drmad.tuners.qan.curriculum import RANDOM, Episode
+from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.policy import Policy
+from keras_drmad.tuners.qan.regressor import Regressor
+from keras_drmad.tuners.qan.schedules import propose
+from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.steering import REACHED
+from keras_drmad.tuners.qan.subject import Subject
+
+L = keras.layers
+GOAL, START, EVERY, EPOCHS = ("val_accuracy", 0.965), 0.005, 20, 10
+FRESH = 10
+PLAIN = ("loss", "loss_slope", "rate", "time", "gap")
+
+VARIANTS = {
+    "default": {},
+    "no-shaping": {"shaping": 0.0},
+    "n=1": {"agent": {"imitation": 1.0, "n_step": 1}},
+    "no-imitation": {"agent": {"imitation": 0.0}},
+    "prioritized": {"agent": {"imitation": 1.0, "prioritized": True}},
+    "no-schedules": {"schedule_trials": 3, "guided_trials": 0},
+    "jump-start": {"jump_start": 200},
+    "regressor": {"regressor": Regressor()},
+    "plain-state": {"states": lambda: [Ratios(PLAIN)]},
+    "bag-of-filters": {"states": lambda: [Ratios(PLAIN), BagOfFilters(16)]},
+    "raw-filters": {"states": lambda: [Ratios(PLAIN), RawFilters(784, 8)]},
+    "three-rates": {"actions": Actions((0.5, 1.0, 2.0))},
+    "mini-batches": {"actions": Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest", "newest"))},
+}
+
+
+def mlp(width=128, rate=START):
+    model = keras.Sequential([L.Input((784,)), L.Dense(width, "relu"), L.Dense(10, "softmax")])
+    return compiled(model, rate)
+
+
+def cnn():
+    layers = [L.Input((784,)), L.Reshape((28, 28, 1)), L.Conv2D(8, 3, 2, activation="relu")]
+    layers += [L.Conv2D(16, 3, 2, activation="relu"), L.Flatten(), L.Dense(10, "softmax")]
+    return compiled(keras.Sequential(layers), START)
+
+
+def compiled(model, rate):
+    optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def images(name="mnist"):
+    (x, y), _ = getattr(keras.datasets, name).load_data()
+    x = x[:25_000].reshape(-1, 784).astype("float32") / 255
+    return (x[:20_000], y[:20_000]), (x[20_000:], y[20_000:25_000])
+
+
+class Target:
+    """A task that policies and schedules are tried on."""
+
+    def __init__(self, build=mlp, data="mnist", goal=GOAL, batch_size=128):
+        train, self.validation = images(data)
+        self.goal, self.batch_size, self.build, self.train = Goal.of(goal), batch_size, build, train
+        self.states = [Ratios()]
+        self.subject = self.of([Ratios()], Actions())
+
+    def of(self, states, actions):
+        return Subject(
+            self.build,
+            *self.train,
+            validation_data=self.validation,
+            batch_size=self.batch_size,
+            epochs=EPOCHS,
+            every=EVERY,
+            states=states,
+            actions=actions,
+            goal=self.goal,
+        )
+
+    @property
+    def budget(self):
+        return EPOCHS * -(-len(self.train[0]) // self.batch_size)
+
+    def steps(self, seed, decide, start=None, subject=None):
+        """(steps taken, steps that count, whether the goal was reached, gap)."""
+        reports, _ = (subject or self.subject).run(seed, decide, start_rate=start)
+        last, hit = reports[-1], reports[-1].ended == REACHED
+        return last.step, last.step if hit else self.budget, hit, min(r.gap for r in reports)
+
+    def of_schedule(self, schedule, seed):
+        return self.steps(seed, lambda report: float(schedule(report.step)), float(schedule(0)))
+
+    def of_policy(self, policy, seed, subject=None):
+        return self.steps(seed, policy.decide, START, subject)
+
+    def of_chance(self, seed):
+        actions = Actions()
+        behaviour = Behaviour(Episode(0, RANDOM, seed), actions, None, 1.0)
+        return self.steps(seed, behaviour.decide, START)
+
+
+def search_schedules(target, steps, seed):
+    """The best schedule that so many training steps find; a fifth of them test the three best again."""
+    rng, tried, spent = np.random.default_rng((seed, 9)), [], 0
+    expected = max(int(0.8 * steps / (0.85 * target.budget)), 4)
+    while spent < 0.8 * steps:
+        schedule = propose(len(tried), expected, tried, 1e-3, 1.0, target.budget, rng)
+        taken, counts, hit, gap = target.of_schedule(schedule, int(rng.integers(2**31)))
+        tried.append((schedule, counts + (0 if hit else counts * max(gap, 0))))
+        spent += taken
+    best = [[schedule] for schedule, _ in sorted(tried, key=lambda entry: entry[1])[:3]]
+    while spent < steps:
+        for entry in best:
+            taken, counts, hit, gap = target.of_schedule(entry[0], int(rng.integers(2**31)))
+            entry.append(counts + (0 if hit else counts * max(gap, 0)))
+            spent += taken
+    return min(best, key=lambda entry: np.mean(entry[1:]))[0], len(tried)
+
+
+def learned(variant, target, seed, trials):
+    """(policy, best schedule, training steps) of a QAN search."""
+    options = {k: v() if callable(v) else v for k, v in VARIANTS[variant].items()}
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = QANTuner(
+            lambda hp: target.build(),
+            goal=target.goal,
+            max_trials=trials,
+            decision_every=EVERY,
+            directory=folder,
+            seed=seed,
+            **options,
+        )
+        data = {"validation_data": target.validation, "batch_size": target.batch_size}
+        tuner.search(*target.train, epochs=EPOCHS, verbose=0, **data)
+        oracle = tuner.oracle
+        steps = sum(t.metrics.get_history("steps")[0].value[0] for t in oracle.trials.values())
+        network = oracle.network()
+        network.set_weights(oracle.snapshot(oracle.curriculum.snapshots_ranked()[0][0]))
+        policy = Policy(
+            oracle.states, oracle.actions, oracle.goal, EVERY, START, target.budget, network
+        )
+        schedule = oracle.curriculum.best_schedule()
+        shares = np.array(
+            [
+                [
+                    t.metrics.get_history(name)[0].value[0]
+                    for name in ("deciding", "learning", "seconds")
+                ]
+                for t in oracle.trials.values()
+                if t.metrics.exists("learning")
+            ]
+        ).sum(0)
+        print(
+            f"  validation and decisions {shares[0]:.0f} s, learning {shares[1]:.0f} s, "
+            f"training {shares[2]:.0f} s",
+            flush=True,
+        )
+    return policy, schedule, steps
+
+
+def row(name, outcomes):
+    counts = np.array([o[1] for o in outcomes])
+    error = np.std(counts, ddof=1) / np.sqrt(len(counts))
+    hits = sum(o[2] for o in outcomes)
+    line = f"| {name} | {np.mean(counts):.0f} ± {error:.0f} | {np.median(counts):.0f} | {hits}/{len(counts)} |"
+    print(line, flush=True)
+    return line
+
+
+def transfer(policy, schedule, seed, trials_of_target):
+    """Rows of the policy, and of schedules tuned there and here, on other tasks."""
+    targets = {
+        "Fashion-MNIST, 85 %": Target(data="fashion_mnist", goal=("val_accuracy", 0.85)),
+        "small CNN": Target(build=cnn),
+        "width 512": Target(build=lambda: mlp(512)),
+        "batch 32": Target(batch_size=32),
+    }
+    rows = {}
+    for name, target in targets.items():
+        seeds = [(seed, i) for i in range(FRESH)]
+        seeds = [int(np.random.SeedSequence((*s, 11)).generate_state(1)[0]) for s in seeds]
+        tuned, _ = search_schedules(target, trials_of_target * target.budget, seed)
+        rows[name, "policy, as learned on MNIST"] = [target.of_policy(policy, s) for s in seeds]
+        rows[name, "schedule, tuned on MNIST"] = [target.of_schedule(schedule, s) for s in seeds]
+        rows[name, "schedule, tuned here"] = [target.of_schedule(tuned, s) for s in seeds]
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--variants", nargs="+", default=["default"], choices=VARIANTS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--no-baselines", action="store_true", help="the policy only")
+    parser.add_argument("--transfer", action="store_true")
+    parser.add_argument("--save", help="file that the last policy is saved to")
+    options = parser.parse_args()
+    target, table, begun = Target(), {}, time.perf_counter()
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        fresh = np.random.SeedSequence((seed, 5)).generate_state(FRESH)
+        for variant in options.variants:
+            policy, schedule, steps = learned(variant, target, seed, options.trials)
+            subject = target.of(policy.states, policy.actions)
+            found = {
+                f"policy, {variant}": [target.of_policy(policy, int(s), subject) for s in fresh]
+            }
+            if not options.no_baselines:
+                alone, number = search_schedules(target, steps, seed)
+                found[f"schedule of its search, {variant}"] = [
+                    target.of_schedule(schedule, int(s)) for s in fresh
+                ]
+                found["schedules alone"] = [target.of_schedule(alone, int(s)) for s in fresh]
+                found["random"] = [target.of_chance(int(s)) for s in fresh]
+                print(f"  {schedule}; alone, of {number}: {alone}")
+            if options.save:
+                policy.save(options.save)
+            minutes = (time.perf_counter() - begun) / 60
+            print(
+                f"seed {seed}, {steps:.0f} training steps, {minutes:.0f} minutes so far", flush=True
+            )
+            if options.transfer:
+                found |= transfer(policy, schedule, seed, 30)
+            for name, outcomes in found.items():
+                row(name, outcomes)
+                table.setdefault(name, []).extend(outcomes)
+    print("\n| | steps | median | hits |\n|---|---|---|---|")
+    for name, outcomes in table.items():
+        row(name, outcomes)
+    print(f"\n{(time.perf_counter() - begun) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main()

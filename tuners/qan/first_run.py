@@ -1,0 +1,87 @@
+"""A first run: where episodes jump to, and what states learn their words from."""
+
+import numpy as np
+
+from keras_drmad.tuners import files
+from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.steering import STOP
+
+
+class FirstRun:
+    """Made by the first worker that needs it, and read by the others.
+
+    Args:
+        path: of the file.
+        states: those that want to be prepared by it.
+        jump_start: steps after which the network is kept that episodes begin with; None for none.
+    """
+
+    def __init__(self, path, states, jump_start=None):
+        self._path, self._jump_start = path, jump_start
+        self._states = [state for state in states if state.needs_first_run()]
+        self.start = None  # weights of model and optimizer
+
+    @property
+    def is_needed(self):
+        return bool(self._states) or self._jump_start is not None
+
+    def load(self):
+        """Reads the file; returns whether there is one."""
+        saved = files.read_arrays(self._path) if self.is_needed else None
+        if saved is None:
+            return False
+        if self._jump_start is not None:
+            self.start = [saved["start"][str(i)] for i in range(len(saved["start"]))]
+        for i, state in enumerate(self._states):
+            state.codebook = saved["codebooks"][str(i)]
+        return True
+
+    def make(self, subject, seed):
+        """Trains with the compiled learning rate, and writes the file."""
+        if not self.is_needed or self.load():
+            return
+        seen, start = [], []
+
+        def decide(report):
+            if report is None:
+                return None
+            if self._states:
+                seen.append(_Frozen(subject.model))
+            if self._jump_start is not None and not start and report.step >= self._jump_start:
+                start.extend(subject.weights())
+                if not self._states:
+                    return STOP
+            return float(report.rates[0])
+
+        states, subject.steering.states = subject.steering.states, [Ratios()]
+        try:
+            subject.run(seed, decide)
+        finally:
+            subject.steering.states = states
+        if self._jump_start is not None and not start:
+            raise ValueError(
+                f"`jump_start={self._jump_start}` is not reached: a first run has ended before."
+            )
+        for state in self._states:
+            state.prepare(seen)
+        groups = {"start": {str(i): w for i, w in enumerate(start)}}
+        if self._states:
+            groups["codebooks"] = {str(i): s.codebook for i, s in enumerate(self._states)}
+        files.write_arrays(self._path, **groups)
+        self.start = start or None
+
+
+class _Frozen:
+    """A model's kernels at one moment, as much of a model as `filters_of` needs."""
+
+    def __init__(self, model):
+        self.layers = [_Layer(layer) for layer in model.layers]
+
+    def get_layer(self, name):
+        return next(layer for layer in self.layers if layer.name == name)
+
+
+class _Layer:
+    def __init__(self, layer):
+        kernel = getattr(layer, "kernel", None)
+        self.name, self.kernel = layer.name, None if kernel is None else np.array(kernel)

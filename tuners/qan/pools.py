@@ -1,0 +1,79 @@
+"""Mini-batch selection: which samples the next chunk is trained on."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+CANDIDATES = 2  # drawn for each sample that is taken
+
+
+class Pools:
+    """Training data whose next samples are chosen at each decision.
+
+    For a chunk of n samples, 2 n candidates are the next ones of a shuffled order; of these are taken
+
+        uniform     the first n (no candidates are drawn)
+        hardest     those n with the largest loss under the present weights
+        easiest     those with the smallest
+        newest      those that were trained on longest ago, or never
+
+    The losses cost a forward pass of the candidates, not counted as training steps.
+
+    Args:
+        model: a compiled model with one loss.
+        x, y: arrays.
+        batch_size: samples a step.
+        every: steps of a chunk.
+    """
+
+    def __init__(self, model, x, y, batch_size, every):
+        if not hasattr(x, "shape") or not hasattr(y, "shape"):
+            raise ValueError('`Actions(pools=...)` beyond "uniform" needs `x` and `y` as arrays.')
+        self._model, self._size = model, batch_size * every
+        self._x, self._y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+        self._loss = keras.losses.get(model.loss)
+        self._chosen = tf.Variable(tf.zeros(self._size, "int64"))
+        self.steps = -(-len(x) // batch_size)
+
+        def batch(step):
+            slot = (step % every) * batch_size
+            indices = self._chosen[slot : slot + batch_size]
+            return tf.gather(self._x, indices), tf.gather(self._y, indices)
+
+        options = tf.data.Options()
+        options.autotune.enabled = False  # nothing may be read before it is chosen
+        options.experimental_optimization.inject_prefetch = False
+        self.dataset = tf.data.Dataset.range(self.steps).map(batch).with_options(options)
+        self._losses = tf.function(self._losses_of)
+
+    def restart(self, seed):
+        """A new order."""
+        self._rng = np.random.default_rng((seed, 3))
+        self._order = np.empty(0, "int64")
+        self._seen = np.full(len(self._x), -1)
+        self._chunk = 0
+        self.fill("uniform")
+
+    def fill(self, pool):
+        """Chooses the next chunk's samples."""
+        taken = self._next(self._size if pool == "uniform" else CANDIDATES * self._size)
+        if pool == "newest":
+            taken = taken[np.argsort(self._seen[taken], kind="stable")[: self._size]]
+        elif pool != "uniform":
+            losses = self._losses(tf.constant(taken)).numpy()
+            order = np.argsort(-losses if pool == "hardest" else losses, kind="stable")
+            taken = self._rng.permutation(taken[order[: self._size]])
+        self._seen[taken] = self._chunk
+        self._chunk += 1
+        self._chosen.assign(taken)
+
+    def _next(self, number):
+        while len(self._order) < number:
+            self._order = np.concatenate([self._order, self._rng.permutation(len(self._x))])
+        first, self._order = self._order[:number], self._order[number:]
+        return first
+
+    def _losses_of(self, indices):
+        outputs = self._model(tf.gather(self._x, indices), training=False)
+        losses = self._loss.call(tf.gather(self._y, indices), outputs)
+        return tf.reduce_mean(tf.reshape(losses, (tf.shape(losses)[0], -1)), axis=1)

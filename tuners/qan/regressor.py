@@ -1,0 +1,96 @@
+"""Keeping episodes alike: a pull toward the path of an episode before."""
+
+import numpy as np
+
+from keras_drmad.tuners import files
+
+KNOTS = 17
+
+
+class Path:
+    """Weights over a training, linear between a few of its decisions.
+
+    Args:
+        steps: of the knots, ascending.
+        weights: lists of arrays, one a knot.
+    """
+
+    def __init__(self, steps, weights):
+        self.steps, self.weights = list(steps), list(weights)
+
+    @classmethod
+    def distilled(cls, steps, weights):
+        """Of all decisions: `KNOTS` of them, evenly spread."""
+        chosen = np.unique(np.linspace(0, len(steps) - 1, KNOTS).round().astype(int))
+        return cls([steps[i] for i in chosen], [weights[i] for i in chosen])
+
+    def at(self, step):
+        """The weights at a step; after the end, the last ones."""
+        after = int(np.searchsorted(self.steps, step))
+        if after == 0 or after == len(self.steps):
+            return self.weights[min(after, len(self.steps) - 1)]
+        low, high = self.steps[after - 1], self.steps[after]
+        f = (step - low) / (high - low)
+        pairs = zip(self.weights[after - 1], self.weights[after], strict=True)
+        return [(1 - f) * a + f * b for a, b in pairs]
+
+    def as_arrays(self):
+        arrays = {f"{k}_{i}": w for k, of in enumerate(self.weights) for i, w in enumerate(of)}
+        return {"weights": arrays, "steps": {"steps": np.array(self.steps)}}
+
+    @classmethod
+    def from_arrays(cls, saved):
+        steps = saved["steps"]["steps"]
+        number = len(saved["weights"]) // len(steps)
+        weights = [[saved["weights"][f"{k}_{i}"] for i in range(number)] for k in range(len(steps))]
+        return cls(steps, weights)
+
+
+class Recorder:
+    """Collects a path."""
+
+    def __init__(self):
+        self._steps, self._weights = [], []
+
+    def add(self, step, model):
+        self._steps.append(step)
+        self._weights.append([v.numpy() for v in model.trainable_variables])
+
+    def write(self, path):
+        """As `Path.from_arrays` reads it; a training without a decision has none."""
+        if self._steps:
+            found = Path.distilled(self._steps, self._weights)
+            files.write_arrays(path, **found.as_arrays())
+
+
+class Regressor:
+    """Meta-momentum: training episodes are held near the path of the one before.
+
+    After each chunk of n steps, in the first part of a training,
+
+        w ← w + (1 − (1 − strength)^n) · (w_before(t) − w)
+
+    which is what a penalty ½ · strength · ‖w − w_before(t)‖² with a step of 1 does. Schedules, tests and
+    the contest are without.
+
+    Args:
+        strength: Defaults to 0.005.
+        until: The share of the budget after which it is off. Defaults to 0.5.
+    """
+
+    def __init__(self, strength=0.005, until=0.5):
+        for name, value in (("strength", strength), ("until", until)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value!r}")
+        self.strength, self.until = strength, until
+
+    def hold(self, model, path, view):
+        """Pulls a model towards a path, at a decision."""
+        if view.step > self.until * view.budget or not view.steps:
+            return
+        share = 1 - (1 - self.strength) ** view.steps
+        for variable, target in zip(model.trainable_variables, path.at(view.step), strict=True):
+            variable.assign(variable + share * (target - variable))
+
+    def get_config(self):
+        return {"strength": self.strength, "until": self.until}
