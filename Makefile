@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo demo-qan test lint clean
 
 demo: .venv/demo
 	$(BIN)/python examples/quickstart_digits.py
+
+demo-qan: .venv/demo
+	$(BIN)/python examples/qan_digits.py
 
 test: .venv/dev lint
 	$(BIN)/python -m pytest --numprocesses 2

@@ -1,24 +1,27 @@
 """QANTuner against searched schedules.
 
-    python benchmarks/qan.py                                   # the MNIST task, 5 seeds: hours
-    python benchmarks/qan.py --seeds 1 --trials 130            # about 10 minutes
+    python benchmarks/qan.py                                   # 5 seeds: about 3 hours on one core
+    python benchmarks/qan.py --seeds 1 --trials 100            # about 10 minutes
     python benchmarks/qan.py --variants default no-shaping n=1 # ablations
     python benchmarks/qan.py --transfer                        # the learned policy elsewhere, too
+    python benchmarks/qan.py --first-seed 3 --seeds 2 --results FILE  # a part; FILE collects all parts
+    python benchmarks/qan.py --seeds 0 --results FILE                 # their table
 
-MNIST, 20 000 training and 5 000 validation images, MLP 784-128-10, batch 128, momentum 0.9, starting at a
-learning rate of 0.005: training steps until 96.5 % validation accuracy, at most 1570 (a miss counts as
+MNIST, 20 000 training and 5 000 validation images, MLP 784-128-10, batch 128, momentum 0.9, starting at
+a learning rate of 0.005: training steps until 96.5 % validation accuracy, at most 1570 (a miss counts as
 that). After each search, on 10 fresh seeds:
 
     policy              the best snapshot of the network
     schedule            the best schedule that the same search has found in its first episodes
-    schedules alone     the best schedule of a search that does nothing else, with as many training steps as
-                        the whole QAN search, its tests and contest included
-    random              random actions
+    schedules alone     the best schedule of a search that does nothing else, with as many training
+                        steps as the whole QAN search, its tests and contest included
+    random              random actions (of the first seed only)
 
 Mean ± standard error over all seeds, median, hits.
 """
 
 import argparse
+import json
 import os
 import tempfile
 import time
@@ -191,7 +194,8 @@ def row(name, outcomes):
     counts = np.array([o[1] for o in outcomes])
     error = np.std(counts, ddof=1) / np.sqrt(len(counts))
     hits = sum(o[2] for o in outcomes)
-    line = f"| {name} | {np.mean(counts):.0f} ± {error:.0f} | {np.median(counts):.0f} | {hits}/{len(counts)} |"
+    mean = f"{np.mean(counts):.0f} ± {error:.0f}"
+    line = f"| {name} | {mean} | {np.median(counts):.0f} | {hits}/{len(counts)} |"
     print(line, flush=True)
     return line
 
@@ -215,6 +219,28 @@ def transfer(policy, schedule, seed, trials_of_target):
     return rows
 
 
+def compared(options, variant, target, seed):
+    """`{row: outcomes}` of one search and what it is compared with."""
+    fresh = [int(s) for s in np.random.SeedSequence((seed, 5)).generate_state(FRESH)]
+    policy, schedule, steps = learned(variant, target, seed, options.trials)
+    subject = target.of(policy.states, policy.actions)
+    found = {f"policy, {variant}": [target.of_policy(policy, s, subject) for s in fresh]}
+    if not options.no_baselines:
+        alone, number = search_schedules(target, steps, seed)
+        of_search = f"schedule of its search, {variant}"
+        found[of_search] = [target.of_schedule(schedule, s) for s in fresh]
+        found["schedules alone"] = [target.of_schedule(alone, s) for s in fresh]
+        print(f"  {schedule}; alone, of {number}: {alone}")
+        if seed == 0:
+            found["random"] = [target.of_chance(s) for s in fresh]
+    if options.transfer:
+        found |= transfer(policy, schedule, seed, 30)
+    if options.save:
+        policy.save(options.save)
+    print(f"seed {seed}, {steps:.0f} training steps", flush=True)
+    return {f"{options.trials} episodes: {name}": rows for name, rows in found.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--variants", nargs="+", default=["default"], choices=VARIANTS)
@@ -224,34 +250,21 @@ def main():
     parser.add_argument("--no-baselines", action="store_true", help="the policy only")
     parser.add_argument("--transfer", action="store_true")
     parser.add_argument("--save", help="file that the last policy is saved to")
+    parser.add_argument("--results", help="file of JSON lines that outcomes are added to")
     options = parser.parse_args()
     target, table, begun = Target(), {}, time.perf_counter()
     for seed in range(options.first_seed, options.first_seed + options.seeds):
-        fresh = np.random.SeedSequence((seed, 5)).generate_state(FRESH)
         for variant in options.variants:
-            policy, schedule, steps = learned(variant, target, seed, options.trials)
-            subject = target.of(policy.states, policy.actions)
-            found = {
-                f"policy, {variant}": [target.of_policy(policy, int(s), subject) for s in fresh]
-            }
-            if not options.no_baselines:
-                alone, number = search_schedules(target, steps, seed)
-                found[f"schedule of its search, {variant}"] = [
-                    target.of_schedule(schedule, int(s)) for s in fresh
-                ]
-                found["schedules alone"] = [target.of_schedule(alone, int(s)) for s in fresh]
-                found["random"] = [target.of_chance(int(s)) for s in fresh]
-                print(f"  {schedule}; alone, of {number}: {alone}")
-            if options.save:
-                policy.save(options.save)
-            minutes = (time.perf_counter() - begun) / 60
-            print(
-                f"seed {seed}, {steps:.0f} training steps, {minutes:.0f} minutes so far", flush=True
-            )
-            if options.transfer:
-                found |= transfer(policy, schedule, seed, 30)
-            for name, outcomes in found.items():
+            for name, outcomes in compared(options, variant, target, seed).items():
                 row(name, outcomes)
+                table.setdefault(name, []).extend(outcomes)
+                if options.results:
+                    with open(options.results, "a") as file:
+                        print(json.dumps([name, outcomes]), file=file)
+    if options.results:
+        table = {}
+        with open(options.results) as file:
+            for name, outcomes in map(json.loads, file):
                 table.setdefault(name, []).extend(outcomes)
     print("\n| | steps | median | hits |\n|---|---|---|---|")
     for name, outcomes in table.items():

@@ -55,7 +55,7 @@ class Behaviour:
             None,
         )  # decisions of this stretch, and its action (None: guide)
         self._observations, self._actions, self._usable = [], [], []
-        self._costs, self._gaps = [], []
+        self._costs, self._gaps, self._steps, self._rates = [], [], [], []
         self.reports = 0
         self.ended = ""
 
@@ -64,6 +64,8 @@ class Behaviour:
         self.reports += 1
         self._observations.append(report.observation)
         self._gaps.append(report.gap)
+        self._steps.append(report.step)
+        self._rates.append(report.rates)
         if self.reports > 1:
             self._costs.append(report.cost)
         self.ended = report.ended
@@ -117,6 +119,15 @@ class Behaviour:
     def actions_taken(self):
         """All of them, flat."""
         return np.array(self._actions).ravel()
+
+    def history(self):
+        """`{name: array}`: of each decision the step, the gap, the rates before it, and the actions."""
+        return {
+            "steps": np.array(self._steps),
+            "gaps": np.array(self._gaps),
+            "rates": np.stack(self._rates),
+            "actions": np.array(self._actions),
+        }
 
     def trajectory(self):
         """The `Trajectory`; None if it is too short to have a transition."""

@@ -287,13 +287,24 @@ class QANOracle(ResilientOracle):
         if episode.kind == TRAIN:
             self._references.append(trial.trial_id)
         trajectory = behaviour and behaviour.trajectory()
-        if trajectory is None or episode.kind == CONTEST:
+        if trajectory is None:
+            return
+        if episode.kind == CONTEST:
+            self._keep_history(trial.trial_id, behaviour)
             return
         comparable = known.hyperparameters.values[START] == 1.0
         begun = time.perf_counter()
         logs = self.learn(trajectory, episode.progress, -episode.rank if comparable else None)
         logs["learning"] = time.perf_counter() - begun
         self._log(known, episode, behaviour, logs)
+        self._keep_history(trial.trial_id, behaviour)
+
+    def _keep_history(self, trial_id, behaviour):
+        """What was decided when, for pictures; nothing depends on it."""
+        try:
+            files.write_arrays(self.project.history(trial_id), decisions=behaviour.history())
+        except OSError as error:
+            _log.error("The history of trial %s could not be written (%s).", trial_id, error)
 
     def _log(self, trial, episode, behaviour, logs):
         """What is to be seen of an episode: in its trial, and in TensorBoard."""

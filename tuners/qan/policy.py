@@ -55,13 +55,13 @@ class Policy:
 
     >>> from keras_drmad.tuners.qan.schedules import Schedule
     >>> from keras_drmad.tuners.qan.states import Ratios
-    >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 1e-9), 2, 0.01, 8,
-    ...                 schedule=Schedule("cosine", 0.1, 8))
+    >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 1e-9), 2, 0.02, 8,
+    ...                 schedule=Schedule("cosine", 0.02, 8))
     >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
     >>> history = model.fit(np.ones((64, 4)), np.ones(64), batch_size=8, verbose=0,
     ...                     callbacks=[policy.schedule()])
-    >>> bool(history.history["learning_rate"][-1] < 0.02)
+    >>> bool(history.history["learning_rate"][-1] < 0.01)
     True
     """
 

@@ -1,0 +1,107 @@
+"""Pictures of a search: what it has learned, and how (extra `plots`)."""
+
+import numpy as np
+
+from keras_drmad.tuners import files
+from keras_drmad.tuners.qan.curriculum import CONTEST, RANDOM, SCHEDULE, TEST, TRAIN
+
+COLOURS = {RANDOM: "0.6", SCHEDULE: "tab:orange", "guided": "tab:olive", TRAIN: "tab:blue"}
+COLOURS |= {TEST: "tab:green", CONTEST: "tab:red"}
+
+
+def learning_curve(tuner, axes=None):
+    """What each episode has cost, by its kind; the means of best schedule and constant as lines.
+
+    Args:
+        tuner: a `QANTuner`, searched or in the middle of it.
+        axes: of matplotlib. Defaults to new ones.
+
+    Returns:
+        The axes.
+    """
+    axes = axes or _axes()
+    oracle = tuner.oracle
+    episodes = [e for e in oracle.curriculum.episodes if e.cost is not None]
+    for kind, colour in COLOURS.items():
+        of = [e for e in episodes if e.kind == kind and (kind != CONTEST or e.schedule is None)]
+        axes.plot([e.number for e in of], [e.cost for e in of], ".", color=colour, label=kind)
+    tests = [e for e in episodes if e.kind == TEST]
+    if len(tests) >= 5:
+        means = np.convolve([e.cost for e in tests], np.ones(5) / 5, "valid")
+        axes.plot([e.number for e in tests[4:]], means, color=COLOURS[TEST], label="five tests")
+    for name, costs in _baselines(oracle):
+        style = "--" if name.startswith("best schedule") else ":"
+        axes.axhline(np.mean(costs), color="black", linestyle=style, linewidth=1, label=name)
+    axes.set(xlabel="episode", ylabel=oracle.objective.name.replace("_", " "))
+    axes.legend(fontsize=7)
+    return axes
+
+
+def learning_rates(tuner, axes=None, episodes=5):
+    """Learning rates over steps in the contest: the policy's and the best schedule's.
+
+    Args:
+        tuner, axes: as in `learning_curve`.
+        episodes: the most of each that are drawn.
+    """
+    axes = axes or _axes()
+    curriculum = tuner.oracle.curriculum
+    done = [e for e in curriculum.episodes if e.kind == CONTEST and e.cost is not None]
+    for name, colour, of in (
+        ("best schedule", "black", [e for e in done if e.schedule is not None]),
+        ("policy", COLOURS[CONTEST], [e for e in done if e.schedule is None]),
+    ):
+        for i, episode in enumerate(of[:episodes]):
+            history = _history(tuner, episode)
+            if history is not None:
+                label = name if i == 0 else None
+                axes.step(history["steps"], history["rates"], color=colour, alpha=0.6, label=label)
+    axes.set(xlabel="step", ylabel="learning rate", yscale="log")
+    axes.legend(fontsize=7)
+    return axes
+
+
+def actions(tuner, axes=None):
+    """Which actions were taken when: the mean factor of the learning rate, over decisions and episodes.
+
+    Args:
+        tuner, axes: as in `learning_curve`.
+    """
+    axes = axes or _axes()
+    oracle = tuner.oracle
+    factors = np.log2([factor for factor, *_ in oracle.actions.all])
+    rows = []
+    for episode in oracle.curriculum.episodes:
+        history = _history(tuner, episode) if episode.kind in (TRAIN, TEST) else None
+        if history is not None:
+            rows.append(factors[history["actions"]].mean(-1))
+    image = np.full((len(rows), max(map(len, rows), default=1)), np.nan)
+    for row, taken in zip(image, rows, strict=True):
+        row[: len(taken)] = taken
+    drawn = axes.imshow(
+        image, aspect="auto", cmap="coolwarm", vmin=-1, vmax=1, interpolation="none"
+    )
+    axes.figure.colorbar(drawn, ax=axes, label="log₂ of the factor")
+    axes.set(xlabel="decision", ylabel="training and test episodes")
+    return axes
+
+
+def _baselines(oracle):
+    ranked = oracle.curriculum.schedules_ranked()
+    constants = [entry for entry in ranked if entry[0]["kind"] == "constant"]
+    found = [("best schedule searched", ranked[0][1])] if ranked else []
+    return found + ([("best constant retested", constants[0][1])] if constants else [])
+
+
+def _history(tuner, episode):
+    width = len(str(tuner.oracle.max_trials))
+    saved = files.read_arrays(tuner.project.history(f"{episode.number:0{width}d}"))
+    return saved and saved["decisions"]
+
+
+def _axes():
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError("Pictures need matplotlib: `pip install keras_drmad[plots]`.") from error
+    return pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
