@@ -1,19 +1,19 @@
 """QAN's agent alone, on CartPole-v1, beside the DQN of stable-baselines3.
 
-    python benchmarks/cartpole.py [--agents ours sb3] [--no-sb3] [--seeds 5] [--first-seed 0]
+    python benchmarks/cartpole.py --no-sb3               # 5 seeds, about a minute each
+    python benchmarks/cartpole.py                        # both; pip install stable-baselines3 (optional)
+    python benchmarks/cartpole.py --agents sb3           # in an environment without TensorFlow, too
+    python benchmarks/cartpole.py --agents sb3 --steps 50000  # what its settings are tuned for
 
-The row of stable-baselines3 needs `pip install stable-baselines3`, which is no dependency of
-keras_drmad; where the two do not go together, run `--agents sb3` in an environment of its own: then
-only gymnasium is needed beside it.
+100 000 environment steps a seed at most (`--steps`), then the mean return of the greedy policy over 100
+episodes on seeds that training has not seen. Solved is a mean of 475 or more; the most is 500, where an
+episode is truncated (not terminated: its end is worth what the network says). What is measured is what
+training ends with: no agent's snapshots are chosen from.
 
-100 000 environment steps a seed, then the mean return of the greedy policy over 100 episodes on seeds
-that training has not seen. Solved is a mean of 475 or more; the most is 500, where an episode is
-truncated (not terminated: its end is worth what the network says). What is measured is what training
-ends with: no snapshot is chosen by its evaluations, for either agent.
-
-`ours` is `DQN` on `q_network`, its settings in `OURS`; what is played is the target network, the
-running average, as QAN's snapshots are. `sb3` has the settings that RL Baselines3 Zoo has tuned for this
-task, its share of exploration taken of 100 000 steps. Seconds are of training and evaluation, on one core.
+`ours` is `DQN` on `q_network` with the settings in `OURS`; what plays in the end is the target network,
+the running average, as in QAN's snapshots. `sb3` has the settings that RL Baselines3 Zoo has tuned for
+this task (for 50 000 steps; its share of exploration is taken of all steps here). Seconds are of
+training and evaluation, on one core.
 """
 
 import argparse
@@ -26,19 +26,19 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # small networks are faster w
 import gymnasium
 import numpy as np
 
-STEPS, EPISODES, SOLVED = 100_000, 100, 475
+EPISODES, SOLVED = 100, 475
 FRESH = 1_000_000  # seeds of the evaluation begin here
 
 OURS = {
     "units": (128, 128),
     "scale": 20.0,  # of Q-values, which are up to 1 / (1 − γ)
-    "learning_rate": 1e-3,  # falls to 0, linearly
-    "epsilon": (1.0, 0.05),  # in the first fifth of the steps
-    "explore": 0.1,
-    "environments": 8,  # played side by side, for larger batches to decide for
+    "learning_rate": 1e-3,  # falls to 0, linearly, so that training ends at rest
+    "epsilon": (1.0, 0.05),  # falls linearly
+    "explore": 0.1,  # in this share of the steps
+    "environments": 8,  # played side by side: one decision for all
     "every": 256,  # steps between two calls of `learn`
     "updates": 128,  # of each call
-    "agent": {"n_step": 5, "gamma": 0.99, "batch_size": 128, "target_rate": 0.005},
+    "agent": {"batch_size": 128},  # else its defaults: n = 5, γ = 0.99, τ = 0.005, double
 }
 ZOO = {
     "learning_rate": 2.3e-3,
@@ -55,16 +55,15 @@ ZOO = {
 }
 
 
-def ours(seed, settings=OURS):
+def ours(seed, steps, settings=OURS):
     """Trains `DQN`; returns its greedy policy and the steps taken."""
     import keras
-    import tensorflow as tf
 
     from keras_drmad.tuners.qan.agent import DQN
     from keras_drmad.tuners.qan.network import q_network
 
     keras.utils.set_random_seed(seed)
-    bursts = STEPS // settings["every"]
+    bursts = steps // settings["every"]
     rate = keras.optimizers.schedules.PolynomialDecay(
         settings["learning_rate"], bursts * settings["updates"], 0.0
     )
@@ -77,9 +76,9 @@ def ours(seed, settings=OURS):
     rng = np.random.default_rng(seed)
     players = [Player(seed * 1000 + i) for i in range(settings["environments"])]
     taken, learned = 0, 0
-    while taken + len(players) <= STEPS:
+    while taken + len(players) <= steps:
         high, low = settings["epsilon"]
-        epsilon = max(low, high - (high - low) * taken / (settings["explore"] * STEPS))
+        epsilon = max(low, high - (high - low) * taken / (settings["explore"] * steps))
         actions = agent.act(np.stack([p.observations[-1] for p in players]), epsilon, rng)
         for player, action in zip(players, actions, strict=True):
             trajectory = player.step(int(action))
@@ -89,8 +88,8 @@ def ours(seed, settings=OURS):
         if taken // settings["every"] > learned:
             learned += 1
             agent.learn(settings["updates"])
-    play = tf.function(lambda x: tf.argmax(agent.target(x, training=False), -1))
-    return lambda observations: play(tf.constant(observations)).numpy(), taken
+    agent.network.set_weights(agent.target.get_weights())
+    return agent.act, taken
 
 
 class Player:
@@ -117,7 +116,7 @@ class Player:
         return whole
 
 
-def sb3(seed):
+def sb3(seed, steps):
     """Trains stable-baselines3's DQN; returns its greedy policy and the steps taken."""
     import stable_baselines3
     import torch
@@ -125,15 +124,19 @@ def sb3(seed):
     torch.set_num_threads(1)
     env = gymnasium.make("CartPole-v1")
     agent = stable_baselines3.DQN("MlpPolicy", env, seed=seed, device="cpu", **ZOO)
-    agent.learn(STEPS)
-    play = lambda observations: agent.predict(observations, deterministic=True)[0]  # noqa: E731
+    agent.learn(steps // ZOO["train_freq"] * ZOO["train_freq"])  # it goes on to the end of a burst
+
+    def play(observations):
+        return agent.predict(observations, deterministic=True)[0]
+
     return play, agent.num_timesteps
 
 
-def evaluate(play):
+def evaluate(play, seed):
     """(EPISODES,) returns of greedy episodes on fresh seeds, all played side by side."""
     envs = [gymnasium.make("CartPole-v1") for _ in range(EPISODES)]
-    observations = np.stack([env.reset(seed=FRESH + i)[0] for i, env in enumerate(envs)])
+    first = FRESH + seed * EPISODES
+    observations = np.stack([env.reset(seed=first + i)[0] for i, env in enumerate(envs)])
     returns, going = np.zeros(EPISODES), np.ones(EPISODES, bool)
     while going.any():
         actions = play(observations)
@@ -150,6 +153,7 @@ def main():
     )
     parser.add_argument("--agents", nargs="+", choices=("ours", "sb3"), default=("ours", "sb3"))
     parser.add_argument("--no-sb3", action="store_true", help="the agent alone")
+    parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
@@ -159,16 +163,16 @@ def main():
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    print("seed  agent  mean return  env steps  seconds")
+    print("seed  agent  mean return  env steps  seconds", flush=True)
     means = {name: [] for name in agents}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in agents:
             begun = time.perf_counter()
-            play, steps = {"ours": ours, "sb3": sb3}[name](seed)
-            mean = evaluate(play).mean()
+            play, taken = {"ours": ours, "sb3": sb3}[name](seed, options.steps)
+            mean = evaluate(play, seed).mean()
             seconds = time.perf_counter() - begun
             means[name].append(mean)
-            print(f"{seed:4}  {name:5}  {mean:11.1f}  {steps:9}  {seconds:7.0f}", flush=True)
+            print(f"{seed:4}  {name:5}  {mean:11.1f}  {taken:9}  {seconds:7.0f}", flush=True)
     for name, values in means.items():
         solved = sum(value >= SOLVED for value in values)
         print(f"{name}: {np.mean(values):.1f} on average, {solved} of {len(values)} solved")

@@ -165,29 +165,24 @@ def learned(variant, target, seed, trials):
         data = {"validation_data": target.validation, "batch_size": target.batch_size}
         tuner.search(*target.train, epochs=EPOCHS, verbose=0, **data)
         oracle = tuner.oracle
-        steps = sum(t.metrics.get_history("steps")[0].value[0] for t in oracle.trials.values())
-        network = oracle.network()
-        network.set_weights(oracle.snapshot(oracle.curriculum.snapshots_ranked()[0][0]))
+        steps = total(oracle, "steps")
+        network = oracle.learner.network()
+        network.set_weights(oracle.learner.snapshot(oracle.curriculum.snapshots_ranked()[0][0]))
         policy = Policy(
             oracle.states, oracle.actions, oracle.goal, EVERY, START, target.budget, network
         )
         schedule = oracle.curriculum.best_schedule()
-        shares = np.array(
-            [
-                [
-                    t.metrics.get_history(name)[0].value[0]
-                    for name in ("deciding", "learning", "seconds")
-                ]
-                for t in oracle.trials.values()
-                if t.metrics.exists("learning")
-            ]
-        ).sum(0)
-        print(
-            f"  validation and decisions {shares[0]:.0f} s, learning {shares[1]:.0f} s, "
-            f"training {shares[2]:.0f} s",
-            flush=True,
-        )
+        names = ("seconds", "validating", "deciding", "learning")
+        seconds = {name: total(oracle, name) for name in names}
+        parts = ", ".join(f"{name} {spent:.0f}" for name, spent in seconds.items())
+        print(f"  of all episodes: {parts}", flush=True)
     return policy, schedule, steps
+
+
+def total(oracle, name):
+    """Of a metric, over all episodes that have it."""
+    metrics = [trial.metrics for trial in oracle.trials.values()]
+    return sum(m.get_history(name)[0].value[0] for m in metrics if m.exists(name))
 
 
 def row(name, outcomes):
@@ -213,9 +208,9 @@ def transfer(policy, schedule, seed, trials_of_target):
         seeds = [(seed, i) for i in range(FRESH)]
         seeds = [int(np.random.SeedSequence((*s, 11)).generate_state(1)[0]) for s in seeds]
         tuned, _ = search_schedules(target, trials_of_target * target.budget, seed)
-        rows[name, "policy, as learned on MNIST"] = [target.of_policy(policy, s) for s in seeds]
-        rows[name, "schedule, tuned on MNIST"] = [target.of_schedule(schedule, s) for s in seeds]
-        rows[name, "schedule, tuned here"] = [target.of_schedule(tuned, s) for s in seeds]
+        rows[f"{name}: policy, as learned on MNIST"] = [target.of_policy(policy, s) for s in seeds]
+        rows[f"{name}: schedule, tuned on MNIST"] = [target.of_schedule(schedule, s) for s in seeds]
+        rows[f"{name}: schedule, tuned here"] = [target.of_schedule(tuned, s) for s in seeds]
     return rows
 
 

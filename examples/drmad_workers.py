@@ -13,19 +13,14 @@ import argparse
 import os
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
-import time
 
 import keras
+import launch
 import numpy as np
 from sklearn.datasets import load_digits
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADTuner
-
-LAUNCHED = "DRMAD_WORKERS_LAUNCHED"  # when, for all processes
 
 
 def main():
@@ -39,12 +34,12 @@ def main():
     parser.add_argument("--time", action="store_true", help="start afresh, and say how fast it was")
     parser.add_argument("--folder", type=pathlib.Path, default="out/drmad_workers")
     arguments = parser.parse_args()
-    if "KERASTUNER_TUNER_ID" in os.environ:
+    if launch.is_launched():
         search(make_tuner(arguments), arguments)
         return
     if arguments.time:
         shutil.rmtree(arguments.folder, ignore_errors=True)
-    launch(arguments)
+    launch.launch(arguments.workers, vars(arguments).get("pin"))
     tuner = make_tuner(arguments)  # from what is in the folder
     tuner.results_summary(3)
     if arguments.time:
@@ -66,9 +61,9 @@ class Tuner(DrMADTuner):
     """Notes when each trial began and ended, as metrics of it."""
 
     def run_trial(self, *arguments, **more):
-        began = time.time() - float(os.environ[LAUNCHED])
+        began = launch.seconds()
         metrics = super().run_trial(*arguments, **more)
-        return metrics | {"began": began, "ended": time.time() - float(os.environ[LAUNCHED])}
+        return metrics | {"began": began, "ended": launch.seconds()}
 
 
 def make_tuner(arguments):
@@ -88,32 +83,6 @@ def search(tuner, arguments):
     x, y = x[order] / 16, y[order]
     data = {"validation_data": (x[600:1000], y[600:1000]), "selection_data": (x[1000:], y[1000:])}
     tuner.search(x[:600], y[:600], batch_size=30, epochs=arguments.epochs, verbose=0, **data)
-
-
-def launch(arguments):
-    """Starts chief and workers, and waits until all have ended or one has failed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        variables = {"KERASTUNER_ORACLE_PORT": str(free.getsockname()[1])}
-    variables |= {"KERASTUNER_ORACLE_IP": "127.0.0.1", LAUNCHED: str(time.time())}
-    cores = sorted(os.sched_getaffinity(0)) if vars(arguments).get("pin") else []
-    processes = {}
-    try:
-        for name in ("chief", *(f"worker{i}" for i in range(arguments.workers))):
-            environment = os.environ | variables | {"KERASTUNER_TUNER_ID": name}
-            processes[name] = subprocess.Popen([sys.executable, *sys.argv], env=environment)
-            if cores and name != "chief":
-                os.sched_setaffinity(processes[name].pid, {cores[0]})
-                cores.append(cores.pop(0))
-        while any(process.poll() is None for process in processes.values()):
-            for name, process in processes.items():
-                if process.poll():
-                    raise SystemExit(f"{name} failed: exit status {process.returncode}")
-            time.sleep(0.2)
-    finally:
-        for process in processes.values():
-            process.terminate()
-            process.wait()
 
 
 def rate(trials, first):

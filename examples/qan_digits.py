@@ -1,6 +1,6 @@
 """A learned learning rate policy on scikit-learn's digits: table and picture in some minutes.
 
-    python examples/qan_digits.py [--trials 110] [--folder runs]
+    python examples/qan_digits.py [--trials 110] [--folder runs/qan_digits]
 
 1280 training and 517 validation images, an MLP 64-64-10, batch 16, starting at a learning rate of 0.01:
 training steps until 97.5 % validation accuracy, at most 640. A search that is started again in the same
@@ -9,6 +9,7 @@ folder goes on.
 
 import argparse
 import os
+import pathlib
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -38,6 +39,24 @@ def data():
     return (x[:1280], y[:1280]), (x[1280:], y[1280:])
 
 
+def make_tuner(trials, folder, seed=0):
+    return QANTuner(
+        build_model,
+        goal=("val_accuracy", 0.975),
+        max_trials=trials,
+        decision_every=10,
+        contest=10,
+        directory=str(folder.parent),
+        project_name=folder.name,
+        seed=seed,
+    )
+
+
+def search(tuner):
+    train, validation = data()
+    tuner.search(*train, batch_size=16, epochs=8, validation_data=validation, verbose=0)
+
+
 def picture(tuner, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -52,34 +71,23 @@ def picture(tuner, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=110)
-    parser.add_argument("--folder", help="defaults to a temporary one")
+    parser.add_argument("--folder", type=pathlib.Path, help="defaults to a temporary one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", default="qan_digits.png")
     options = parser.parse_args()
-    train, validation = data()
-    tuner = QANTuner(
-        build_model,
-        goal=("val_accuracy", 0.975),
-        max_trials=options.trials,
-        decision_every=10,
-        contest=10,
-        directory=options.folder or tempfile.mkdtemp(),
-        project_name="qan_digits",
-        seed=options.seed,
-    )
-    tuner.search(*train, batch_size=16, epochs=8, validation_data=validation, verbose=0)
+    folder = options.folder or pathlib.Path(tempfile.mkdtemp()) / "qan_digits"
+    tuner = make_tuner(options.trials, folder, options.seed)
+    search(tuner)
     tuner.results_summary(0)
     picture(tuner, options.picture)
-    policy = tuner.get_best_policy()
-    policy.save("qan_digits.keras")
+    tuner.get_best_policy().save("qan_digits.keras")
     print(f"Wrote {options.picture} and qan_digits.keras. The policy in plain `fit`:")
-    model = build_model()
+    train, validation = data()
     schedule = Policy.load("qan_digits.keras").schedule(validation_data=validation)
-    history = model.fit(*train, batch_size=16, epochs=3, callbacks=[schedule], verbose=0).history
-    for epoch, (rate, accuracy) in enumerate(
-        zip(history["learning_rate"], history["val_accuracy"], strict=True), 1
-    ):
-        print(f"epoch {epoch}: learning rate {rate:.3g}, validation accuracy {accuracy:.4f}")
+    history = build_model().fit(*train, batch_size=16, epochs=3, callbacks=[schedule], verbose=0)
+    for epoch in range(3):
+        rate, accuracy = (history.history[n][epoch] for n in ("learning_rate", "val_accuracy"))
+        print(f"epoch {epoch + 1}: learning rate {rate:.3g}, validation accuracy {accuracy:.4f}")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def oracle(tmp_path):
     return make(tmp_path, meta_optimizer=keras.optimizers.SGD(1.0))
 
 
-def end(oracle, trial, score=1.0, g=1.0, growth=1.0, finite=1.0, status="COMPLETED"):
+def end(oracle, trial, score=1.0, g=1.0, growth=1.0, finite=1.0, status="COMPLETED", **metrics):
     """What a worker does at the end of a trial."""
     place = trial.hyperparameters.values
     if status == "COMPLETED":
@@ -110,7 +110,7 @@ def end(oracle, trial, score=1.0, g=1.0, growth=1.0, finite=1.0, status="COMPLET
         )
         with open(oracle.project.checkpoint(trial.trial_id), "w") as file:
             file.write("weights")
-        metrics = {"val_loss": score, GROWTH: growth, FINITE: finite}
+        metrics |= {"val_loss": score, GROWTH: growth, FINITE: finite}
         oracle.update_trial(trial.trial_id, metrics)
     trial.status = status
     oracle.end_trial(trial)
@@ -164,6 +164,18 @@ def test_a_diverged_trial_is_complete_and_says_so(oracle, how):
     assert ended.status == "COMPLETED"
     assert "Diverged" in ended.message
     assert rate(oracle, oracle.create_trial("a")) == pytest.approx(-BACK_OFF)
+
+
+def test_a_run_that_diverges_backs_off_until_it_does_not(tmp_path):
+    """It does not go back to the best of values that all diverged."""
+    oracle = make(tmp_path, return_after=2)
+    rates = []
+    for _ in range(6):
+        trial = oracle.create_trial("a")
+        rates.append(rate(oracle, trial))
+        end(oracle, trial, finite=0.0, score=np.inf)
+    lowest = BOUNDS["learning_rate"][0]
+    np.testing.assert_allclose(rates, [0.0, -BACK_OFF, *[lowest] * 4], rtol=1e-6)
 
 
 def test_the_papers_meta_optimizer_minds_no_growth(tmp_path):
@@ -231,6 +243,51 @@ def test_the_outer_oracle_is_the_users(tmp_path):
     assert widths == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_seed_is_that_of_the_configurations_too(tmp_path, seed):
+    def widths(name):
+        oracle = make(tmp_path / name, space=True, meta_iterations=1, seed=seed, max_trials=5)
+        found = []
+        while (trial := oracle.create_trial("a")).status == "RUNNING":
+            found.append(trial.hyperparameters.values["width"])
+            end(oracle, trial)
+        return found
+
+    assert widths("first") == widths("second")
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", ["val_loss", "val_mae"]])
+def test_the_outer_oracle_has_the_searchs_objective(tmp_path, objective):
+    given = "val_loss" if objective == "val_accuracy" else None
+    outer = keras_tuner.oracles.RandomSearchOracle(given, max_trials=None)
+    oracle = make(tmp_path, space=True, meta_iterations=1, outer_oracle=outer, objective=objective)
+    for score in (1.0, 3.0, 2.0):
+        trial = oracle.create_trial("a")
+        more = {"val_accuracy": score, "val_mae": 0.0, "multi_objective": score}
+        end(oracle, trial, score=score, **more)
+    oracle.create_trial("a")
+    scores = [trial.score for trial in outer.get_best_trials(3)]
+    assert scores == ([3.0, 2.0, 1.0] if objective == "val_accuracy" else [1.0, 2.0, 3.0])
+
+
+def test_the_outer_oracle_writes_nothing(tmp_path):
+    """What it knows is in ours; a full disk cannot stop it."""
+    oracle = make(tmp_path, space=True, meta_iterations=1)
+    for _ in range(2):
+        end(oracle, oracle.create_trial("a"))
+    assert not list((tmp_path / "project").glob("configurations/**/*.json"))
+
+
+def test_fixed_values_are_no_configurations(tmp_path):
+    oracle = make(tmp_path)
+    oracle.hyperparameters.Fixed("width", 3)
+    for _ in range(12):
+        trial = oracle.create_trial("a")
+        assert trial.hyperparameters.values["width"] == 3
+        end(oracle, trial)
+    assert place(trial) == (0, 11, 0)
+
+
 def test_an_outer_oracle_may_wait(tmp_path):
     """Grid search hands out the next width when the one before has ended."""
     outer = keras_tuner.oracles.GridSearchOracle()
@@ -290,6 +347,9 @@ def test_a_hypergradient_that_is_late_is_waited_for(oracle, monkeypatch):
     assert oracle.create_trial("a").status == "IDLE"
     os.rename(path + ".late", path)
     assert rate(oracle, oracle.create_trial("a")) == pytest.approx(-0.5)
+    assert oracle.runs[0].stale == 0  # waiting did not count as a meta-iteration without progress
+    best = files.read_arrays(oracle.project.state(0, 1))["best"]
+    np.testing.assert_array_equal(best["learning_rate"], [0.0])
 
 
 def test_patience_ends_a_run(tmp_path):
@@ -340,6 +400,39 @@ def test_disk_use_does_not_grow(oracle, tmp_path):
     )
 
 
+def test_of_equally_good_trials_the_one_that_is_shown_is_kept(tmp_path):
+    """Accuracies are often equal, and workers do not end in the order in which they began."""
+    oracle = make(tmp_path, clients=2)
+    first, second = oracle.create_trial("a"), oracle.create_trial("b")
+    end(oracle, second)
+    end(oracle, first)
+    best = oracle.get_best_trials()[0].trial_id
+    assert os.path.exists(oracle.project.checkpoint(best))
+
+
+def test_what_an_old_state_on_disk_needs_stays(oracle, monkeypatch):
+    """`oracle.json` could not be written: killed now, the search goes on from the one before."""
+    end(oracle, oracle.create_trial("a"))
+    trial = oracle.create_trial("a")
+    write = files.write_json
+
+    def full(path, value):
+        if path.endswith("oracle.json"):
+            raise OSError(28, "No space left on device")
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", full)
+        for _ in range(4):
+            end(oracle, trial, score=0.5)
+            trial = oracle.create_trial("a")
+    again = make(oracle._directory, meta_optimizer=keras.optimizers.SGD(1.0))
+    again.reload()
+    trial = again.create_trial("a")
+    assert place(trial) == (0, 1, 0)
+    assert os.path.exists(again.project.state(0, 1))
+
+
 # -- coming back ----------------------------------------------------------------------------
 
 
@@ -360,12 +453,20 @@ def play(folder, **arguments):
         oracle.reload()
     while (trial := oracle.create_trial("a")).status == "RUNNING":
         scripted(oracle, trial)
-    return [(name, t.score, t.status) for name, t in sorted(oracle.trials.items())]
+    return [
+        (name, t.score, t.status, t.hyperparameters.values)
+        for name, t in sorted(oracle.trials.items())
+    ]
 
 
-@pytest.mark.parametrize("write", range(40))
-def test_killed_at_any_write_it_ends_the_same(tmp_path, monkeypatch, write):
-    undisturbed = play(tmp_path / "undisturbed")
+CHOICES = {"space": True, "meta_iterations": 2}
+
+
+@pytest.mark.parametrize(
+    "write, more", [(w, {}) for w in range(40)] + [(w, CHOICES) for w in range(2, 30, 5)]
+)
+def test_killed_at_any_write_it_ends_the_same(tmp_path, monkeypatch, write, more):
+    undisturbed = play(tmp_path / "undisturbed", **more)
     replace, count = os.replace, 0
 
     def killing(source, target):
@@ -378,13 +479,13 @@ def test_killed_at_any_write_it_ends_the_same(tmp_path, monkeypatch, write):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killing)
         try:
-            play(tmp_path / "killed")
+            play(tmp_path / "killed", **more)
         except Killed:
             keras_tuner.src.engine.oracle.THREADS.clear()  # the lock dies with a process
             keras_tuner.src.engine.oracle.LOCKS.clear()
         else:
             assert write >= 30  # there are no more writes
-    assert play(tmp_path / "killed") == undisturbed
+    assert play(tmp_path / "killed", **more) == undisturbed
 
 
 def test_a_chief_that_comes_back_does_not_run_a_training_twice(tmp_path, monkeypatch):
@@ -396,6 +497,32 @@ def test_a_chief_that_comes_back_does_not_run_a_training_twice(tmp_path, monkeyp
     assert place(chief.create_trial("b")) == (0, 0, 1)  # a is still at its share
     end(chief, trial)
     assert chief.create_trial("a").status == "IDLE"
+
+
+def test_metrics_that_died_with_a_chief_are_found_again(tmp_path, monkeypatch):
+    """Killed between a worker's metrics and its end of the trial: the worker repeats it."""
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    first = make(tmp_path)
+    trial = first.create_trial("a")
+    first.update_trial(trial.trial_id, {"val_loss": 1.0, GROWTH: 1.0, FINITE: 1.0})
+    chief = make(tmp_path)
+    chief.reload()
+    trial.status = "COMPLETED"
+    chief.end_trial(trial)
+    again = chief.create_trial("a")
+    assert (again.trial_id, again.status) == (trial.trial_id, "RUNNING")
+    end(chief, again)
+    assert place(chief.create_trial("a")) == (0, 1, 0)
+
+
+def test_metrics_that_are_missing_are_named(oracle):
+    trial = oracle.create_trial("a")
+    oracle.update_trial(trial.trial_id, {"val_loss": 1.0})
+    trial.status = "COMPLETED"
+    oracle.end_trial(trial)
+    ended = oracle.get_trial(trial.trial_id)
+    assert ended.status == "FAILED"
+    assert FINITE in ended.message
 
 
 def test_a_full_disk_loses_nothing(oracle, monkeypatch):
@@ -424,8 +551,22 @@ def test_bad_numbers_are_named(argument, value):
 
 
 @pytest.mark.parametrize(
-    "argument, value", [("timeout", 0), ("meta_optimizer", "adam"), ("outer_oracle", "random")]
+    "argument, value",
+    [
+        ("timeout", 0),
+        ("meta_optimizer", "adam"),
+        ("outer_oracle", "random"),
+        ("seed", -1),
+        ("seed", 1.5),
+    ],
 )
 def test_bad_arguments_are_named(argument, value):
     with pytest.raises(ValueError, match=argument):
         DrMADOracle(**{argument: value})
+
+
+def test_a_seed_may_be_numpys(tmp_path):
+    oracle = make(tmp_path, seed=np.int64(3))
+    end(oracle, oracle.create_trial("a"))
+    assert oracle.is_saved
+    assert oracle.settings()["seed"] == 3

@@ -2,21 +2,27 @@
 
 import os
 import pathlib
+import pydoc
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import types
 
 import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_drmad import DrMADSGD, hypergradient, paths
+from keras_drmad import DrMADSGD, Sign, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
+from keras_drmad.engine import _devices
 from keras_drmad.tuners import DrMADTuner, files
 from keras_drmad.tuners.drmad.oracle import CLIENT, ITERATION, RUN, SEED
+from keras_drmad.tuners.drmad.search_data import SearchData
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(160, 5)).astype("float32")
@@ -139,6 +145,21 @@ def test_summaries_are_short(tmp_path, capsys):
     assert os.path.getsize(tmp_path / "p" / "trial_0" / "trial.json") < 2000
 
 
+def test_progress_is_kerastuners(tmp_path, capsys):
+    def widths(hp):
+        model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", [2, 3])), L.Dense(1)])
+        model.compile(DrMADSGD(0.02), "mse")
+        return model
+
+    tuner = make(tmp_path, widths, max_trials=2)
+    tuner.search_space_summary()
+    search(tuner, verbose=2)
+    shown = capsys.readouterr().out
+    assert "w (Choice)" in shown
+    for line in ("Search: Running Trial #2", "Trial 2 Complete", "Best val_loss So Far", "|w"):
+        assert line in shown
+
+
 # -- options --------------------------------------------------------------------------------
 
 
@@ -189,6 +210,12 @@ def test_a_short_horizon_sees_the_last_steps(tmp_path):
     last = hypergradient(model, Later(batches, 11), HYPER, steps=5, jit_compile=False, **exact)
     by_hand = np.array([last.gradients[group]["learning_rate"] for group in ("a", "b")])
     np.testing.assert_allclose(short, by_hand * 0.02, rtol=1e-4)
+
+
+def test_training_that_ends_before_the_horizon_begins_says_so(tmp_path):
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=10)
+    with pytest.raises(RuntimeError, match=r"ended after 16 of 32 steps.*`horizon=5`"):
+        search(make(tmp_path, horizon=5), epochs=4, callbacks=[stop])
 
 
 def test_hyper_variables_are_learned_and_restored(tmp_path):
@@ -242,6 +269,35 @@ def test_callbacks_are_kerass(tmp_path):
     assert list((tmp_path / "board" / "0" / "execution0").glob("events*"))
 
 
+def test_training_that_ends_between_two_validations_is_validated(tmp_path):
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=10)
+    tuner = search(make(tmp_path, max_trials=1), epochs=4, validation_freq=4, callbacks=[stop])
+    loss, mae = tuner.get_best_models()[0].evaluate(*HYPER, verbose=0)
+    assert trials(tuner)[0].score == pytest.approx(loss, rel=1e-5)
+    assert trials(tuner)[0].metrics.get_best_value("val_mae") == pytest.approx(mae, rel=1e-5)
+
+
+def test_hparams_show_what_is_learned(tmp_path):
+    from tensorboard.plugins.hparams import plugin_data_pb2
+    from tensorflow.python.summary.summary_iterator import summary_iterator
+
+    board = keras.callbacks.TensorBoard(tmp_path / "board")
+    search(make(tmp_path, max_trials=2), callbacks=[board])
+    for number in range(2):
+        folder = tmp_path / "board" / str(number) / "execution0"
+        sessions = [
+            plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content)
+            for file in folder.glob("events*")
+            for event in summary_iterator(str(file))
+            for value in event.summary.value
+            if value.tag == "_hparams_/session_start_info"
+        ]
+        shown = sessions[0].session_start_info.hparams
+        assert shown[ITERATION].number_value == number
+        rate = shown["learned/learning_rate"].number_value
+        assert (rate == pytest.approx(0.02)) is (number == 0)
+
+
 def test_a_scheduler_drives_the_global_rate(tmp_path):
     seen = []
 
@@ -280,13 +336,17 @@ def test_a_rate_that_a_callback_lowered_is_restored(tmp_path):
 
 
 def test_data_may_come_in_batches(tmp_path):
-    import tensorflow as tf
-
     stream = tf.data.Dataset.from_tensor_slices(TRAIN).batch(16)
     hyper = tf.data.Dataset.from_tensor_slices(HYPER).batch(16)
     tuner = make(tmp_path, max_trials=2)
     tuner.search(stream, epochs=2, validation_data=hyper, verbose=0)
     assert trials(tuner)[0].status == "COMPLETED"
+
+
+def test_without_shards_clients_train_on_everything(tmp_path):
+    data = SearchData(TRAIN, HYPER, None, 10, True, clients=1)
+    for client in range(3):
+        assert data.training(0, client).samples == 80
 
 
 def test_shards_train_on_a_part(tmp_path):
@@ -296,8 +356,6 @@ def test_shards_train_on_a_part(tmp_path):
 
 def test_two_devices_find_what_one_finds(tmp_path):
     """Batches of 9: shares of 5 and 4 samples."""
-    import tensorflow as tf
-
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     one = search(make(tmp_path / "one", max_trials=2), batch_size=9)
     two = search(make(tmp_path / "two", max_trials=2, distribution_strategy=strategy), batch_size=9)
@@ -322,6 +380,39 @@ def test_a_diverging_trial_is_a_data_point(tmp_path):
     np.testing.assert_allclose(np.exp(rates), 4.0**-3, rtol=1e-4)
 
 
+def test_a_diverging_trial_may_be_broken_off(tmp_path):
+    tuner = make(tmp_path, lambda hp: build(hp, learning_rate=1e4), max_trials=2)
+    search(tuner, epochs=4, validation_freq=4, callbacks=[keras.callbacks.TerminateOnNaN()])
+    assert scores(tuner) == [np.inf] * 2
+
+
+def test_a_hypergradient_that_is_not_finite_is_not_used(tmp_path, monkeypatch):
+    """The adjoint of the weights may be finite where sums over it are not."""
+
+    def overflown(self, adjoint):
+        return {name: np.full_like(value, np.inf) for name, value in self.values.items()}
+
+    monkeypatch.setattr("keras_drmad.tuners.drmad.training.Learned.gradients", overflown)
+    tuner = search(make(tmp_path, max_trials=2, meta_optimizer=Sign(0.1)))
+    assert "not finite" in trials(tuner)[0].message
+    rates = files.read_arrays(tuner.project.state(0, 1))["values"]["learning_rate"]
+    np.testing.assert_allclose(np.exp(rates), 0.25, rtol=1e-4)
+
+
+def test_a_training_that_cannot_write_is_repeated(tmp_path, monkeypatch):
+    write, calls = files.write_arrays, iter(range(9))
+
+    def full_at_first(*arguments, **groups):
+        if next(calls) == 0:
+            raise OSError(28, "No space left on device")
+        write(*arguments, **groups)
+
+    monkeypatch.setattr(files, "write_arrays", full_at_first)
+    tuner = search(make(tmp_path, max_trials=3))
+    assert [t.status for t in trials(tuner)] == ["FAILED", "COMPLETED", "COMPLETED"]
+    assert [t.hyperparameters.values[ITERATION] for t in trials(tuner)] == [0, 0, 1]
+
+
 def test_a_search_goes_on_where_it_ended(tmp_path):
     whole = search(make(tmp_path / "whole"))
     search(make(tmp_path / "parts", max_trials=2))
@@ -332,42 +423,61 @@ def test_a_search_goes_on_where_it_ended(tmp_path):
 SCRIPT = """
     import sys
     sys.path.insert(0, {tests!r})
-    from test_tuner import make, search, scores
-    tuner = make({folder!r}, max_trials=3)
-    class Tell(__import__("keras").callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            print("epoch", flush=True)
-    search(tuner, callbacks=[Tell()], epochs=10)
-    print([float(score) for score in scores(tuner)])
+    from test_tuner import kill_at, make, search
+    kill_at({moment!r})
+    search(make({folder!r}, max_trials=3), epochs=10)
 """
+MOMENTS = {
+    "forward": "keras_drmad.engine.Engine.advance",
+    "reverse": "keras_drmad.engine.Engine.differentiate",
+    "write": "os.replace",
+}
+
+
+def kill_at(moment):
+    """This process, by SIGKILL: in its second training, or in the middle of a write."""
+    left = iter(range({"forward": 15, "reverse": 1, "write": 2}[moment]))
+    owner, _, name = MOMENTS[moment].rpartition(".")
+    owner = pydoc.locate(owner)
+    call = getattr(owner, name)
+
+    def killing(*arguments, **more):
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **more)
+
+    setattr(owner, name, killing)
 
 
 def test_killed_it_ends_the_same(tmp_path):
-    """SIGKILL in the middle of trials; what it was doing is done again."""
-
-    def run(folder, kill_after=None):
+    """SIGKILL on the way forth, on the way back, in a write; what was being done is done again."""
+    folder = str(tmp_path / "killed")
+    for moment in MOMENTS:
         script = textwrap.dedent(SCRIPT).format(
-            tests=str(pathlib.Path(__file__).parent), folder=str(folder)
+            tests=str(pathlib.Path(__file__).parent), folder=folder, moment=moment
         )
         command = [sys.executable, "-W", "ignore", "-c", script]
-        last = ""
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            for number, line in enumerate(process.stdout):
-                if kill_after is not None and number == kill_after:
-                    process.send_signal(signal.SIGKILL)
-                last = line
-        return last
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        assert done.returncode == -signal.SIGKILL
+    killed = make(folder, max_trials=3)
+    assert 1 <= len(killed.oracle.end_order) < 3
+    whole = search(make(tmp_path / "whole", max_trials=3), epochs=10)
+    np.testing.assert_allclose(scores(search(killed, epochs=10)), scores(whole), rtol=1e-6)
 
-    whole = run(tmp_path / "whole")
-    run(tmp_path / "killed", kill_after=15)
-    assert len(list((tmp_path / "killed" / "p").glob("trial_*"))) == 2
-    assert run(tmp_path / "killed") == whole
+
+def wider(model):
+    """Another model, with the same optimizer."""
+    other = keras.Sequential([L.Input((5,)), L.Dense(1)])
+    other.compile(model.optimizer, "mse")
+    return other
 
 
 def test_other_settings_are_refused(tmp_path):
     search(make(tmp_path, max_trials=1))
     with pytest.raises(ValueError, match=r"epochs: 2 before, 3 now"):
         search(make(tmp_path, max_trials=1), epochs=3)
+    with pytest.raises(ValueError, match=r"model.variable 0: '\(5, 4\)' before, '\(5, 1\)' now"):
+        search(make(tmp_path, lambda hp: wider(build(hp)), max_trials=1))
     with pytest.raises(ValueError, match=r"path: .*SegmentMeans.* before, 'Linear"):
         search(make(tmp_path, max_trials=1, path=paths.Linear()))
     with pytest.raises(
@@ -377,7 +487,8 @@ def test_other_settings_are_refused(tmp_path):
     search(make(tmp_path, max_trials=1, overwrite=True), epochs=3)
 
 
-def test_memory_holds_one_model(tmp_path):
+@pytest.mark.parametrize("widths", [[4], [2, 3, 4]])
+def test_memory_holds_one_model(tmp_path, widths):
     """A weak reference to each model that was built: all but the last are gone."""
     import gc
     import weakref
@@ -385,11 +496,12 @@ def test_memory_holds_one_model(tmp_path):
     built = []
 
     def watched(hp):
-        model = build(hp)
+        model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", widths)), L.Dense(1)])
+        model.compile(DrMADSGD(0.02), "mse")
         built.append(weakref.ref(model))
         return model
 
-    search(make(tmp_path, watched, max_trials=5))
+    search(make(tmp_path, watched, max_trials=5, meta_iterations=2 if len(widths) > 1 else None))
     gc.collect()
     assert len(built) >= 5
     assert sum(model() is not None for model in built) <= 2
@@ -426,6 +538,10 @@ def test_an_overlapping_hyper_set_is_refused(tmp_path):
     refused(tmp_path, "overlaps", validation_data=(X[40:90].copy(), Y[40:90]))
 
 
+def test_no_training_data_are_refused(tmp_path):
+    refused(tmp_path, "`x` must be given", data=(None,))
+
+
 def test_no_hyper_set_is_refused(tmp_path):
     refused(tmp_path, "validation_data", validation_data=None)
 
@@ -437,6 +553,14 @@ def test_nan_is_refused(tmp_path):
     refused(tmp_path, "`selection_data`.*NaN", selection_data=(bad, Y))
 
 
+def test_streams_are_looked_at_too(tmp_path):
+    bad = Y.copy()
+    bad[130] = np.inf
+    stream = tf.data.Dataset.from_tensor_slices((X, bad)).batch(16)
+    refused(tmp_path, "`selection_data` holds 1 values", selection_data=stream)
+    refused(tmp_path, "`x` holds no batch", data=(stream.take(0),))
+
+
 def test_wrong_shapes_are_refused(tmp_path):
     refused(tmp_path, "validation_data.*samples like", validation_data=(X[:, :4], Y))
 
@@ -446,11 +570,57 @@ def test_empty_data_is_refused(tmp_path):
     refused(tmp_path, "validation_data.*at least one", validation_data=(X[:0], Y[:0]))
 
 
+def test_a_part_of_the_training_data_in_the_hyper_set_is_refused(tmp_path):
+    refused(tmp_path, "overlaps", validation_data=(X[50:130].copy(), Y[50:130]))
+
+
+def test_inputs_that_repeat_themselves_are_no_overlap():
+    x = rng.integers(0, 2, (200, 5)).astype("float32")
+    SearchData((x[:100], Y[:100]), (x[100:], Y[:100]), None, 10, True, 1)
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused(tmp_path):
+    refused(
+        tmp_path,
+        "training data do not fit",
+        data=(X[:80, :4], Y[:80]),
+        validation_data=(X[80:, :4], Y[80:]),
+    )
+
+
+def test_callbacks_that_cannot_be_copied_are_refused(tmp_path):
+    lock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
+    lock.held = threading.Lock()
+    refused(tmp_path, "`callbacks`.*copied", callbacks=[lock])
+
+
+def test_initial_scales_need_the_whole_way_back(tmp_path):
+    scales = {"hypermodel": lambda hp: build(hp, learn="init_scale")}
+    refused(tmp_path, "`horizon`.*init_scale", tuner={"horizon": 2}, **scales)
+    search(make(tmp_path, **scales, max_trials=1, horizon=16, project_name="whole"))
+
+
+@pytest.mark.parametrize("argument", ["batch_size", "epochs", "validation_freq"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_bad_numbers_are_named(tmp_path, argument, value):
+    refused(tmp_path, f"`{argument}`", **{argument: value})
+
+
+def test_several_machines_within_a_trial_are_refused():
+    extended = types.SimpleNamespace(worker_devices=("CPU:0",))
+    strategy = types.SimpleNamespace(num_replicas_in_sync=4, extended=extended)
+    with pytest.raises(ValueError, match=r"4 replicas, 1 of them here.*clients"):
+        _devices(types.SimpleNamespace(distribute_strategy=strategy))
+
+
 def test_unknown_arguments_are_refused(tmp_path):
     refused(tmp_path, "class_weight", class_weight={0: 1})
 
 
-@pytest.mark.parametrize("tuner", [{"path": "linear"}, {"horizon": 0}, {"max_trials": 0}])
+@pytest.mark.parametrize(
+    "tuner",
+    [{"path": "linear"}, {"horizon": 0}, {"max_trials": 0}, {"executions_per_trial": 0}],
+)
 def test_bad_options_are_named(tmp_path, tuner):
     with pytest.raises(ValueError, match=next(iter(tuner))):
         make(tmp_path, **tuner)
@@ -465,16 +635,19 @@ def test_an_unknown_objective_ends_the_search_and_says_what_there_is(tmp_path):
 # -- many workers ---------------------------------------------------------------------------
 
 WORKER = """
-    import sys
+    import os, sys
     sys.path.insert(0, {tests!r})
-    from test_tuner import make, search, scores
-    tuner = make({folder!r}, clients=2, timeout=60, seed=None)
+    from test_tuner import kill_at, make, search, scores
+    if os.environ["KERASTUNER_TUNER_ID"] == "worker2":
+        kill_at("reverse")
+    tuner = make({folder!r}, clients=2, timeout=10, seed=None)
     search(tuner)
     tuner.results_summary()  # a worker has nobody to ask any more
 """
 
 
 def test_chief_and_workers_find_what_one_process_finds(tmp_path):
+    """One of the workers is killed in a training; another one repeats that."""
     script = textwrap.dedent(WORKER).format(
         tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path / "many")
     )
@@ -490,15 +663,17 @@ def test_chief_and_workers_find_what_one_process_finds(tmp_path):
         command = [sys.executable, "-W", "ignore", "-c", script]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
-    processes = [start(name) for name in ("chief", "worker0", "worker1")]
-    end = time.monotonic() + 120
+    processes = [start("chief"), start("worker2")]
+    end = time.monotonic() + 180
     try:
-        for process in processes[1:] + processes[:1]:
+        assert processes[1].wait(timeout=60) == -signal.SIGKILL
+        processes += [start("worker0"), start("worker1")]
+        for process in processes[2:] + processes[:1]:
             assert process.wait(timeout=end - time.monotonic()) == 0
     finally:
         for process in processes:
             process.kill()
-    many = make(tmp_path / "many", clients=2, timeout=60, seed=None)
+    many = make(tmp_path / "many", clients=2, seed=None)
     assert len(scores(many)) == 4
     alone = search(make(tmp_path / "alone", clients=2, seed=many.oracle.seed))
     # Which worker takes which share is chance; what a share gives is not.

@@ -1,7 +1,9 @@
 """What every oracle here has: nothing is lost when a worker, the chief or the disk fails."""
 
+import datetime
 import logging
 import os
+import time
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
@@ -21,8 +23,9 @@ class ResilientOracle(keras_tuner.Oracle):
     that has not come back in time is given to another worker, and the first result counts. A worker
     that was started again gets its trial back.
 
-    Subclasses set `project`, and may extend `get_state`, `set_state`, `reload` and `tidy`; they must
-    not let exceptions escape from methods under KerasTuner's lock, which would stay locked.
+    Subclasses set `project`, and may extend `get_state`, `set_state`, `reload`, `tidy`, `judge`,
+    `settle` and `drop`; they must not let exceptions escape from methods under KerasTuner's lock,
+    which would stay locked.
 
     Args:
         objective, max_trials, **kwargs: as in `keras_tuner.Oracle`.
@@ -42,7 +45,10 @@ class ResilientOracle(keras_tuner.Oracle):
         self.workers = Workers(timeout)
         self._unsaved = set()  # trials that could not be written
         self.is_saved = False  # as it is now
-        self._old_failures = 0  # ended trials at a reload: what failed then may have been mended
+        self._old_ends = (
+            0  # trials that had ended at a reload: what failed then may have been mended
+        )
+        self._began = None  # when the first trial was handed out since
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -60,6 +66,7 @@ class ResilientOracle(keras_tuner.Oracle):
                 trial = self._wait_or_stop(tuner_id)
         if trial.status == TrialStatus.RUNNING:
             self.workers.takes(trial.trial_id)
+            self._began = self._began or time.monotonic()
         return trial
 
     def _wait_or_stop(self, tuner_id):
@@ -101,7 +108,7 @@ class ResilientOracle(keras_tuner.Oracle):
 
     def has_failed(self):
         """Whether the last trials, one after the other, have failed."""
-        last = self.end_order[self._old_failures :][-FAILURES_ALLOWED:]
+        last = self.end_order[self._old_ends :][-FAILURES_ALLOWED:]
         failed = [self.trials[name].status == TrialStatus.FAILED for name in last]
         return len(failed) == FAILURES_ALLOWED and all(failed)
 
@@ -111,14 +118,47 @@ class ResilientOracle(keras_tuner.Oracle):
     def update_trial(self, trial_id, metrics, step=0):
         if trial_id in self.end_order:  # another worker was faster
             return self.trials[trial_id]
+        if trial_id not in self.trials:
+            return Trial(self.get_space(), trial_id, TrialStatus.RUNNING)
         return super().update_trial(trial_id, metrics, step)
 
     @keras_tuner.synchronized
     def end_trial(self, trial):
-        if trial.trial_id in self.end_order:  # another worker was faster
+        name = trial.trial_id
+        if name not in self.trials:
+            _log.warning("Trial %s is not known (any more); what it gave is dropped.", name)
             return
-        self.workers.brings(trial.trial_id)
+        if name in self.end_order:  # another worker was faster
+            self.drop(name)
+            return
+        known = self.trials[name]
+        if trial.status == TrialStatus.COMPLETED and not known.metrics.metrics:
+            # They died with a chief that was killed before the trial ended. It stays with its worker,
+            # which gets it again when it asks.
+            return
+        self.judge(trial, known)
+        self.workers.brings(name)
+        if name not in self._display.trial_start:  # it began where nothing was displayed
+            self._display.on_trial_begin(known)
         super().end_trial(trial)
+        self.settle(name)
+        self._say_time_left()
+
+    def judge(self, trial, known):
+        """Called before a trial ends; may change its status and message. `known` has its metrics."""
+
+    def settle(self, name):
+        """Called when a trial has ended, or is to be repeated."""
+
+    def drop(self, name):
+        """Called when a trial has come back once more."""
+
+    def _say_time_left(self):
+        """Adds to KerasTuner's display what it does not say."""
+        ended, left = len(self.end_order) - self._old_ends, self.max_trials - len(self.end_order)
+        if self.verbose and ended and left > 0 and self._began is not None:
+            seconds = (time.monotonic() - self._began) * left / ended
+            print(f"Time left, at most: {datetime.timedelta(seconds=round(seconds))}")
 
     # -- files -------------------------------------------------------------------------------
 
@@ -182,4 +222,4 @@ class ResilientOracle(keras_tuner.Oracle):
         self.tuner_ids = set(self.ongoing_trials)
         for worker in self.tuner_ids:
             self.workers.asks(worker)
-        self._old_failures = len(self.end_order)
+        self._old_ends = len(self.end_order)

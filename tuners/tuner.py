@@ -1,22 +1,20 @@
 """What every tuner here has: chief and workers, going on, and errors before anything is trained."""
 
-import contextlib
 import copy
 import logging
 import os
-import threading
 import time
 
 import keras
 import keras_tuner
 
 from keras_drmad.tuners import files, settings
+from keras_drmad.tuners.chief import role, serving
 from keras_drmad.tuners.oracle import FAILURES_ALLOWED
 
 _log = logging.getLogger("keras_drmad")
 
 IDLE_SECONDS = 0.05
-WATCH_SECONDS = 2.0
 
 
 class ResilientTuner(keras_tuner.Tuner):
@@ -50,7 +48,7 @@ class ResilientTuner(keras_tuner.Tuner):
         settings.check(self.project.settings, now)
         if not self._is_worker():
             self._own_oracle.tidy()
-        with self._watch():
+        with serving(self._own_oracle):
             super().search(*args, **kwargs)
         if self._is_worker():
             # The chief ends with its workers; results are in the project's folder.
@@ -58,29 +56,15 @@ class ResilientTuner(keras_tuner.Tuner):
             self.oracle = self._own_oracle
         self._raise_failures()
 
-    @contextlib.contextmanager
-    def _watch(self):
-        """In a chief, which waits for all workers that it knows: forgets those that have died."""
-        ended = threading.Event()
-
-        def watch():
-            while not ended.wait(WATCH_SECONDS):
-                self._own_oracle.forget_the_dead()
-
-        if role() == "chief":
-            threading.Thread(target=watch, name="keras-drmad-watch", daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
-
     def _raise_failures(self):
         if self._is_worker():
             return
         if self.oracle.has_failed():
             last = self.oracle.trials[self.oracle.end_order[-1]]
+            # KerasTuner does not send it from workers.
+            why = last.message or "Why is in the output of its worker."
             raise RuntimeError(
-                f"The search was stopped: its last {FAILURES_ALLOWED} trials failed.\n{last.message}"
+                f"The search was stopped: its last {FAILURES_ALLOWED} trials failed.\n{why}"
             )
 
     def pre_create_trial(self):
@@ -105,6 +89,8 @@ class ResilientTuner(keras_tuner.Tuner):
     def save(self):
         if not self._is_worker():
             self.oracle.save()
+            if not self.oracle.is_saved:
+                return  # KerasTuner would look for the oracle's file where it finds the tuner's
         try:
             files.write_json(self._get_tuner_fname(), self.get_state())
         except OSError as error:
@@ -129,10 +115,3 @@ class _Hooks(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._tuner.on_epoch_end(self._trial, self.model, epoch, logs=logs)
-
-
-def role():
-    """ "worker" or "chief" where there are several processes, or ""."""
-    if "KERASTUNER_ORACLE_IP" not in os.environ:
-        return ""
-    return "chief" if "chief" in os.environ.get("KERASTUNER_TUNER_ID", "") else "worker"

@@ -1,5 +1,6 @@
 """Discrete hyperparameters: an oracle of the user's choice proposes them, one set a meta-run."""
 
+import keras_tuner
 import numpy as np
 from keras_tuner.engine import trial as trial_module
 
@@ -10,14 +11,14 @@ TUNER_ID = "configuration{}"
 class Configurations:
     """Drives an oracle of KerasTuner through its public methods.
 
-    Its state is saved as a part of the state of the oracle that owns it; what it writes into its
-    own folder is never read.
+    Its state is saved as a part of the state of the oracle that owns it; it writes no files.
     """
 
     def __init__(self, oracle):
         self.oracle = oracle
         oracle.verbose = 0
         oracle.max_consecutive_failed_trials = -1  # it would raise with KerasTuner's lock held
+        oracle.save = oracle._save_trial = lambda *_: None  # and so would a full disk
 
     def set_folder(self, directory, project_name):
         # What a tuner calls on its oracle; there is no public name.
@@ -25,8 +26,8 @@ class Configurations:
 
     def propose(self, space, objective, number):
         """The trial of configuration `number`; its status says whether there is one, or will be."""
-        if self.oracle.objective.name == "default_objective":  # none was given
-            self.oracle.objective = objective
+        # What it was given may have the other direction; of several objectives it hears the sum.
+        self.oracle.objective = keras_tuner.Objective(objective.name, objective.direction)
         self.oracle.update_space(space)
         return self.oracle.create_trial(TUNER_ID.format(number))
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 import keras
 import keras_tuner
 import numpy as np
+from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import TrialStatus
 
 from keras_drmad import meta
@@ -101,7 +102,7 @@ class DrMADOracle(ResilientOracle):
         seed=None,
         **kwargs,
     ):
-        super().__init__(objective, max_trials, timeout, seed, **kwargs)
+        super().__init__(objective, max_trials, timeout, _checked_seed(seed), **kwargs)
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
         meta.check(self.meta_optimizer)
         self.clients = positive_integer("clients", clients)
@@ -121,9 +122,7 @@ class DrMADOracle(ResilientOracle):
             raise ValueError(
                 f"`outer_oracle` must be a `keras_tuner.Oracle`. Received: {outer_oracle!r}"
             )
-        self.outer = Configurations(
-            outer_oracle or keras_tuner.oracles.RandomSearchOracle(max_trials=None, seed=self.seed)
-        )
+        self.outer = Configurations(outer_oracle or _random_search(self.seed))
         self.runs = []
         self.exhausted = False  # the outer oracle has no other configuration
 
@@ -142,7 +141,7 @@ class DrMADOracle(ResilientOracle):
                     return {"status": TrialStatus.IDLE}
             if not run.ended and len(run.shares) < self.clients:
                 return self._share(run, trial_id)
-        if all(run.ended or self.hyperparameters.space for run in self.runs):
+        if all(run.ended or self._has_choices() for run in self.runs):
             run = self._new_run()
             if run is not None:
                 return self._share(run, trial_id)
@@ -155,9 +154,13 @@ class DrMADOracle(ResilientOracle):
         run.shares.append(trial_id)
         return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
 
+    def _has_choices(self):
+        """Whether the hypermodel asks for anything that an outer oracle could choose."""
+        return any(not isinstance(hp, Fixed) for hp in self.hyperparameters.space)
+
     def _new_run(self):
         number = len(self.runs)
-        if not self.hyperparameters.space:
+        if not self._has_choices():
             if number or self.exhausted:
                 return None
             self.runs.append(MetaRun(number, {}))
@@ -177,50 +180,51 @@ class DrMADOracle(ResilientOracle):
     def _advance(self, run):
         """Ends a meta-iteration of a run: takes the meta-step, or ends the run.
 
-        A function of what is on disk: killed here, it is done again.
+        A function of what is on disk: killed here, it is done again. So it is if a file cannot be
+        read or written, which is why the run changes after that.
         """
         shares = [self.trials[name] for name in run.shares]
         completed = [t for t in shares if t.status == TrialStatus.COMPLETED]
+        best, stale = run.best, run.stale
         if completed:
             score = float(np.mean([t.score for t in completed]))
-            if run.best is None or self.objective.better_than(score, run.best):
-                run.best, run.stale = score, 0
-            else:
-                run.stale += 1
-        run.failures = 0 if completed else run.failures + 1
+            is_better = best is None or self.objective.better_than(score, best)
+            best, stale = (score, 0) if is_better else (best, stale + 1)
+        failures = 0 if completed else run.failures + 1
         limit = self.meta_iterations
-        if limit is None and self.hyperparameters.space:
+        if limit is None and self._has_choices():
             limit = ITERATIONS_OF_A_CONFIGURATION
-        run.ended = (
-            run.failures >= FAILURES_ALLOWED
+        ended = (
+            failures >= FAILURES_ALLOWED
             or (limit is not None and run.iteration + 1 >= limit)
-            or (self.patience is not None and run.stale >= self.patience)
+            or (self.patience is not None and stale >= self.patience)
         )
-        if run.ended:
-            if run.proposal is not None:
-                self.outer.report(run.proposal, run.best)
-        elif completed:
-            self._meta_step(run, completed)
-            run.iteration += 1
+        goes_on = bool(completed) and not ended
+        if goes_on:
+            self._meta_step(run, completed, stale)
+        elif ended and run.proposal is not None:
+            self.outer.report(run.proposal, best)
+        run.best, run.stale, run.failures, run.ended = best, stale, failures, ended
+        run.iteration += goes_on
         run.shares = []
 
-    def _meta_step(self, run, completed):
+    def _meta_step(self, run, completed, stale):
         arrays = [files.read_arrays(self.project.hypergradient(t.trial_id)) for t in completed]
         if None in arrays:
             raise FileNotFoundError("the hypergradient of a completed trial is not there (yet)")
         saved = files.read_arrays(self.project.state(run.number, run.iteration))
         state = MetaState(**saved) if saved else MetaState(arrays[0]["values"])
         bounds = {name: (arrays[0]["low"][name], arrays[0]["high"][name]) for name in state.values}
-        if run.stale == 0:
-            state.best = state.values
-        elif self.return_after is not None and run.stale % self.return_after == 0:
-            state = back_to_best(state, self.meta_optimizer)
-            files.write_arrays(self.project.state(run.number, run.iteration + 1), **asdict(state))
-            return
         usable = [
             a["gradients"] for t, a in zip(completed, arrays, strict=True) if self.is_usable(t)
         ]
-        state = step(state, usable, bounds, self.meta_optimizer)
+        if stale == 0:
+            state.best = state.values
+        # What diverges backs off instead: the best may be the first that diverged.
+        if usable and stale and self.return_after and stale % self.return_after == 0:
+            state = back_to_best(state, self.meta_optimizer)
+        else:
+            state = step(state, usable, bounds, self.meta_optimizer)
         files.write_arrays(self.project.state(run.number, run.iteration + 1), **asdict(state))
 
     def is_usable(self, trial):
@@ -233,33 +237,40 @@ class DrMADOracle(ResilientOracle):
 
     # -- coming back -------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
-    def end_trial(self, trial):
-        name = trial.trial_id
-        if name in self.end_order:  # another worker was faster
-            self._tidy([name])
+    def judge(self, trial, known):
+        if trial.status != TrialStatus.COMPLETED:
             return
-        if trial.status == TrialStatus.COMPLETED:
-            known = self.trials[name]
-            if not self.is_usable(known):
-                how = (
-                    f"the adjoint grew {_reported(known, GROWTH):.1e}-fold on the way back"
-                    if _reported(known, FINITE)
-                    else "the loss or the hypergradient is not finite"
-                )
-                trial.message = (
-                    f"Diverged: {how}. The meta-iteration goes on without it, or backs off."
-                )
-        super().end_trial(trial)
+        missing = [name for name in (GROWTH, FINITE) if not known.metrics.exists(name)]
+        if missing:
+            trial.status = TrialStatus.FAILED
+            trial.message = (
+                f"The metrics {missing} are missing: `run_trial` must return all that "
+                "`DrMADTuner.run_trial` gives."
+            )
+        elif not self.is_usable(known):
+            how = (
+                f"the adjoint grew {_reported(known, GROWTH):.1e}-fold on the way back"
+                if _reported(known, FINITE)
+                else "the loss or the hypergradient is not finite"
+            )
+            trial.message = f"Diverged: {how}. The meta-iteration goes on without it, or backs off."
+
+    def settle(self, name):
         if name in self.end_order:
             self._rank(self.trials[name])
             self._tidy([*self.project.ranked, name])
 
+    def drop(self, name):
+        self._tidy([name])
+
     def tidy(self):
         super().tidy()
+        self.save()
         self._tidy(self.end_order)
 
     def _tidy(self, names):
+        if not self.is_saved:
+            return  # what is on disk is older, and may need more
         self.project.tidy(names, needed={name for run in self.runs for name in run.shares})
         for run in self.runs:
             # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
@@ -271,6 +282,7 @@ class DrMADOracle(ResilientOracle):
         if trial.status == TrialStatus.COMPLETED:
             ranked = self.project.ranked
             ranked.append(trial.trial_id)
+            ranked.sort(key=self.start_order.index)  # of equal ones the first, as KerasTuner has it
             ranked.sort(
                 key=lambda name: self.trials[name].score,
                 reverse=self.objective.direction == "max",
@@ -326,6 +338,20 @@ class DrMADOracle(ResilientOracle):
 
 def _optional(name, value):
     return None if value is None else positive_integer(name, value)
+
+
+def _checked_seed(seed):
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
+        raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
+    return int(seed)
+
+
+def _random_search(seed):
+    oracle = keras_tuner.oracles.RandomSearchOracle(max_trials=None)
+    oracle.seed = oracle._seed_state = seed  # KerasTuner takes 0 for none
+    return oracle
 
 
 def _reported(trial, name):

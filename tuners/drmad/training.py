@@ -65,12 +65,19 @@ class Learned:
 
     def condensed(self):
         """Effective values in a few words, for summaries: median (least – greatest) of each kind."""
+        return {name: _in_words(values) for name, values in self._by_kind().items()}
+
+    def medians(self):
+        """The median of the effective values of each kind."""
+        return {name: float(np.median(values)) for name, values in self._by_kind().items()}
+
+    def _by_kind(self):
         values = {}
         for entries in self.optimizer.hyperparameters.values():
             for kind, value in entries.items():
                 values.setdefault(kind, []).append(np.ravel(value))
         values |= {_name(i): [v.numpy().ravel()] for i, v in enumerate(self.hyper_variables)}
-        return {f"{LEARNED}{name}": _in_words(np.concatenate(v)) for name, v in values.items()}
+        return {f"{LEARNED}{name}": np.concatenate(v) for name, v in values.items()}
 
 
 def _name(number):
@@ -136,11 +143,40 @@ class Trainee:
     def train(self, batches, hyper, epochs, horizon, **fit_arguments):
         """Trains, and walks back from the loss of the `hyper` batches; an `Outcome`."""
         history, run = fit(self.model, self.engine, batches, epochs, horizon, **fit_arguments)
+        self._check_horizon(horizon, run)
+        logs = {name: values[-1] for name, values in history.history.items()}
+        if len(history.epoch) % fit_arguments.get("validation_freq", 1):
+            logs |= self._validated(fit_arguments)  # a callback ended it between two validations
         found = self.engine.differentiate(run, hyper)
+        gradients = self.learned.gradients(found.adjoint)
         return Outcome(
-            logs={name: values[-1] for name, values in history.history.items()},
-            gradients=self.learned.gradients(found.adjoint),
-            finite=found.finite,
+            logs=logs,
+            gradients=gradients,
+            # Sums over an adjoint may overflow before it does.
+            finite=found.finite and all(np.isfinite(g).all() for g in gradients.values()),
             growth=found.growth,
             hyper_loss=found.validation_loss,
         )
+
+    def _check_horizon(self, horizon, run):
+        """Raises a ValueError if a callback ended training before the steps to be spanned began."""
+        taken = self.optimizer.steps_taken()
+        if horizon is None or taken > self.steps - horizon or not np.isfinite(run.losses[-1]):
+            return
+        raise ValueError(
+            f"Training ended after {taken} of {self.steps} steps, before the last ones, which "
+            f"`horizon={horizon}` spans, began. Leave `horizon` out, or the callback that ends it."
+        )
+
+    def _validated(self, fit_arguments):
+        """What `fit` logs of its validation set."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(fit_arguments["validation_data"])
+        metrics = self.model.evaluate(
+            x,
+            y,
+            batch_size=fit_arguments["validation_batch_size"],
+            sample_weight=sample_weight,
+            verbose=0,
+            return_dict=True,
+        )
+        return {f"val_{name}": value for name, value in metrics.items()}

@@ -1,5 +1,6 @@
 """`DrMADTuner`: a KerasTuner tuner whose trials are meta-iterations."""
 
+import copy
 import os
 import time
 
@@ -8,7 +9,8 @@ import keras_tuner
 import numpy as np
 
 from keras_drmad.data import VALIDATION_BATCH
-from keras_drmad.engine import GROWTH_LIMIT, drmad_optimizer
+from keras_drmad.engine import GROWTH_LIMIT, build_with, drmad_optimizer
+from keras_drmad.hyperparameters import INIT_SCALE
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
@@ -111,6 +113,7 @@ class DrMADTuner(ResilientTuner):
         if not isinstance(self.path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
         self.horizon = None if horizon is None else positive_integer("horizon", horizon)
+        positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1))
         self.resample, self.shard = resample, shard
         self.jit_compile = jit_compile
         self.hyper_variables = hyper_variables
@@ -185,11 +188,15 @@ class DrMADTuner(ResilientTuner):
                 "`sample_weight`, validation splits and steps by what is passed as data."
             )
         positive_integer("epochs", epochs)
-        if epochs % fit_arguments.get("validation_freq", 1):
+        if batch_size is not None:
+            positive_integer("batch_size", batch_size)
+        if epochs % positive_integer("validation_freq", fit_arguments.get("validation_freq", 1)):
             raise ValueError(
                 "The last epoch must be validated: `validation_freq` must divide `epochs`. Received: "
                 f"validation_freq={fit_arguments['validation_freq']}, epochs={epochs}"
             )
+        callbacks = list(callbacks or ())
+        _check_copyable(callbacks)
         train = x if y is None and sample_weight is None else (x, y, sample_weight)
         data = SearchData(
             train,
@@ -203,7 +210,7 @@ class DrMADTuner(ResilientTuner):
             self._settings_now(data, epochs),
             data,
             epochs=epochs,
-            callbacks=list(callbacks or ()),
+            callbacks=callbacks,
             verbose=verbose,
             **fit_arguments,
         )
@@ -211,12 +218,29 @@ class DrMADTuner(ResilientTuner):
     def _settings_now(self, data, epochs):
         model = self._build_hypermodel(self.oracle.get_space())
         optimizer = drmad_optimizer(model)
-        if not optimizer.learn and self.hyper_variables is None:
-            raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+        batches = data.training(seed=0)
+        steps = epochs * batches.epoch_steps
+        self._check_learnable(optimizer, steps)
         now = self.settings | {"epochs": epochs, "data": data.summary()}
         now["executions_per_trial"] = self.executions_per_trial
         now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
+        optimizer.span_schedule(steps)
+        try:
+            build_with(model, batches.batch(0))
+        except Exception as error:
+            raise ValueError(f"The model and the training data do not fit: {error}") from error
+        shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
+        now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
         return now
+
+    def _check_learnable(self, optimizer, steps):
+        if not optimizer.learn and self.hyper_variables is None:
+            raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+        if INIT_SCALE in optimizer.learn and self.horizon is not None and self.horizon < steps:
+            raise ValueError(
+                f"`horizon` must reach back to the initial weights, {steps} steps: learning "
+                f'"init_scale" needs that. Received: horizon={self.horizon}. Leave one of them out.'
+            )
 
     # -- a trial -----------------------------------------------------------------------------
 
@@ -249,6 +273,16 @@ class DrMADTuner(ResilientTuner):
                 with files.replaced(self.project.checkpoint(trial.trial_id), ".weights.h5") as f:
                     trainee.model.save_weights(f)
         return self._report(trial, trainee, outcomes)
+
+    def _configure_tensorboard_dir(self, callbacks, trial, execution=0):
+        """KerasTuner's own; HParams also show a trial's place, and medians of what is learned."""
+        shown = copy.copy(trial)
+        shown.hyperparameters = trial.hyperparameters.copy()
+        more = {name: trial.hyperparameters.values[name] for name in (RUN, ITERATION, CLIENT)}
+        for name, value in (more | self._trainee.learned.medians()).items():
+            shown.hyperparameters.values.pop(name, None)
+            shown.hyperparameters.Fixed(name, value)
+        super()._configure_tensorboard_dir(callbacks, shown, execution)
 
     def _state(self, place):
         """The values of a meta-iteration; None for the first, which has the compiled ones."""
@@ -356,3 +390,15 @@ class DrMADTuner(ResilientTuner):
         return keras.saving.deserialize_keras_object(
             keras.saving.serialize_keras_object(model.optimizer)
         )
+
+
+def _check_copyable(callbacks):
+    """Raises a ValueError if not: each training gets copies."""
+    for callback in callbacks:
+        try:
+            copy.deepcopy(callback)
+        except Exception as error:
+            raise ValueError(
+                f"`callbacks` must be such that they can be copied, for each training anew. Received: "
+                f"{callback!r} ({error}). Let it open files and locks in `on_train_begin`."
+            ) from error

@@ -144,7 +144,8 @@ class DQN:
         slow = self.target(next_observations, training=False)
         by = self.network(next_observations, training=False) if self.double else slow
         best = tf.argmax(by, axis=-1, output_type="int32")
-        return returns + discounts * tf.gather(slow, best, batch_dims=1)
+        # Nothing comes after an end, even where what is observed of it is no number.
+        return returns + tf.math.multiply_no_nan(tf.gather(slow, best, batch_dims=1), discounts)
 
     def get_state(self):
         """`{name: array}` of all that learning goes on from."""

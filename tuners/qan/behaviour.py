@@ -53,7 +53,7 @@ class Behaviour:
         self._left, self._stretch = (
             0,
             None,
-        )  # decisions of this stretch, and its action (None: guide)
+        )  # decisions of a stretch; its action (None: the guide's)
         self._observations, self._actions, self._usable = [], [], []
         self._costs, self._gaps, self._steps, self._rates = [], [], [], []
         self.reports = 0
@@ -116,9 +116,9 @@ class Behaviour:
         return max(min(self._gaps), 0.0)
 
     @property
-    def actions_taken(self):
-        """All of them, flat."""
-        return np.array(self._actions).ravel()
+    def is_begun(self):
+        """Whether there was a transition."""
+        return len(self._observations) > 1
 
     def history(self):
         """`{name: array}`: of each decision the step, the gap, the rates before it, and the actions."""
@@ -130,9 +130,7 @@ class Behaviour:
         }
 
     def trajectory(self):
-        """The `Trajectory`; None if it is too short to have a transition."""
-        if len(self._observations) < 2:
-            return None
+        """The `Trajectory`."""
         return Trajectory(
             observations=np.stack(self._observations).astype("float32"),
             actions=np.array(self._actions[:-1]),

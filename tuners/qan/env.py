@@ -2,12 +2,13 @@
 
 import queue
 import threading
+import weakref
 
 import numpy as np
 
 from keras_drmad.tuners.qan.actions import Actions
 from keras_drmad.tuners.qan.goals import Goal, rewards
-from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.states import LIMIT, Ratios
 from keras_drmad.tuners.qan.steering import DIVERGED, STOP, TRUNCATED
 from keras_drmad.tuners.qan.subject import Subject
 
@@ -70,6 +71,11 @@ class TrainingEnv(gymnasium.Env):
         if self.actions.per != "global":
             raise ValueError('`TrainingEnv` decides for the whole model: `Actions(per="global")`.')
         states = [Ratios()] if states is None else states
+        if unprepared := [type(s).__name__ for s in states if s.needs_first_run()]:
+            raise ValueError(
+                f"`TrainingEnv` has no first run for states to prepare with: {unprepared}. Pass them "
+                "prepared: `BagOfFilters(codebook=...)`."
+            )
         self.goal = Goal.of(goal)
         self._subject = Subject(
             build_model,
@@ -83,69 +89,90 @@ class TrainingEnv(gymnasium.Env):
             actions=self.actions,
             goal=self.goal,
         )
-        size = sum(state.size for state in states)
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        # Others than `Ratios` say nothing of their range: any float32 but infinity.
+        most = float(np.finfo("float32").max)
+        limits = [np.full(s.size, LIMIT if isinstance(s, Ratios) else most) for s in states]
+        high = np.concatenate(limits).astype("float32")
+        self.observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Discrete(len(self.actions))
         self._every, self._thread = every, None
 
     def reset(self, *, seed=None, options=None):
-        """A new training, with its `seed`."""
+        """A new training, with its `seed`; one in progress is ended.
+
+        The global generators of Python, NumPy and TensorFlow are seeded, too, as by
+        `keras.utils.set_random_seed`.
+
+        Raises:
+            RuntimeError: The training has ended before there was anything to decide.
+        """
         super().reset(seed=seed)
         self.close()
-        self._asked, self._answers = queue.Queue(), queue.Queue()
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        self._asked, self._answers = queue.Queue(), queue.Queue()
         # `fit` calls for decisions; here decisions call for training, so it runs beside.
-        self._thread = threading.Thread(target=self._train, args=(seed,), daemon=True)
+        self._thread = threading.Thread(
+            target=_train, args=(self._subject, seed, self._asked, self._answers), daemon=True
+        )
+        # The thread knows nothing of this object, so that it ends with it even if it is not closed.
+        self._stop = weakref.finalize(self, self._answers.put, STOP)
+        self._stop.atexit = False
         self._thread.start()
         self._report = self._next()
-        self._gaps = [self._report.gap]
-        return self._report.observation[0], self._info()
+        if self._report.ended:
+            self.close()
+            raise RuntimeError(
+                f"The training has ended ({self._report.ended}) before there was anything to decide: "
+                "pass `validation_data`, or decide more often by a smaller `every`."
+            )
+        return self._observation(), self._info()
 
     def step(self, action):
         if self._thread is None or self._report.ended:
             raise RuntimeError("The episode has ended: call `reset`.")
+        if not self.action_space.contains(action):
+            raise ValueError(f"`action` must be in {self.action_space}. Received: {action!r}")
+        before = self._report.gap
         self._answers.put([int(action)])
         self._report = report = self._next()
-        self._gaps.append(report.gap)
-        budget = self._subject.steering.view.budget
         reward = rewards(
             self.goal,
             [report.cost],
-            self._gaps[-2:],
+            [before, report.gap],
             0.0,
             1.0,
             report.ended == DIVERGED,
-            (budget - report.step) / self._every,
+            self._left(),
         )
         truncated = report.ended == TRUNCATED
         terminated = bool(report.ended) and not truncated
-        return report.observation[0], float(reward[0]), terminated, truncated, self._info()
+        return self._observation(), float(reward[0]), terminated, truncated, self._info()
 
     def close(self):
         """Ends the training in progress."""
         if self._thread is not None:
-            self._answers.put(STOP)
+            self._stop()
             self._thread.join()
             self._thread = None
-
-    def _train(self, seed):
-        def decide(report):
-            if report is None:
-                return None
-            self._asked.put(report)
-            return None if report.ended else self._answers.get()
-
-        try:
-            self._subject.run(seed, decide)
-        except BaseException as error:  # it belongs to the caller of `step`
-            self._asked.put(error)
 
     def _next(self):
         report = self._asked.get()
         if isinstance(report, BaseException):
-            self._thread = None
+            self.close()
             raise report
         return report
+
+    def _observation(self):
+        # What states say of weights that have diverged may be no numbers.
+        return np.nan_to_num(self._report.observation[0])
+
+    def _left(self):
+        """What the rest of the budget would cost, in the goal's unit."""
+        report = self._report
+        steps = self._subject.steering.view.budget - report.step
+        if self.goal.unit == "seconds":
+            return steps * report.seconds / report.step
+        return steps / self._every
 
     def _info(self):
         report = self._report
@@ -155,3 +182,17 @@ class TrainingEnv(gymnasium.Env):
             self.goal.metric: report.metric,
             "ended": report.ended,
         }
+
+
+def _train(subject, seed, asked, answers):
+    def decide(report):
+        if report is None:
+            return None
+        asked.put(report)
+        return None if report.ended else answers.get()
+
+    try:
+        subject.run(seed, decide)
+        asked.put(RuntimeError("The training is over."))  # for who still waits for a decision
+    except BaseException as error:  # it belongs to the caller of `step`
+        asked.put(error)

@@ -1,21 +1,16 @@
 """`QANOracle`: hosts the policy: says which episode comes next, decides in it, and learns from it."""
 
-import functools
-import logging
-import os
 import time
 from dataclasses import asdict
 
 import keras_tuner
 import numpy as np
-import tensorflow as tf
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
 from keras_drmad.tuners.oracle import ResilientOracle
 from keras_drmad.tuners.qan.actions import Actions
-from keras_drmad.tuners.qan.agent import DQN
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import (
     CONTEST,
@@ -26,8 +21,9 @@ from keras_drmad.tuners.qan.curriculum import (
     Curriculum,
     Episode,
 )
-from keras_drmad.tuners.qan.goals import Goal, rewards
-from keras_drmad.tuners.qan.network import q_network
+from keras_drmad.tuners.qan.goals import Goal
+from keras_drmad.tuners.qan.learner import ANNEALED, Learner
+from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.policy import Policy
 from keras_drmad.tuners.qan.project import Project
 from keras_drmad.tuners.qan.schedules import Schedule
@@ -35,9 +31,6 @@ from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
 from keras_drmad.tuners.qan.wire import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
 
-_log = logging.getLogger("keras_drmad")
-
-ANNEALED = 0.8  # of the training episodes, after which exploration and shaping stay as they are
 SCHEDULES = (1e-3, 1.0)  # where their rates are searched, cut to the bounds of the actions
 START_RANGE = (0.5, 50.0)  # multiples of the compiled rate that episodes may begin with
 
@@ -58,8 +51,9 @@ class QANOracle(ResilientOracle):
         decision_every: Training steps between decisions. Defaults to 20.
         states: A list of `State`s. Defaults to `[Ratios()]`.
         actions: The `Actions`. Defaults to multiplying the learning rate.
+        network: Arguments of `q_network`, as a dictionary, or a function of yours that is called as
+            it is. Defaults to two hidden layers of 64 units, dueling.
         agent: Arguments of `DQN`, as a dictionary; `{"imitation": 1.0}` if not given.
-        units: Of the network's hidden layers.
         updates: Gradient steps of learning for each decision of an episode. Defaults to 8.
         epsilon: `(first, last)` exploration, linear over the training episodes until four fifths of
             them: how probably a decision begins a stretch of exploration. Defaults to 0.15 and 0.03.
@@ -86,8 +80,8 @@ class QANOracle(ResilientOracle):
         decision_every=20,
         states=None,
         actions=None,
+        network=None,
         agent=None,
-        units=(64, 64),
         updates=8,
         epsilon=(0.15, 0.03),
         shaping=5.0,
@@ -117,12 +111,29 @@ class QANOracle(ResilientOracle):
         self.decision_every = positive_integer("decision_every", decision_every)
         self.states = [Ratios()] if states is None else list(states)
         self.actions = Actions() if actions is None else actions
-        self.units, self.updates = tuple(units), updates
-        self.shaping, self.epsilon, self.random_starts = shaping, tuple(epsilon), random_starts
-        self.cut = cut
-        self._agent_arguments = {"imitation": 1.0} | dict(agent or {})
-        self.given_policy = _loaded(policy, self.states, self.actions, decision_every)
+        self.epsilon, self.random_starts, self.cut = tuple(epsilon), random_starts, cut
+        network = {} if network is None else network
+        agent = {"imitation": 1.0} | dict(agent or {})
         self.project = Project()
+        self.learner = Learner(
+            self.goal,
+            self.states,
+            self.actions,
+            network,
+            agent,
+            updates,
+            shaping,
+            policy=_loaded(policy, self.states, self.actions, decision_every),
+            project=self.project,
+            seed=self.seed,
+        )
+        self.logs = EpisodeLogs(self.project)
+        self._settings = {
+            "network": _named(network),
+            "agent": {name: repr(value) for name, value in agent.items()},
+            "updates": updates,
+            "shaping": shaping,
+        }
         n, (low, high) = self.max_trials, self.actions.bounds
         contest = min(10, n // 10) if contest is None else contest
         self.curriculum = Curriculum(
@@ -135,34 +146,8 @@ class QANOracle(ResilientOracle):
             seed=self.seed,
         )
         self.curriculum.check()
-        self.learned = 0  # episodes that the network has learned from
-        self._agent = None
         self._behaviours = {}  # of episodes in flight, by trial
-        self._snapshots = {}  # weights, by number
-        self._log_dir, self._writer = None, None
         self._references = []  # trials whose paths of weights may be there; the next is held to the last
-
-    # -- the agent ---------------------------------------------------------------------------
-
-    @property
-    def agent(self):
-        """The `DQN`; made when it is first needed, as workers have an oracle too."""
-        if self._agent is None:
-            self._agent = DQN(self.network(), seed=self.seed, **self._agent_arguments)
-            if self.given_policy is not None:
-                self._agent.network.set_weights(self.given_policy.network.get_weights())
-                self._agent.target.set_weights(self.given_policy.network.get_weights())
-        return self._agent
-
-    def network(self):
-        """A new Q-network for these states and actions."""
-        return q_network(
-            [(state.shape, state.encode) for state in self.states],
-            len(self.actions),
-            units=self.units,
-            scale=10.0,
-            seed=self.seed,
-        )
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -171,7 +156,7 @@ class QANOracle(ResilientOracle):
         if episode is None:
             return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
         if episode.kind == TEST and episode.snapshot == episode.number:
-            self._keep_snapshot(episode)
+            self.learner.keep(episode.number)
         values = {KIND: episode.kind, SEED: episode.seed, START: self._start(episode)}
         values[REFERENCE] = (
             self._references[-1] if episode.kind == TRAIN and self._references else ""
@@ -187,25 +172,6 @@ class QANOracle(ResilientOracle):
             return 1.0
         return float(np.exp(rng.uniform(*np.log(START_RANGE))))
 
-    def _keep_snapshot(self, episode):
-        """Keeps the present network; or tests without one, if it cannot be written."""
-        weights = self.agent.target.get_weights()
-        self._snapshots[episode.number] = weights
-        try:
-            files.write_arrays(
-                self.project.snapshot(episode.number),
-                weights={str(i): w for i, w in enumerate(weights)},
-            )
-        except OSError as error:
-            _log.error("A snapshot could not be written (%s); the search goes on.", error)
-
-    def snapshot(self, number):
-        """The weights of a snapshot's network."""
-        if number not in self._snapshots:
-            saved = files.read_arrays(self.project.snapshot(number))["weights"]
-            self._snapshots[number] = [saved[str(i)] for i in range(len(saved))]
-        return self._snapshots[number]
-
     # -- deciding ----------------------------------------------------------------------------
 
     @keras_tuner.synchronized
@@ -218,6 +184,8 @@ class QANOracle(ResilientOracle):
         return trial
 
     def _decide(self, trial_id, number, report, budget):
+        if trial_id not in self.trials:
+            return None
         self.curriculum.budget = budget
         if number == 0:
             self._behaviours[trial_id] = self._behaviour(self.episode(trial_id))
@@ -246,31 +214,20 @@ class QANOracle(ResilientOracle):
         return Behaviour(
             episode,
             self.actions,
-            self._greedy(episode),
+            lambda observations: self.learner.act(episode.snapshot, observations),
             epsilon=first + (last - first) * min(episode.progress / ANNEALED, 1.0),
         )
 
-    def _greedy(self, episode):
-        if episode.snapshot is None:
-            return lambda observations: self.agent.act(observations)
-        return lambda observations: self._player.act(self.snapshot(episode.snapshot), observations)
-
-    @functools.cached_property
-    def _player(self):
-        return Player(self.network())
-
     # -- learning ----------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
-    def end_trial(self, trial):
-        if trial.trial_id not in self.end_order:
-            episode = self.episode(trial.trial_id)
-            known = self.trials[trial.trial_id]
-            if trial.status == TrialStatus.COMPLETED:
-                self._record(episode, known, trial)
-            elif trial.status in (TrialStatus.FAILED, TrialStatus.INVALID):
-                episode.ended = "failed"
-        super().end_trial(trial)
+    def judge(self, trial, known):
+        episode = self.episode(trial.trial_id)
+        if trial.status == TrialStatus.COMPLETED:
+            self._record(episode, known, trial)
+        elif trial.status in (TrialStatus.FAILED, TrialStatus.INVALID):
+            episode.ended = "failed"
+
+    def settle(self, name):
         self._tidy()
 
     def _record(self, episode, known, trial):
@@ -286,88 +243,19 @@ class QANOracle(ResilientOracle):
             trial.message = "Diverged: it pays for the rest of its budget."
         if episode.kind == TRAIN:
             self._references.append(trial.trial_id)
-        trajectory = behaviour and behaviour.trajectory()
-        if trajectory is None:
-            return
-        if episode.kind == CONTEST:
-            self._keep_history(trial.trial_id, behaviour)
-            return
-        comparable = known.hyperparameters.values[START] == 1.0
+        if behaviour is not None and behaviour.is_begun:
+            learned = {} if episode.kind == CONTEST else self._learn(episode, behaviour, known)
+            self.logs.record(known, episode, behaviour, learned, self.objective.name)
+
+    def _learn(self, episode, behaviour, trial):
+        """Learns from an episode; returns what is to be logged of it."""
+        comparable = trial.hyperparameters.values[START] == 1.0
+        score = -episode.rank if comparable else None
+        budget = self.curriculum.budget / self.decision_every
         begun = time.perf_counter()
-        logs = self.learn(trajectory, episode.progress, -episode.rank if comparable else None)
-        logs["learning"] = time.perf_counter() - begun
-        self._log(known, episode, behaviour, logs)
-        self._keep_history(trial.trial_id, behaviour)
-
-    def _keep_history(self, trial_id, behaviour):
-        """What was decided when, for pictures; nothing depends on it."""
-        try:
-            files.write_arrays(self.project.history(trial_id), decisions=behaviour.history())
-        except OSError as error:
-            _log.error("The history of trial %s could not be written (%s).", trial_id, error)
-
-    def _log(self, trial, episode, behaviour, logs):
-        """What is to be seen of an episode: in its trial, and in TensorBoard."""
-        seconds = {"learning": logs.pop("learning")}
-        logs = {f"agent_{name}": value for name, value in logs.items()} | seconds
-        logs |= {"epsilon": behaviour.epsilon, "return": -float(np.sum(behaviour.costs))}
-        for name, value in logs.items():
-            trial.metrics.register(name, direction="min")
-            trial.metrics.update(name, float(value))
-        if self._log_dir is None:
-            return
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(os.path.join(self._log_dir, "agent"))
-        with self._writer.as_default(step=episode.number):
-            for name, value in logs.items():
-                tf.summary.scalar(name, value)
-            tf.summary.scalar(
-                f"{episode.kind}/{self.objective.name}",
-                trial.metrics.get_history(self.objective.name)[0].value[0],
-            )
-            tf.summary.histogram("actions", behaviour.actions_taken)
-        self._writer.flush()
-
-    def log_to(self, folder):
-        """Where TensorBoard reads what the agent logs; None for nowhere."""
-        self._log_dir = folder
-
-    def learn(self, trajectory, progress=0.0, score=None):
-        """Remembers a `Trajectory`, and learns for as many updates as its decisions pay for.
-
-        Args:
-            trajectory: of an episode.
-            progress: of learning, 0 to 1.
-            score: how good it was; None if it cannot be compared.
-        """
-        decisions = len(trajectory.costs)
-        shaping = self.shaping * max(1 - progress / ANNEALED, 0.0)
-        left = self.curriculum.budget / self.decision_every - float(trajectory.costs.sum())
-        gained = rewards(
-            self.goal,
-            trajectory.costs,
-            trajectory.gaps,
-            shaping,
-            self.agent.gamma,
-            trajectory.ended == DIVERGED,
-            left,
-        )
-        for group in range(trajectory.actions.shape[1]):
-            self.agent.remember(
-                trajectory.observations[:, group],
-                trajectory.actions[:, group],
-                gained,
-                terminated=trajectory.terminated,
-                usable=trajectory.usable[:, group],
-                score=score,
-            )
-        self.learned += 1
-        logs = self.agent.learn(decisions * self.updates)
-        try:
-            files.write_arrays(self.project.learner(self.learned), agent=self.agent.get_state())
-        except OSError as error:
-            _log.error("The learner could not be written (%s); the search goes on.", error)
-        return logs
+        logs = self.learner.learn(behaviour.trajectory(), episode.progress, score, budget)
+        logs = {f"agent_{name}": value for name, value in logs.items()}
+        return logs | {"learning": time.perf_counter() - begun}
 
     def tidy(self):
         super().tidy()
@@ -376,9 +264,7 @@ class QANOracle(ResilientOracle):
     def _tidy(self):
         if not self.is_saved:
             return
-        needed = self.curriculum.needed_snapshots()
-        self._snapshots = {n: w for n, w in self._snapshots.items() if n in needed}
-        self.project.tidy({self.learned}, needed)
+        self.learner.tidy(self.curriculum.needed_snapshots())
         going_on = {
             trial.hyperparameters.values.get(REFERENCE) for trial in self.ongoing_trials.values()
         }
@@ -417,22 +303,18 @@ class QANOracle(ResilientOracle):
             return Policy(schedule=self.curriculum.best_schedule(), **common)
         if not snapshots:
             raise RuntimeError("There is no policy yet: no test episode has ended.")
-        network = self.network()
-        network.set_weights(self.snapshot(snapshots[0][0]))
+        network = self.learner.network()
+        network.set_weights(self.learner.snapshot(snapshots[0][0]))
         return Policy(network=network, **common)
 
     def settings(self):
         """What must be the same when a search goes on."""
-        return {
+        return self._settings | {
             "goal": self.goal.get_config(),
             "decision_every": self.decision_every,
             "states": [[type(s).__name__, s.get_config()] for s in self.states],
             "actions": self.actions.get_config(),
-            "agent": {name: repr(value) for name, value in self._agent_arguments.items()},
-            "units": self.units,
-            "updates": self.updates,
             "epsilon": self.epsilon,
-            "shaping": self.shaping,
             "random_starts": self.random_starts,
             "cut": self.cut,
             "max_trials": self.max_trials,
@@ -446,7 +328,7 @@ class QANOracle(ResilientOracle):
             "episodes": [asdict(episode) for episode in self.curriculum.episodes],
             "dropped": self.curriculum.dropped,
             "budget": self.curriculum.budget,
-            "learned": self.learned,
+            "learned": self.learner.learned,
             "references": self._references,
         }
 
@@ -454,28 +336,12 @@ class QANOracle(ResilientOracle):
         super().set_state(state)
         self.curriculum.episodes = [Episode(**episode) for episode in state["episodes"]]
         self.curriculum.dropped, self.curriculum.budget = state["dropped"], state["budget"]
-        self.learned, self._references = state["learned"], state["references"]
+        self.learner.learned, self._references = state["learned"], state["references"]
 
     def reload(self):
         super().reload()
         self._behaviours = {}
-        saved = self.learned and files.read_arrays(self.project.learner(self.learned))
-        if saved:
-            self.agent.set_state(saved["agent"])
-
-
-class Player:
-    """Acts greedily by the weights of any snapshot."""
-
-    def __init__(self, network):
-        self._network, self._weights = network, None
-        self._act = tf.function(lambda x: tf.argmax(network(x, training=False), -1))
-
-    def act(self, weights, observations):
-        if weights is not self._weights:
-            self._network.set_weights(weights)
-            self._weights = weights
-        return self._act(tf.constant(observations)).numpy()
+        self.learner.reload()
 
 
 def _loaded(policy, states, actions, every):
@@ -489,3 +355,10 @@ def _loaded(policy, states, actions, every):
     if differences:
         raise ValueError(f"`policy` does not fit this search. {'; '.join(differences)}")
     return policy
+
+
+def _named(network):
+    """What tells networks apart in a file."""
+    if callable(network):
+        return getattr(network, "__qualname__", repr(network))
+    return {name: repr(value) for name, value in network.items()}

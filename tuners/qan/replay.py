@@ -86,7 +86,7 @@ class Replay:
             self.returns[i] = np.dot(powers[:m], rewards[t : t + m])
             self.next_observations[i] = observations[t + m]
             self.discounts[i] = 0.0 if terminated and t + m == steps else powers[m]
-            self.priorities[i] = self.priorities[: self.filled].max(initial=1e-6) or 1.0
+            self.priorities[i] = self.priorities[: self.filled].max() if self.filled else 1.0
             self.scores[i] = -np.inf if score is None else score
             self.filled = max(self.filled, i + 1)
             self._next = (i + 1) % self.capacity

@@ -83,7 +83,8 @@ class Steering(keras.callbacks.Callback):
         self._reference, self.hold = reference, hold
         self.motion = None
         self.reports = []  # of this training
-        self.deciding = 0.0  # seconds that observing, validation and decisions took
+        self.deciding = 0.0  # seconds that observing and decisions took
+        self.validating = 0.0
 
     def on_train_begin(self, logs=None):
         steps = self.params.get("steps")
@@ -109,7 +110,7 @@ class Steering(keras.callbacks.Callback):
         if self.motion is None or not self.motion.measures(variables):
             self.motion = Motion(variables)  # compiled once for all trainings of a model
         self.motion.restart()
-        self.reports, self.deciding, self.ended = [], 0.0, ""
+        self.reports, self.deciding, self.validating, self.ended = [], 0.0, 0.0, ""
         self._before = 0, {}
         self._seconds, self._begun = 0.0, None
         self._first = None
@@ -150,10 +151,11 @@ class Steering(keras.callbacks.Callback):
             self.decide(self.reports[-1])
 
     def _report(self, logs, taken):
-        begun = time.perf_counter()
-        view = self.view
+        view, begun = self.view, time.perf_counter()
         if self.validate is not None:
             self.validated = self.validate()
+            self.validating += time.perf_counter() - begun
+            begun = time.perf_counter()
             logs = logs | self.validated
             view.val_losses.append(logs["val_loss"])
             logs.setdefault("loss", logs["val_loss"])

@@ -3,6 +3,8 @@
 import functools
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.steering import Steering
@@ -38,7 +40,10 @@ class Subject:
         **steering,
     ):
         self._build, self.epochs = build, epochs
-        self.data = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+        # As tensors: `fit` would copy arrays, and its copies go only when Python looks for cycles.
+        data = {"x": x, "y": y, "sample_weight": sample_weight}
+        self.data = {name: _as_tensors(part) for name, part in data.items()}
+        self.data["batch_size"] = batch_size
         self.model = model or build()
         self.model.steps_per_execution = every
         validate = None
@@ -117,3 +122,10 @@ class Subject:
         variables = (*self.model.variables, *self.model.optimizer.variables)
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
+
+
+def _as_tensors(part):
+    """Arrays as tensors, also those in dictionaries and tuples; anything else as it is."""
+    return keras.tree.map_structure(
+        lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, part
+    )

@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 
+from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
+from keras_drmad.tuners.checks import check_samples, check_values, training_batches
+from keras_drmad.tuners.chief import role
 from keras_drmad.tuners.qan import summary, wire
 from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.curriculum import TRAIN
@@ -14,7 +17,7 @@ from keras_drmad.tuners.qan.regressor import Path, Recorder
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
 from keras_drmad.tuners.qan.subject import Subject
 from keras_drmad.tuners.qan.validation import Validation
-from keras_drmad.tuners.tuner import ResilientTuner, role
+from keras_drmad.tuners.tuner import ResilientTuner
 
 FIRST_SEED = 0  # of the first run
 BEGINNINGS = 10  # of an episode whose oracle was started again meanwhile
@@ -40,7 +43,7 @@ class QANTuner(ResilientTuner):
         jump_start: Episodes begin with the network that a first run, with the compiled learning rate,
             has after so many steps, instead of new initial weights. Defaults to None.
         regressor: A `Regressor`, which holds training episodes near the one before. Defaults to None.
-        states, actions, agent, units, updates, epsilon, shaping, schedule_trials, random_trials,
+        states, actions, network, agent, updates, epsilon, shaping, schedule_trials, random_trials,
             guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
             `keras_tuner.Tuner`.
@@ -70,8 +73,8 @@ class QANTuner(ResilientTuner):
         decision_every=20,
         states=None,
         actions=None,
+        network=None,
         agent=None,
-        units=(64, 64),
         updates=8,
         epsilon=(0.15, 0.03),
         shaping=5.0,
@@ -97,8 +100,8 @@ class QANTuner(ResilientTuner):
             decision_every=decision_every,
             states=states,
             actions=actions,
+            network=network,
             agent=agent,
-            units=units,
             updates=updates,
             epsilon=epsilon,
             shaping=shaping,
@@ -151,6 +154,7 @@ class QANTuner(ResilientTuner):
                 trained.
         """
         positive_integer("epochs", epochs)
+        batches = _checked(x, y, sample_weight, validation_data, batch_size)
         model = self._build_hypermodel(self.oracle.get_space())
         subject = Subject(
             lambda: self._build_hypermodel(self.oracle.get_space()),
@@ -167,9 +171,9 @@ class QANTuner(ResilientTuner):
             goal=self.goal,
         )
         subject.restart(seed=0)
-        self._check(subject, validation_data, batch_size)
+        self._check(model, batches, validation_data, batch_size)
         self._subject = subject
-        self._own_oracle.log_to(_tensorboard_folder(callbacks))
+        self._own_oracle.logs.folder = _tensorboard_folder(callbacks)
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -184,9 +188,9 @@ class QANTuner(ResilientTuner):
     def _of_first_run(self):
         return FirstRun(self.project.first_run, self._own_oracle.states, self.jump_start)
 
-    def _check(self, subject, validation_data, batch_size):
+    def _check(self, model, batches, validation_data, batch_size):
         """Refuses what cannot work, before anything is trained."""
-        model, goal = subject.model, self.goal
+        goal = self.goal
         Levers(model.optimizer, self.actions)
         self._start_rate = float(model.optimizer.learning_rate.numpy())
         low, high = self.actions.bounds
@@ -195,11 +199,12 @@ class QANTuner(ResilientTuner):
                 f"The compiled learning rate, {self._start_rate:g}, is not within the bounds of the "
                 f"actions, {low:g} and {high:g}."
             )
-        if not goal.metric.startswith("val_"):
-            return
-        if validation_data is None:
+        logs = model.test_on_batch(*as_arguments(batches.batch(0)), return_dict=True)
+        model.reset_metrics()
+        if validation_data is not None:
+            logs |= Validation(validation_data, batch_size)(model)
+        elif goal.metric.startswith("val_"):
             raise ValueError(f"`goal` is {goal}: `search` needs `validation_data`.")
-        logs = Validation(validation_data, batch_size)(model)
         if goal.metric not in logs:
             raise ValueError(f"`goal` is {goal}, but what is measured is {sorted(logs)}.")
         if goal.reached(logs[goal.metric]):
@@ -269,13 +274,14 @@ class QANTuner(ResilientTuner):
     def _outcome(self, reports, subject):
         """Metrics of an episode, the objective among them."""
         last, goal = reports[-1], self.goal
+        steering = subject.steering
         metrics = {"steps": last.step, "seconds": last.seconds}
-        metrics["deciding"] = subject.steering.deciding
+        metrics |= {"validating": steering.validating, "deciding": steering.deciding}
         metrics[goal.metric] = last.metric
         if goal.value is not None:
             spent = last.step if goal.unit == "steps" else last.seconds
             if last.ended != REACHED:  # a miss costs the whole budget
-                budget = subject.steering.view.budget
+                budget = steering.view.budget
                 spent = budget * (1 if goal.unit == "steps" else last.seconds / max(last.step, 1))
             metrics[self.oracle.objective.name] = spent
         elif last.ended == DIVERGED:
@@ -312,3 +318,16 @@ def _tensorboard_folder(callbacks):
         if isinstance(callback, keras.callbacks.TensorBoard):
             return callback.log_dir
     return None
+
+
+def _checked(x, y, sample_weight, validation_data, batch_size):
+    """`Batches` of the training data, once they and those of validation are seen to be in order."""
+    data = x if y is None and sample_weight is None else (x, y, sample_weight)
+    named = {"x": training_batches(data, batch_size)}
+    if validation_data is not None:
+        named["validation_data"] = as_batches(validation_data, batch_size)
+    for name, batches in named.items():
+        if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
+            check_values(name, batches)
+        check_samples(name, batches, named["x"])
+    return named["x"]

@@ -1,0 +1,54 @@
+"""A small training that is steered, and searches on it, for the tests of QAN."""
+
+import keras
+import numpy as np
+
+from keras_drmad.tuners import Actions, Goal, QANTuner
+from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.subject import Subject
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(96, 6)).astype("float32")
+Y = (X @ rng.normal(size=(6, 3))).argmax(-1)
+TRAIN, VAL = (X[:64], Y[:64]), (X[64:], Y[64:])
+GOAL = ("val_loss", 0.6)
+
+
+def build(hp=None, optimizer=None):
+    model = keras.Sequential(
+        [keras.layers.Input((6,)), keras.layers.Dense(4, name="a"), keras.layers.Dense(3, name="b")]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer or keras.optimizers.SGD(0.02, momentum=0.5), loss, jit_compile=False)
+    return model
+
+
+def make(folder, hypermodel=build, **arguments):
+    arguments = {"goal": GOAL, "max_trials": 12, "decision_every": 3, "contest": 1} | arguments
+    arguments = {"seed": 0, "network": {"units": (8,)}} | arguments
+    return QANTuner(hypermodel, directory=str(folder), **arguments)
+
+
+def search(tuner, **arguments):
+    arguments = {"validation_data": VAL, "batch_size": 8, "epochs": 2, "verbose": 0} | arguments
+    tuner.search(*TRAIN, **arguments)
+    return tuner
+
+
+def subject(states=None, actions=None, goal=GOAL, epochs=2, **arguments):
+    return Subject(
+        arguments.pop("build", build),
+        *TRAIN,
+        validation_data=VAL,
+        batch_size=8,
+        epochs=epochs,
+        every=arguments.pop("every", 3),
+        states=states or [Ratios()],
+        actions=actions or Actions(),
+        goal=Goal.of(goal),
+        **arguments,
+    )
+
+
+def outcomes(tuner):
+    return [(e.kind, e.seed, e.cost, e.ended) for e in tuner.oracle.curriculum.episodes]

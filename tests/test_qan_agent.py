@@ -1,0 +1,472 @@
+"""QAN's agent: its memory, targets and losses by hand, and problems whose solution is known."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad.tuners.qan.agent import DQN, _huber
+from keras_drmad.tuners.qan.network import Dueling, q_network
+from keras_drmad.tuners.qan.replay import Replay
+
+REWARDS = np.array([1.0, 2.0, 4.0, 8.0])
+
+
+def states(steps, size=2, first=0.0):
+    """(steps + 1, size) observations, each of its own number."""
+    return np.repeat(first + np.arange(steps + 1.0)[:, None], size, axis=1)
+
+
+def linear(weights):
+    """Q(s, a) = (s W)_a."""
+    inputs = keras.Input((len(weights),))
+    model = keras.Model(inputs, keras.layers.Dense(len(weights[0]), use_bias=False)(inputs))
+    model.set_weights([np.array(weights, "float32")])
+    return model
+
+
+def filled(agent, trajectories=4, steps=6, seed=0):
+    """The agent, with random trajectories to learn from."""
+    rng = np.random.default_rng(seed)
+    size, actions = agent.network.input_shape[-1], agent.actions
+    for number in range(trajectories):
+        agent.remember(
+            rng.normal(size=(steps + 1, size)),
+            rng.integers(actions, size=steps),
+            3 * rng.normal(size=steps),
+            terminated=number % 2 == 0,
+            score=float(number),
+        )
+    return agent
+
+
+def assert_same_state(a, b):
+    a, b = a.get_state(), b.get_state()
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+# -- the replay memory ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_n_step_returns_by_hand(terminated):
+    replay = Replay(10, 2, n_step=3, gamma=0.5)
+    replay.add(states(4), [0, 1, 2, 3], REWARDS, terminated)
+    assert len(replay) == 4
+    np.testing.assert_array_equal(replay.actions[:4], [0, 1, 2, 3])
+    np.testing.assert_array_equal(replay.observations[:4], states(3))
+    # 1 + 2/2 + 4/4, 2 + 4/2 + 8/4, 4 + 8/2, 8: with m = 3, 3, 2, 1 rewards.
+    np.testing.assert_array_equal(replay.returns[:4], [3, 6, 8, 8])
+    np.testing.assert_array_equal(replay.next_observations[:4, 0], [3, 4, 4, 4])
+    ends = [0, 0, 0] if terminated else [0.125, 0.25, 0.5]
+    np.testing.assert_array_equal(replay.discounts[:4], [0.125, *ends])
+
+
+def test_a_trajectory_shorter_than_n():
+    replay = Replay(10, 1, n_step=5, gamma=0.5)
+    replay.add(states(2, 1), [0, 0], [1.0, 1.0], terminated=False)
+    np.testing.assert_array_equal(replay.returns[:2], [1.5, 1.0])
+    np.testing.assert_array_equal(replay.discounts[:2], [0.25, 0.5])
+
+
+def test_actions_of_others_are_left_out_but_their_rewards_count():
+    replay = Replay(10, 2, n_step=2, gamma=0.5)
+    usable = [True, False, False, True]
+    replay.add(states(4), [0, 1, 2, 3], REWARDS, True, usable=usable)
+    assert len(replay) == 2
+    np.testing.assert_array_equal(replay.actions[:2], [0, 3])
+    np.testing.assert_array_equal(replay.returns[:2], [2, 8])
+    np.testing.assert_array_equal(replay.next_observations[:2, 0], [2, 4])
+
+
+def test_the_oldest_give_way():
+    replay = Replay(3, 1, n_step=1, gamma=0.5)
+    replay.add(states(2, 1), [0, 1], [0.0, 1.0], terminated=True, score=1.0)
+    replay.add(states(2, 1, 10), [2, 3], [2.0, 3.0], terminated=False, score=2.0)
+    assert len(replay) == 3
+    np.testing.assert_array_equal(replay.actions, [3, 1, 2])
+    np.testing.assert_array_equal(replay.observations[:, 0], [11, 1, 10])
+    np.testing.assert_array_equal(replay.next_observations[:, 0], [12, 2, 11])
+    np.testing.assert_array_equal(replay.discounts, [0.5, 0, 0.5])
+    np.testing.assert_array_equal(replay.scores, [2, 1, 2])
+    replay.add(states(5, 1), range(5), np.zeros(5), terminated=True)  # more than there is room for
+    np.testing.assert_array_equal(np.sort(replay.actions), [2, 3, 4])
+
+
+def test_what_is_drawn_belongs_together():
+    replay = Replay(50, 2, n_step=1, gamma=0.5)
+    replay.add(states(40), np.arange(40), np.arange(40.0), terminated=True)
+    drawn = replay.sample(np.random.default_rng(0), 30, 20)
+    assert drawn.observations.shape == (30, 20, 2) and drawn.actions.shape == (30, 20)
+    np.testing.assert_array_equal(drawn.observations[..., 0], drawn.actions)
+    np.testing.assert_array_equal(drawn.next_observations[..., 0], drawn.actions + 1)
+    np.testing.assert_array_equal(drawn.returns, drawn.actions)
+    np.testing.assert_array_equal(drawn.discounts, np.where(drawn.actions == 39, 0, 0.5))
+    np.testing.assert_array_equal(drawn.indices, drawn.actions)
+    np.testing.assert_array_equal(drawn.weights, 1)
+    counts = np.bincount(drawn.actions.ravel(), minlength=40)  # 600 draws, 15 each
+    assert len(counts) == 40 and np.abs(counts - 15).max() < 5 * np.sqrt(15)
+
+
+def test_priorities_are_probabilities_and_weights_make_up_for_them():
+    replay = Replay(10, 1, 1, 0.5, prioritized=True, alpha=0.6, beta=0.4)
+    replay.add(states(4, 1), range(4), np.zeros(4), terminated=True)
+    errors = np.array([0.5, -1, 2, 8])
+    replay.update_priorities(np.arange(4), errors)
+    p = (np.abs(errors) + 1e-6) ** 0.6
+    p /= p.sum()
+    n = 40_000
+    drawn = replay.sample(np.random.default_rng(0), n // 100, 100)
+    share = np.bincount(drawn.indices.ravel(), minlength=4) / n
+    assert np.all(np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / n))
+    weights = (4 * p) ** -0.4
+    np.testing.assert_allclose(drawn.weights, (weights / weights.max())[drawn.indices], rtol=1e-5)
+    # What they are for: with β = 1, the mean of anything is that of uniform draws.
+    replay.beta = 1.0
+    drawn = replay.sample(np.random.default_rng(1), n // 100, 100)
+    mean = np.average(errors[drawn.indices], weights=drawn.weights)
+    assert mean == pytest.approx(errors.mean(), abs=0.15)
+
+
+def test_what_has_not_been_learned_from_is_drawn_first():
+    """New transitions are as likely as the one with the largest error, those of the first, too."""
+    replay = Replay(100, 1, 1, 0.5, prioritized=True)
+    replay.add(states(3, 1), range(3), np.zeros(3), terminated=True)
+    np.testing.assert_array_equal(replay.priorities[:3], 1)
+    replay.update_priorities([0, 1], [0.1, 5.0])
+    replay.add(states(2, 1), range(2), np.zeros(2), terminated=True)
+    np.testing.assert_allclose(replay.priorities[:5], [0.1, 5, 1, 5, 5], rtol=1e-4)
+
+
+def test_examples_are_of_the_best_trajectories_that_can_be_compared():
+    replay = Replay(100, 1, 1, 0.5, exemplary=0.25)
+    for score in (3.0, None, 1.0, 4.0, 2.0):
+        replay.add(states(5, 1), range(5), np.zeros(5), True, score=score)
+    drawn = replay.sample(np.random.default_rng(0), 1, 400)
+    np.testing.assert_array_equal(drawn.exemplary, replay.scores[drawn.indices] == 4)
+    alone = Replay(100, 1, 1, 0.5)
+    alone.add(states(5, 1), range(5), np.zeros(5), True)
+    assert not alone.sample(np.random.default_rng(0), 1, 50).exemplary.any()
+
+
+def test_a_memory_goes_on_in_another():
+    rng = np.random.default_rng(0)
+    one, other = (Replay(7, 2, 2, 0.9, prioritized=True) for _ in range(2))
+    other.add(states(4, first=50), range(4), REWARDS, True)  # forgotten below
+    one.add(states(5), range(5), rng.normal(size=5), True, score=1.0)
+    one.update_priorities(np.arange(5), rng.normal(size=5))
+    state = one.get_state()
+    saved = {name: array.copy() for name, array in state.items()}
+    other.set_state(state)
+    for replay in (one, other):
+        replay.add(states(4, first=9), range(4), REWARDS, False)
+    for name in state:
+        np.testing.assert_array_equal(one.get_state()[name], other.get_state()[name])
+        np.testing.assert_array_equal(state[name], saved[name])  # a copy
+    a, b = (replay.sample(np.random.default_rng(1), 3, 4) for replay in (one, other))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+# -- the network ----------------------------------------------------------------------------
+
+
+def test_advantages_are_zero_on_average():
+    network = q_network([((5,), None)], 3, units=(8,), scale=7.0, seed=0)
+    x = np.random.default_rng(0).normal(size=(20, 5)).astype("float32")
+    network.layers[-2].set_weights([w + 0.3 for w in network.layers[-2].get_weights()])
+    raw = keras.Model(network.input, network.layers[-2].output)(x).numpy()
+    values = network(x).numpy()
+    assert raw.shape == (20, 4) and values.shape == (20, 3)
+    np.testing.assert_allclose(values.mean(-1), 7 * raw[:, 0], rtol=1e-4)
+    advantages = raw[:, 1:] - raw[:, 1:].mean(-1, keepdims=True)
+    np.testing.assert_allclose(values - 7 * raw[:, :1], 7 * advantages, rtol=1e-3, atol=1e-5)
+
+
+def test_dueling_says_its_shape_and_settings():
+    layer = Dueling(3.0)
+    assert layer.compute_output_shape((None, 5)) == (None, 4)
+    assert Dueling.from_config(layer.get_config()).scale == 3.0
+
+
+@pytest.mark.parametrize("dueling", [True, False])
+def test_a_network_begins_near_zero_and_is_its_seeds(dueling):
+    a, b, c = (q_network([((4,), None)], 2, (8,), dueling, 10.0, seed) for seed in (1, 1, 2))
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
+    np.testing.assert_array_equal(a(x), b(x))
+    assert np.abs(a(x) - c(x)).max() > 0
+    assert np.abs(a(x)).max() < 0.1 * 10
+
+
+def test_parts_are_encoded_apart():
+    def doubled(tensor):
+        assert tensor.shape == (None, 3, 2)
+        return keras.layers.Flatten()(keras.layers.Rescaling(2.0)(tensor))
+
+    network = q_network([((2,), None), ((3, 2), doubled)], 2, units=(4,), seed=0)
+    features = next(x for x in network.layers if isinstance(x, keras.layers.Concatenate))
+    x = np.arange(8, dtype="float32")[None]
+    found = keras.Model(network.input, features.output)(x).numpy()
+    np.testing.assert_array_equal(found, x * [1, 1, 2, 2, 2, 2, 2, 2])
+
+
+# -- targets and losses ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_targets_by_hand(double):
+    agent = DQN(linear([[1.0, 5.0]]), double=double)
+    agent.target.set_weights([np.array([[3.0, 2.0]], "float32")])
+    # Q' = (3, 2) s', and Q = (1, 5) s' would choose the other action where s' is positive.
+    following = np.array([[1.0], [2.0], [-1.0], [4.0]], "float32")
+    discounts = np.array([0.5, 0.25, 0.5, 0.0], "float32")
+    found = agent.targets(np.array([1, 1, 1, 7], "float32"), following, discounts)
+    chosen = [2, 4, -3] if double else [3, 6, -2]
+    expected = [1 + d * q for d, q in zip(discounts[:3], chosen, strict=True)]
+    np.testing.assert_allclose(found, [*expected, 7], rtol=1e-6)
+
+
+def test_nothing_comes_after_an_end_even_one_that_is_no_number():
+    """What is seen of a training that has diverged may be NaN."""
+    agent = DQN(linear([[1.0, 5.0]]), n_step=1)
+    agent.remember([[1.0], [np.nan]], [0], [-3.0], terminated=True)
+    assert np.isfinite(agent.learn(3)["loss"])
+    assert np.isfinite(agent.network.get_weights()[0]).all()
+
+
+def test_huber():
+    error = np.array([-3, -1, -0.5, 0, 0.5, 2, 10.0])
+    for delta in (1.0, 2.0):
+        expected = [e * e / 2 if abs(e) <= delta else delta * (abs(e) - delta / 2) for e in error]
+        np.testing.assert_allclose(_huber(tf.constant(error), np.float64(delta)), expected)
+
+
+class Reference:
+    """The rule of `DQN` in NumPy, float64, for a linear network and SGD."""
+
+    def __init__(self, agent, rate):
+        self.agent, self.rate = agent, rate
+        self.fast, self.slow = (
+            model.get_weights()[0].astype("float64") for model in (agent.network, agent.target)
+        )
+
+    def learn(self, batches):
+        """Mean loss, Q-value and the errors of batches."""
+        each = [self._step(*[a[i] for a in batches[:-1]]) for i in range(len(batches.actions))]
+        losses, values, errors = zip(*each, strict=True)
+        return np.mean(losses), np.mean(values), np.array(errors)
+
+    def _step(self, s, a, returns, after, discounts, weights, exemplary):
+        agent, rows = self.agent, np.arange(len(a))
+        slow = after @ self.slow
+        best = ((after @ self.fast) if agent.double else slow).argmax(-1)
+        q = s @ self.fast
+        chosen = q[rows, a]
+        error = chosen - returns - discounts * slow[rows, best]
+        size = np.abs(error)
+        huber = np.where(size <= agent.delta, error**2 / 2, agent.delta * (size - agent.delta / 2))
+        raised = q + agent.margin * (np.arange(agent.actions) != a[:, None])
+        short = raised.max(-1) - chosen
+        loss = weights * huber + agent.imitation * exemplary * short
+        slope = np.zeros_like(q)
+        slope[rows, a] += weights * np.clip(error, -agent.delta, agent.delta)
+        slope[rows, raised.argmax(-1)] += agent.imitation * exemplary
+        slope[rows, a] -= agent.imitation * exemplary
+        self.fast = self.fast - self.rate * s.T @ slope / len(a)
+        self.slow = self.slow + agent.target_rate * (self.fast - self.slow)
+        return loss.mean(), chosen.mean(), error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"double": False, "delta": 0.5, "target_rate": 1.0},
+        {"imitation": 0.7, "margin": 0.4, "exemplary": 0.5},
+        {"imitation": 0.7, "exemplary": 0.5, "prioritized": True},
+    ],
+)
+def test_learning_is_what_it_says(arguments):
+    """Losses, gradients, the target's average and priorities, against NumPy."""
+    weights = np.random.default_rng(1).normal(size=(3, 4))
+    arguments = {"gamma": 0.9, "n_step": 2, "batch_size": 16, "target_rate": 0.1} | arguments
+    agent = DQN(linear(weights), keras.optimizers.SGD(0.05), seed=3, **arguments)
+    agent.target.set_weights([agent.network.get_weights()[0][:, ::-1]])
+    filled(agent)
+    reference = Reference(agent, 0.05)
+    for burst in (1, 2):
+        batches = agent.replay.sample(np.random.default_rng((3, burst)), 5, 16)
+        logs = agent.learn(5)
+        loss, q, errors = reference.learn(batches)
+        found = [logs["loss"], logs["q"], logs["error"]]
+        np.testing.assert_allclose(found, [loss, q, np.abs(errors).mean()], rtol=1e-4)
+        np.testing.assert_allclose(agent.network.get_weights()[0], reference.fast, rtol=1e-4)
+        np.testing.assert_allclose(agent.target.get_weights()[0], reference.slow, rtol=1e-4)
+        if agent.replay.prioritized:
+            last = dict(zip(batches.indices.ravel(), np.abs(errors).ravel(), strict=True))
+            np.testing.assert_allclose(
+                agent.replay.priorities[list(last)], list(last.values()), rtol=1e-3, atol=1e-4
+            )
+            assert len(set(batches.weights.ravel())) > 1 or burst == 1
+
+
+def test_there_is_nothing_to_learn_from_nothing():
+    agent = DQN(linear([[1.0, 2.0]]))
+    before = agent.get_state()
+    assert agent.learn(5) == {}
+    filled(agent)
+    assert agent.learn(0) == {}
+    assert agent.bursts == before["bursts"] == 0
+
+
+def test_exploring():
+    agent = DQN(linear([[1.0, 2.0, 3.0, 0.0]]))
+    observations = np.ones((4000, 1))
+    np.testing.assert_array_equal(agent.act(observations), 2)
+    np.testing.assert_array_equal(agent.act(-observations), 3)
+    drawn = [agent.act(observations, 0.4, np.random.default_rng(0)) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+    share = np.bincount(drawn[0], minlength=4) / 4000
+    np.testing.assert_allclose(share, [0.1, 0.1, 0.7, 0.1], atol=0.03)
+
+
+# -- reproducible, resumable, compiled once ---------------------------------------------------
+
+
+def learner(seed=0, network_seed=0, **arguments):
+    network = q_network([((3,), None)], 2, units=(8,), seed=network_seed)
+    arguments = {"batch_size": 8, "prioritized": True, "imitation": 0.5} | arguments
+    return DQN(network, seed=seed, **arguments)
+
+
+def test_the_same_seed_gives_the_same_run():
+    one, same, other = (filled(learner(seed)) for seed in (1, 1, 2))
+    logs = [agent.learn(20) for agent in (one, same, other)]
+    assert logs[0] == logs[1] != logs[2]
+    assert_same_state(one, same)
+
+
+def test_learning_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
+    one = filled(learner())
+    one.learn(10)
+    np.savez(tmp_path / "state.npz", **one.get_state())
+    other = filled(learner(network_seed=9), seed=5)  # which has learned something else by now
+    for _ in range(3):
+        other.learn(3)
+    with np.load(tmp_path / "state.npz") as state:
+        other.set_state(dict(state))
+    assert_same_state(one, other)
+    logs = []
+    for agent in (one, other):
+        filled(agent, seed=7)
+        logs.append([agent.learn(6), agent.learn(9)])
+    assert logs[0] == logs[1]
+    assert_same_state(one, other)
+
+
+def test_nothing_is_traced_again():
+    agent = filled(learner())
+    for updates in (2, 7, 1):
+        agent.learn(updates)
+        agent.act(np.zeros((updates, 3)))
+    assert agent._learn.experimental_get_tracing_count() == 1
+    assert agent._act.experimental_get_tracing_count() == 1
+
+
+# -- problems whose solution is known -------------------------------------------------------
+
+
+def test_the_action_to_take_is_what_is_observed():
+    rng, actions = np.random.default_rng(0), 4
+    network = q_network([((actions,), None)], actions, units=(16,), seed=0)
+    agent = DQN(network, keras.optimizers.Adam(1e-2), n_step=1, gamma=0.0)
+    for episode in range(30):
+        seen = rng.integers(actions, size=11)
+        observations = np.eye(actions)[seen]
+        taken = agent.act(observations[:-1], max(0.1, 1 - episode / 15), rng)
+        agent.remember(observations, taken, (taken == seen[:-1]).astype("float32"), False)
+        agent.learn(20)
+    np.testing.assert_array_equal(agent.act(np.eye(actions)), np.arange(actions))
+    values = network(np.eye(actions, dtype="float32")).numpy()
+    np.testing.assert_allclose(np.diag(values), 1, atol=0.1)
+
+
+LENGTH, GAMMA = 5, 0.8
+
+
+def move(state, action):
+    """Action 1 goes right, 0 left; each step right at the end, which goes on for ever, pays 1."""
+    if action == 0:
+        return max(state - 1, 0), 0.0
+    return min(state + 1, LENGTH - 1), float(state == LENGTH - 1)
+
+
+def optimal_values():
+    """Q* of the chain, by value iteration."""
+    values = np.zeros((LENGTH, 2))
+    for _ in range(200):
+        for state in range(LENGTH):
+            for action in range(2):
+                after, reward = move(state, action)
+                values[state, action] = reward + GAMMA * values[after].max()
+    return values
+
+
+def walk(agent, choose, start, steps):
+    """Remembers a trajectory that is truncated, in the middle of nothing."""
+    path, actions, rewards = [start], [], []
+    for _ in range(steps):
+        actions.append(choose())
+        after, reward = move(path[-1], actions[-1])
+        path.append(after)
+        rewards.append(reward)
+    agent.remember(np.eye(LENGTH)[path], actions, rewards, terminated=False)
+
+
+def tabular(n_step, double=True):
+    return DQN(
+        linear(np.zeros((LENGTH, 2))),
+        keras.optimizers.Adam(0.05),
+        gamma=GAMMA,
+        n_step=n_step,
+        double=double,
+        batch_size=32,
+        target_rate=0.05,
+    )
+
+
+def test_the_chains_values_are_known():
+    values = optimal_values()
+    np.testing.assert_allclose(values[:, 1], 0.8 ** np.arange(4, -1, -1) / 0.2)
+    np.testing.assert_array_equal(values.argmax(-1), 1)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_values_of_a_chain_from_random_steps(double):
+    """Bootstrapping alone, through trajectories too short to see one end from the other."""
+    agent, rng = tabular(1, double), np.random.default_rng(0)
+    for number in range(200):
+        walk(agent, lambda: int(rng.integers(2)), number % LENGTH, 3)
+    agent.learn(2000)
+    np.testing.assert_allclose(agent.network.get_weights()[0], optimal_values(), atol=0.05)
+
+
+def test_values_of_a_chain_from_steps_of_its_best_policy():
+    """n-step returns, and what lies behind a truncated end, which no return has seen."""
+    agent = tabular(3)
+    for start in range(LENGTH):
+        walk(agent, lambda: 1, start, 7)
+    agent.learn(1500)
+    found = agent.network.get_weights()[0][:, 1]
+    np.testing.assert_allclose(found, optimal_values()[:, 1], rtol=0.02)
+
+
+def test_a_truncated_end_taken_for_a_terminated_one_would_be_seen():
+    """The control of the test above: then values are lower, by what lies behind."""
+    agent = tabular(3)
+    agent.remember(np.eye(LENGTH)[[4, 4, 4, 4]], [1, 1, 1], [1.0, 1.0, 1.0], terminated=True)
+    agent.learn(1500)
+    seen = np.mean([1, 1 + 0.8, 1 + 0.8 + 0.64])  # of three different ends
+    assert agent.network.get_weights()[0][4, 1] == pytest.approx(seen, rel=0.05)

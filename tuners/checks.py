@@ -1,0 +1,57 @@
+"""What is wrong with data, before anything is trained."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.data import ArrayBatches, StreamBatches, as_batches
+
+
+def training_batches(data, batch_size, seed=None):
+    """`Batches` of training data, whatever `fit` takes as `x`, of known length."""
+    if data is None:
+        raise ValueError("`x` must be given: the training data. Received: x=None")
+    batches = as_batches(data, batch_size, seed)
+    if batches.epoch_steps is None:
+        raise ValueError(
+            "The training data must have an end: a length or a cardinality. "
+            "Use `take(n)` on a `tf.data.Dataset`."
+        )
+    return batches
+
+
+def check_values(name, batches):
+    """Raises a ValueError if there is no data, or a value in memory that is not finite."""
+    if batches.epoch_steps == 0:
+        raise ValueError(f"`{name}` holds no batch.")
+    for leaf in _in_memory(batches):
+        if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(leaf).all():
+            bad = int(np.count_nonzero(~np.isfinite(leaf)))
+            raise ValueError(
+                f"`{name}` holds {bad} values that are NaN or infinite, in an array of shape "
+                f"{leaf.shape}. Remove or replace them."
+            )
+
+
+def _in_memory(batches):
+    """The arrays that `Batches` hold; those of a `PyDataset` are made when they are needed."""
+    if isinstance(batches, ArrayBatches):
+        yield from tf.nest.flatten(batches.data)
+    elif isinstance(batches, StreamBatches):
+        for step in range(batches.epoch_steps):
+            yield from map(np.asarray, tf.nest.flatten(batches.batch(step)))
+
+
+def check_samples(name, batches, training):
+    """Raises a ValueError if samples are unlike those of the training data."""
+    here, there = (
+        tf.nest.flatten(tf.nest.map_structure(_sample, b.batch(0)[:2])) for b in (batches, training)
+    )
+    if here != there:
+        raise ValueError(
+            f"`{name}` must hold samples like the training data. Received: shapes {here} in "
+            f"`{name}`, {there} in the training data (x and y, one sample each)"
+        )
+
+
+def _sample(leaf):
+    return str(tuple(leaf.shape[1:]))

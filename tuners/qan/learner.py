@@ -1,0 +1,155 @@
+"""What learns: the agent, what it is paid, its snapshots, and the files of both."""
+
+import functools
+import logging
+
+import tensorflow as tf
+
+from keras_drmad.tuners import files
+from keras_drmad.tuners.qan.agent import DQN
+from keras_drmad.tuners.qan.goals import rewards
+from keras_drmad.tuners.qan.network import q_network
+from keras_drmad.tuners.qan.steering import DIVERGED
+
+_log = logging.getLogger("keras_drmad")
+
+ANNEALED = 0.8  # of the training episodes, after which exploration and shaping stay as they are
+SCALE = 10.0  # about the size of Q-values, which are counted in chunks of training
+
+
+class Learner:
+    """A `DQN` that learns from whole episodes. It is made when it is first needed.
+
+    Args:
+        goal: the `Goal` that rewards are for.
+        states: a list of `State`s, which the network takes.
+        actions: the `Actions`, which it gives the values of.
+        network: arguments of `q_network`, or a function like it.
+        agent: arguments of `DQN`.
+        updates: gradient steps for each decision of an episode.
+        shaping: κ of `rewards`, at first.
+        policy: a `Policy` whose network learning begins with; or None.
+        project: names of files.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self, goal, states, actions, network, agent, updates, shaping, policy, project, seed
+    ):
+        self.goal, self.states, self.actions = goal, states, actions
+        self.updates, self.shaping = updates, shaping
+        self._network, self._arguments, self._policy = network, agent, policy
+        self._project, self._seed = project, seed
+        self.learned = 0  # episodes that the network has learned from
+        self._snapshots = {}  # weights, by number
+
+    def network(self):
+        """A new Q-network for these states and actions."""
+        make = self._network
+        if not callable(make):
+            make = functools.partial(q_network, **({"scale": SCALE} | make))
+        parts = [(state.shape, state.encode) for state in self.states]
+        return make(parts, len(self.actions), seed=self._seed)
+
+    @functools.cached_property
+    def agent(self):
+        agent = DQN(self.network(), seed=self._seed, **self._arguments)
+        if self._policy is not None:
+            for model in (agent.network, agent.target):
+                model.set_weights(self._policy.network.get_weights())
+        return agent
+
+    def learn(self, trajectory, progress, score, budget):
+        """Remembers a `Trajectory`, and learns for as many updates as its decisions pay for.
+
+        Args:
+            trajectory: of an episode.
+            progress: of learning, 0 to 1.
+            score: how good it was; None if it cannot be compared.
+            budget: what a whole training costs, in the unit of its costs.
+
+        Returns:
+            Logs of `DQN.learn`.
+        """
+        gained = rewards(
+            self.goal,
+            trajectory.costs,
+            trajectory.gaps,
+            self.shaping * max(1 - progress / ANNEALED, 0.0),
+            self.agent.gamma,
+            trajectory.ended == DIVERGED,
+            budget - float(trajectory.costs.sum()),
+        )
+        for group in range(trajectory.actions.shape[1]):
+            self.agent.remember(
+                trajectory.observations[:, group],
+                trajectory.actions[:, group],
+                gained,
+                terminated=trajectory.terminated,
+                usable=trajectory.usable[:, group],
+                score=score,
+            )
+        self.learned += 1
+        logs = self.agent.learn(len(trajectory.costs) * self.updates)
+        self._write(self._project.learner(self.learned), agent=self.agent.get_state())
+        return logs
+
+    def reload(self):
+        """Goes on from the file of `learned` episodes, if it is there."""
+        saved = self.learned and files.read_arrays(self._project.learner(self.learned))
+        if saved:
+            self.agent.set_state(saved["agent"])
+
+    # -- snapshots ---------------------------------------------------------------------------
+
+    def keep(self, number):
+        """Keeps the present network (its running average) under a number."""
+        self._snapshots[number] = weights = self.agent.target.get_weights()
+        self._write(
+            self._project.snapshot(number), weights={str(i): w for i, w in enumerate(weights)}
+        )
+
+    def snapshot(self, number):
+        """The weights of a snapshot's network."""
+        if number not in self._snapshots:
+            saved = files.read_arrays(self._project.snapshot(number))["weights"]
+            self._snapshots[number] = [saved[str(i)] for i in range(len(saved))]
+        return self._snapshots[number]
+
+    def act(self, number, observations):
+        """(groups,) greedy actions of a snapshot; of the present network if `number` is None."""
+        if number is None:
+            return self.agent.act(observations)
+        return self._player.act(self.snapshot(number), observations)
+
+    @functools.cached_property
+    def _player(self):
+        return Player(self.network())
+
+    def tidy(self, needed):
+        """Forgets all snapshots but the needed ones, and all files that are not needed."""
+        self._snapshots = {n: w for n, w in self._snapshots.items() if n in needed}
+        self._project.tidy({self.learned}, needed)
+
+    def _write(self, path, **groups):
+        try:
+            files.write_arrays(path, **groups)
+        except OSError as error:  # what is known stays in memory
+            _log.error("%s could not be written (%s); the search goes on.", path, error)
+
+
+class Player:
+    """Acts greedily by the weights of any snapshot."""
+
+    def __init__(self, network):
+        self._network, self._weights = network, None
+
+    def act(self, weights, observations):
+        if weights is not self._weights:
+            self._network.set_weights(weights)
+            self._weights = weights
+        return self._act(tf.constant(observations)).numpy()
+
+    @tf.function
+    def _act(self, observations):
+        return tf.argmax(self._network(observations, training=False), -1)
