@@ -160,9 +160,8 @@ class Levers:
         else:
             self._set({group: {"learning_rate": rate} for group in self.groups})
 
-    def pull(self, choices):
-        """Applies one action to each group; returns the pool of the first."""
-        rates, momenta = self.rates, self.momenta
+    def pull(self, choices, rates, momenta):
+        """Applies one action to each group, whose values are known; returns the pool of the first."""
         new = {}
         for group, choice, rate, momentum in zip(self.groups, choices, rates, momenta, strict=True):
             _, slower, _ = self.actions.all[choice]

@@ -78,6 +78,9 @@ class DQN:
         )
         rows, ints = tf.TensorSpec((None, None, size), "float32"), (None, None)
         number = tf.TensorSpec(ints, "float32")
+        # Convolutions are slow under XLA on CPUs.
+        convolves = any("Conv" in type(layer).__name__ for layer in network.layers)
+        self._update = tf.function(self._update_by, jit_compile=not convolves)
         self._learn = tf.function(
             self._learn_from,
             input_signature=[rows, tf.TensorSpec(ints, "int32"), number, rows, *[number] * 3],
@@ -119,25 +122,40 @@ class DQN:
         errors = tf.TensorArray("float32", updates)
         loss, q = tf.constant(0.0), tf.constant(0.0)
         for i in tf.range(updates):
-            target = self.targets(returns[i], next_observations[i], discounts[i])
-            with tf.GradientTape() as tape:
-                values = self.network(observations[i], training=True)
-                chosen = tf.gather(values, actions[i], batch_dims=1)
-                error = chosen - target
-                each = weights[i] * _huber(error, self.delta)
-                if self.imitation:
-                    margins = self.margin * (1 - tf.one_hot(actions[i], self.actions))
-                    short = tf.reduce_max(values + margins, axis=-1) - chosen
-                    each += self.imitation * exemplary[i] * short
-                mean = tf.reduce_mean(each)
-            variables = self.network.trainable_variables
-            self.optimizer.apply(tape.gradient(mean, variables), variables)
-            for slow, fast in zip(self.target.variables, self.network.variables, strict=True):
-                slow.assign(slow + self.target_rate * (fast - slow))
+            mean, chosen, error = self._update(
+                observations[i],
+                actions[i],
+                returns[i],
+                next_observations[i],
+                discounts[i],
+                weights[i],
+                exemplary[i],
+            )
             errors = errors.write(i, error)
-            loss, q = loss + mean, q + tf.reduce_mean(chosen)
+            loss, q = loss + mean, q + chosen
         n = tf.cast(updates, "float32")
         return loss / n, q / n, errors.stack()
+
+    def _update_by(
+        self, observations, actions, returns, next_observations, discounts, weights, exemplary
+    ):
+        """One gradient step; returns mean loss, mean Q-value, and errors."""
+        target = self.targets(returns, next_observations, discounts)
+        with tf.GradientTape() as tape:
+            values = self.network(observations, training=True)
+            chosen = tf.gather(values, actions, batch_dims=1)
+            error = chosen - target
+            each = weights * _huber(error, self.delta)
+            if self.imitation:
+                margins = self.margin * (1 - tf.one_hot(actions, self.actions))
+                short = tf.reduce_max(values + margins, axis=-1) - chosen
+                each += self.imitation * exemplary * short
+            mean = tf.reduce_mean(each)
+        variables = self.network.trainable_variables
+        self.optimizer.apply(tape.gradient(mean, variables), variables)
+        for slow, fast in zip(self.target.variables, self.network.variables, strict=True):
+            slow.assign(slow + self.target_rate * (fast - slow))
+        return mean, tf.reduce_mean(chosen), error
 
     def targets(self, returns, next_observations, discounts):
         """(batch,) y of transitions."""

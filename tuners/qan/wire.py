@@ -33,11 +33,12 @@ def ask(oracle, trial_id, number, report, budget):
     Raises:
         MustBeginAgain: see above.
     """
-    metrics = {PREFIX + name: _finite(getattr(report, name)) for name in _NUMBERS}
+    numbers = _finite([getattr(report, name) for name in _NUMBERS])
+    metrics = {PREFIX + name: x for name, x in zip(_NUMBERS, numbers, strict=True)}
     metrics |= {PREFIX + "ended": _ENDED.index(report.ended), PREFIX + "number": number}
     metrics |= {PREFIX + "budget": budget, PREFIX + "groups": len(report.rates)}
     metrics |= {f"{_RATE}{i}": float(rate) for i, rate in enumerate(report.rates)}
-    metrics |= {f"{_STATE}{i}": _finite(x) for i, x in enumerate(report.observation.ravel())}
+    metrics |= {f"{_STATE}{i}": x for i, x in enumerate(_finite(report.observation.ravel()))}
     values = oracle.update_trial(trial_id, metrics, step=int(report.step)).hyperparameters.values
     if values.get(AGAIN):
         raise MustBeginAgain
@@ -75,5 +76,6 @@ def answer(decision):
     return {f"{ACTION}{i}": int(choice) for i, choice in enumerate(decision)}
 
 
-def _finite(value):
-    return float(np.clip(np.nan_to_num(value, nan=_LIMIT), -_LIMIT, _LIMIT))
+def _finite(values):
+    """Python numbers."""
+    return np.clip(np.nan_to_num(np.array(values, "float64"), nan=_LIMIT), -_LIMIT, _LIMIT).tolist()
