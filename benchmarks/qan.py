@@ -127,7 +127,7 @@ class Target:
 
     def of_chance(self, seed):
         actions = Actions()
-        behaviour = Behaviour(Episode(0, RANDOM, seed), actions, None, 1.0)
+        behaviour = Behaviour(Episode(0, RANDOM, seed), actions, None, 1.0, self.budget / EVERY)
         return self.steps(seed, behaviour.decide, START)
 
 

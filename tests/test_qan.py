@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,13 +11,15 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from matplotlib import pyplot
 from qan_task import GOAL, VAL, build, make, outcomes, search, subject
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, QANOracle, files
-from keras_drmad.tuners.qan import wire
+from keras_drmad.tuners.qan import plots, wire
 from keras_drmad.tuners.qan.behaviour import Behaviour
-from keras_drmad.tuners.qan.curriculum import CONTEST, SCHEDULE, TEST, Curriculum, Episode
+from keras_drmad.tuners.qan.curriculum import CONTEST, SCHEDULE, TEST, TRAIN, Curriculum, Episode
 from keras_drmad.tuners.qan.filters import BagOfFilters
 from keras_drmad.tuners.qan.regressor import Regressor
 from keras_drmad.tuners.qan.schedules import Schedule, propose
@@ -81,13 +84,18 @@ def test_snapshots_are_ranked_by_a_bound_not_by_one_lucky_test():
 
 
 def test_random_actions_are_sticky():
+    """Stretches of 1 to 30 / 3 = 10 decisions, their logarithm uniform."""
     episode = Episode(0, "random", seed=3)
-    behaviour = Behaviour(episode, Actions(), None, epsilon=0.0)
+    behaviour = Behaviour(episode, Actions(), None, epsilon=0.0, decisions=30)
     report = type("Report", (), {"observation": np.zeros((1, 2)), "gap": 1, "cost": 1, "step": 0})
     report.ended, report.rates = "", np.ones(1)
-    chosen = [behaviour.decide(report)[0] for _ in range(2000)]
-    repeated = np.mean(np.array(chosen[1:]) == np.array(chosen[:-1]))
-    assert 0.75 < repeated < 0.85  # 3/4 within a stretch of 4, and 1/5 of a quarter
+    chosen = [behaviour.decide(report)[0] for _ in range(20_000)]
+    begins = np.flatnonzero(np.diff(chosen))
+    lengths = np.diff(begins)
+    # One in five stretches goes on with the same action: lengths as seen are sums of some.
+    expected = np.mean([int(np.exp(x)) for x in np.linspace(0, np.log(10), 10_000, endpoint=False)])
+    assert np.mean(lengths) == pytest.approx(expected / 0.8, rel=0.1)
+    assert np.mean(lengths == 1) == pytest.approx(0.8 * np.log(2) / np.log(10), rel=0.1)
     assert set(chosen) == set(range(5))
 
 
@@ -131,6 +139,20 @@ def test_a_search_ends_with_a_contest_and_says_who_won(finished, capsys):
     printed = capsys.readouterr().out
     assert "is better, by" in printed and "random actions" in printed
     assert "steps_to_goal" in printed
+
+
+def test_the_best_network_and_the_best_schedule_can_be_had(finished):
+    network, schedule = map(finished.get_best_policy, ("network", "schedule"))
+    assert network.network is not None and schedule.network is None
+    assert schedule.rate == finished.oracle.curriculum.best_schedule()
+    with pytest.raises(ValueError, match=r"\"network\" or \"schedule\". Received: kind='best'"):
+        finished.get_best_policy("best")
+
+
+def test_without_any_episode_there_is_no_policy(tmp_path):
+    for kind in (None, "network", "schedule"):
+        with pytest.raises(RuntimeError, match=f"There is no {kind or 'network'} yet"):
+            make(tmp_path).get_best_policy(kind)
 
 
 def test_what_an_episode_did_is_in_its_trial(finished):
@@ -234,8 +256,86 @@ def test_everything_at_once(tmp_path):
 
 def test_tensorboard_gets_the_agents_logs(tmp_path):
     logs = tmp_path / "logs"
-    search(make(tmp_path), callbacks=[keras.callbacks.TensorBoard(str(logs))])
-    assert list((logs / "agent").glob("events*"))
+    tuner = search(make(tmp_path), callbacks=[keras.callbacks.TensorBoard(str(logs))])
+    numbers = summaries(logs / "agent")
+    assert {"epsilon", "return", "learning", "agent_q", "test/steps_to_goal", "actions"} <= set(
+        numbers
+    )
+    assert len(numbers["return"]) == 12 - 2  # the contest teaches nothing, but is shown
+    over = summaries(logs / "agent" / "04")
+    history = files.read_arrays(tuner.project.history("04"))["decisions"]
+    for name, values in (("learning rate", history["rates"].mean(-1)), ("gap", history["gaps"])):
+        steps, seen = zip(*over[f"over steps/{name}"], strict=True)
+        np.testing.assert_array_equal(steps, history["steps"])
+        np.testing.assert_allclose(seen, values, rtol=1e-6)
+
+
+def summaries(folder):
+    """`{tag: [(step, value)]}` of TensorBoard's files."""
+    found = {}
+    for path in folder.glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                number = tf.make_ndarray(value.tensor)
+                found.setdefault(value.tag, []).append((event.step, number))
+    return found
+
+
+def test_the_display_says_how_much_time_is_left(tmp_path, capsys):
+    search(make(tmp_path), verbose=1)
+    left = [line for line in capsys.readouterr().out.splitlines() if "Time left" in line]
+    assert len(left) == 11 and all(re.search(r"at most: \d+:\d\d:\d\d", line) for line in left)
+
+
+# -- pictures -------------------------------------------------------------------------------
+
+
+def test_pictures_show_what_happened(finished):
+    axes = plots.learning_curve(finished)
+    episodes = finished.oracle.curriculum.episodes
+    drawn = {line.get_label(): line.get_data() for line in axes.get_lines()}
+    for kind in (SCHEDULE, TEST):
+        of = [(e.number, e.cost) for e in episodes if e.kind == kind]
+        np.testing.assert_array_equal(np.transpose(drawn[kind]), of)
+    assert drawn["best schedule searched"][1][0] == pytest.approx(
+        np.mean(finished.oracle.curriculum.schedules_ranked()[0][1])
+    )
+    axes = plots.learning_rates(finished)
+    contest = [e for e in episodes if e.kind == CONTEST]
+    assert len(axes.get_lines()) == len(contest) == 2
+    for line, episode in zip(
+        axes.get_lines(), sorted(contest, key=lambda e: not e.schedule), strict=True
+    ):
+        history = files.read_arrays(finished.project.history(f"{episode.number:02d}"))["decisions"]
+        np.testing.assert_array_equal(line.get_ydata(), history["rates"].ravel())
+    image = plots.actions(finished).get_images()[0].get_array()
+    steered = [e for e in episodes if e.kind in (TRAIN, TEST)]
+    assert len(image) == len(steered)
+    assert np.nanmax(np.abs(image)) <= 1
+    pyplot.close("all")
+
+
+def test_pictures_of_a_search_that_has_not_begun(tmp_path):
+    tuner = make(tmp_path)
+    for draw in (plots.learning_curve, plots.learning_rates, plots.actions):
+        draw(tuner)
+    pyplot.close("all")
+
+
+# -- the network ----------------------------------------------------------------------------
+
+
+def linear(parts, actions, seed=None):
+    (shape, _), *_ = parts
+    return keras.Sequential([keras.layers.Input(shape), keras.layers.Dense(actions)])
+
+
+def test_a_network_of_ones_own(tmp_path):
+    tuner = search(make(tmp_path, network=linear))
+    policy = tuner.oracle.learner.network()
+    assert [type(layer).__name__ for layer in policy.layers] == ["Dense"]
+    with pytest.raises(ValueError, match=r"network.*linear"):
+        search(make(tmp_path))
 
 
 # -- bad input ------------------------------------------------------------------------------
@@ -291,17 +391,26 @@ def test_bad_options_are_named(tmp_path, arguments, match):
 # -- many workers ---------------------------------------------------------------------------
 
 WORKER = """
-    import sys
+    import os, sys
     sys.path.insert(0, {tests!r})
     from qan_task import make, search
-    tuner = search(make({folder!r}, timeout=60))
+    tuner = make({folder!r}, timeout=60)
+    run_trial = tuner.run_trial
+    def logged(trial, *args):
+        with open({ran!r}, "a") as file:
+            print(os.environ["KERASTUNER_TUNER_ID"], trial.trial_id, file=file)
+        return run_trial(trial, *args)
+    tuner.run_trial = logged
+    search(tuner)
     tuner.results_summary()
 """
 
 
 def test_chief_and_workers(tmp_path):
+    """A worker is killed, then the chief: each comes back, and nothing else is run twice."""
+    ran = tmp_path / "ran.txt"
     script = textwrap.dedent(WORKER).format(
-        tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path)
+        tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path), ran=str(ran)
     )
     port = str(20000 + (os.getpid() + 7) % 20000)
 
@@ -315,21 +424,34 @@ def test_chief_and_workers(tmp_path):
         command = [sys.executable, "-W", "ignore", "-c", script]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
-    processes = {name: start(name) for name in ("chief", "worker0", "worker1")}
-    end = time.monotonic() + 150
-    try:
-        while not (tmp_path / "untitled_project" / "trial_03" / "trial.json").exists():
+    def wait_for(trial):
+        while not (tmp_path / "untitled_project" / f"trial_{trial:02d}" / "trial.json").exists():
             assert time.monotonic() < end
             time.sleep(0.05)
-        processes["worker1"].kill()  # its episode goes to it again
-        processes["worker1"].wait()
-        processes["worker1"] = start("worker1")
-        for name in ("worker0", "worker1", "chief"):
+
+    def restart(name):
+        processes[name].kill()
+        processes[name].wait()
+        processes[name] = start(name)
+
+    end = time.monotonic() + 150
+    processes = {name: start(name) for name in ("chief", "worker0", "worker1")}
+    try:
+        wait_for(3)
+        restart("worker1")  # its episode goes to it again
+        wait_for(6)
+        restart("chief")
+        for name in ("worker0", "worker1"):
             assert processes[name].wait(timeout=max(end - time.monotonic(), 1)) == 0
+        assert processes["chief"].wait(timeout=3) == 0
     finally:
         for process in processes.values():
             process.kill()
-    tuner = make(tmp_path, timeout=60)
-    done = [e for e in tuner.oracle.curriculum.episodes if e.cost is not None]
+    done = [e for e in make(tmp_path).oracle.curriculum.episodes if e.cost is not None]
     assert len(done) == 12
-    assert tuner.get_best_policy() is not None
+    runs = ran.read_text().split("\n")[:-1]
+    twice = {
+        run.split()[1] for run in runs if sum(r.split()[1] == run.split()[1] for r in runs) > 1
+    }
+    assert len(runs) - 12 == len(twice) <= 1  # what the killed worker had, and nothing else
+    assert make(tmp_path).get_best_policy() is not None

@@ -64,6 +64,23 @@ def test_n_step_returns_by_hand(terminated):
     np.testing.assert_array_equal(replay.discounts[:4], [0.125, *ends])
 
 
+@pytest.mark.parametrize("terminated", [True, False])
+def test_shaping_telescopes_whatever_n_is(terminated):
+    """Σ γ^i κ (γ Φ_{i+1} − Φ_i) by hand, with the κ of the draw."""
+    potentials, gamma, kappa = np.array([3.0, 1.0, -2.0, 5.0, 7.0]), 0.5, 2.0
+    ends = potentials.copy()
+    ends[-1] *= not terminated
+    single = kappa * (gamma * ends[1:] - potentials[:-1])
+    for n in (1, 3):
+        shaped, plain = Replay(10, 2, n, gamma), Replay(10, 2, n, gamma)
+        shaped.add(states(4), range(4), REWARDS, terminated, potentials=potentials)
+        plain.add(states(4), range(4), REWARDS + single, terminated)
+        drawn = shaped.sample(np.random.default_rng(0), 1, 50, shaping=kappa)
+        np.testing.assert_allclose(drawn.returns, plain.returns[drawn.indices])
+        drawn = shaped.sample(np.random.default_rng(0), 1, 50)
+        np.testing.assert_array_equal(drawn.returns, shaped.returns[drawn.indices])
+
+
 def test_a_trajectory_shorter_than_n():
     replay = Replay(10, 1, n_step=5, gamma=0.5)
     replay.add(states(2, 1), [0, 0], [1.0, 1.0], terminated=False)

@@ -6,11 +6,11 @@ import pytest
 from qan_task import GOAL, TRAIN, VAL, X, build, make, subject
 
 from keras_drmad import DrMADSGD
-from keras_drmad.tuners import Actions, Policy, QANOracle
+from keras_drmad.tuners import Actions, Goal, Policy, QANOracle
 from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.regressor import Path, Regressor
-from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.states import Ratios, View
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
 
 # -- steering -------------------------------------------------------------------------------
@@ -190,6 +190,15 @@ def test_raw_filters_are_the_kernel():
         subject([RawFilters(7, 4)]).run(0, lambda report: 0.01)
 
 
+@pytest.mark.parametrize("weight", [1e38, np.inf, np.nan])
+def test_filters_that_have_diverged_are_still_numbers(weight):
+    states = [RawFilters(6, 4), BagOfFilters(words=2, codebook=np.eye(2, 6))]
+    model = build()
+    model.set_weights([np.full_like(w, weight) for w in model.get_weights()])
+    view = View(model, [], 10, 0.1, rates=np.array([0.1]))
+    assert all(np.isfinite(state.observe(view)).all() for state in states)
+
+
 def test_the_regressor_pulls_toward_the_path():
     model, regressor = build(), Regressor(strength=0.1, until=0.5)
     before = [w.numpy() for w in model.trainable_variables]
@@ -236,6 +245,18 @@ def test_a_policy_needs_no_validation_data():
         *TRAIN, batch_size=8, epochs=2, verbose=0, callbacks=[network_policy().schedule()]
     )
     assert len(history.history["learning_rate"]) == 2
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_policy_has_the_goal_of_its_training(stop):
+    model, goal = build(), Goal("val_loss", 1.0)
+    callback = network_policy().schedule(VAL, goal=("val_loss", 1.0), stop=stop)
+    model.fit(*TRAIN, batch_size=8, epochs=8, verbose=0, callbacks=[callback])
+    at = [goal.reached(report.metric) for report in callback.reports].index(True)
+    rates = [report.rates[0] for report in callback.reports]
+    assert at > 0 and len(set(rates[at:])) == 1 < len(set(rates[: at + 1]))
+    assert (len(rates) == at + 1) == stop
+    assert int(model.optimizer.iterations) == (callback.reports[at].step if stop else 64)
 
 
 def test_policies_that_do_not_fit_say_what_differs(tmp_path):

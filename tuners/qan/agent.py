@@ -94,12 +94,12 @@ class DQN:
         explore = rng.random(len(greedy)) < epsilon
         return np.where(explore, rng.integers(self.actions, size=len(greedy)), greedy)
 
-    def remember(self, observations, actions, rewards, terminated, usable=None, score=None):
+    def remember(self, observations, actions, rewards, terminated, **more):
         """Adds a trajectory to the replay memory; see `Replay.add`."""
-        self.replay.add(observations, actions, rewards, terminated, usable, score)
+        self.replay.add(observations, actions, rewards, terminated, **more)
 
-    def learn(self, updates):
-        """Takes so many gradient steps in one compiled call.
+    def learn(self, updates, shaping=0.0):
+        """Takes so many gradient steps in one compiled call; `shaping` is κ, see `Replay`.
 
         Returns:
             `{"loss", "q", "error"}`: mean loss, Q-value and absolute error of what was drawn; empty
@@ -109,7 +109,7 @@ class DQN:
             return {}
         self.bursts += 1
         rng = np.random.default_rng((self.seed, self.bursts))
-        batches = self.replay.sample(rng, updates, self.batch_size)
+        batches = self.replay.sample(rng, updates, self.batch_size, shaping)
         loss, q, errors = self._learn(*map(tf.constant, batches[:-1]))
         if self.replay.prioritized:
             self.replay.update_priorities(batches.indices, errors.numpy())

@@ -8,7 +8,8 @@ from keras_drmad.tuners.qan.curriculum import GUIDED, RANDOM, TRAIN
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.steering import TRUNCATED
 
-STICKINESS = 4  # decisions that an exploratory stretch lasts on average
+STRETCH = 1 / 3  # of an episode, the longest one of exploration
+REACH = 10.0  # how far one action takes the learning rate, repeated
 FOLLOWED = 0.5  # of the stretches follow the guide
 
 
@@ -35,20 +36,24 @@ class Behaviour:
     A schedule's episode has rates, which are remembered as the nearest actions where one is near.
     Others have actions: greedy ones or, with probability ε at each decision, the first of a stretch
     of exploration: one random action again and again (single random multipliers have no drift), or
-    those that follow the episode's guide.
+    those that follow the episode's guide. Lengths of stretches are log-uniform, up to a third of the
+    episode (that a rate should fall for long is not found by short ones), or until the rate is a tenth
+    or tenfold.
 
     Args:
         episode: the `Episode`.
         actions: the `Actions`.
         greedy: a function (groups, D) → (groups,) actions; of no use to schedules and random ones.
         epsilon: ε.
+        decisions: of a whole episode.
     """
 
-    def __init__(self, episode, actions, greedy, epsilon):
+    def __init__(self, episode, actions, greedy, epsilon, decisions):
         self.episode, self.actions, self.greedy = episode, actions, greedy
         self.schedule = episode.schedule and Schedule(**episode.schedule)
         self.guide = episode.guide and Schedule(**episode.guide)
         self.epsilon = {RANDOM: 1.0, GUIDED: 1.0, TRAIN: epsilon}.get(episode.kind, 0.0)
+        self._longest = max(STRETCH * decisions, 1.0)
         self._rng = np.random.default_rng((episode.seed, 2))
         self._left, self._stretch = (
             0,
@@ -56,12 +61,12 @@ class Behaviour:
         )  # decisions of a stretch; its action (None: the guide's)
         self._observations, self._actions, self._usable = [], [], []
         self._costs, self._gaps, self._steps, self._rates = [], [], [], []
-        self.reports = 0
+        self.reports, self.report = 0, None  # how many, and the last
         self.ended = ""
 
     def decide(self, report):
         """Takes a `Report` in; returns a rate, or the actions."""
-        self.reports += 1
+        self.reports, self.report = self.reports + 1, report
         self._observations.append(report.observation)
         self._gaps.append(report.gap)
         self._steps.append(report.step)
@@ -86,10 +91,14 @@ class Behaviour:
 
     def _is_exploring(self):
         if self._left == 0 and self._rng.random() < self.epsilon:
-            self._left = int(self._rng.geometric(1 / STICKINESS))
             share = {GUIDED: 1.0, RANDOM: 0.0}.get(self.episode.kind, FOLLOWED)
             follow = self.guide is not None and self._rng.random() < share
             self._stretch = None if follow else int(self._rng.integers(len(self.actions)))
+            longest = self._longest
+            if not follow:
+                moved = abs(np.log(self.actions.all[self._stretch][0]))  # a decision
+                longest = np.clip(np.log(REACH) / max(moved, 1e-6), 1.0, longest)
+            self._left = int(np.exp(self._rng.uniform(0, np.log(longest))))
         if self._left == 0:
             return False
         self._left -= 1

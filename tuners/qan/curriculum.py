@@ -24,7 +24,7 @@ class Episode:
         seed: of everything random in it.
         schedule: its rates, as a configuration; None if actions are chosen.
         snapshot: of the network that chooses them; None for the present one.
-        progress: of exploration, 0 to 1.
+        progress: of learning, 0 to 1.
         guide: a schedule that exploration follows, as a configuration.
         cost: what its goal has cost, the whole budget if it was not reached; or the objective,
             lower is better. None while it goes on, and for good if it failed.
@@ -128,7 +128,8 @@ class Curriculum:
         of = max(learning - self.randoms - self.schedules - self.guided, 1)
         if begun % (TRAININGS_A_TEST + 1) == TRAININGS_A_TEST:
             turn = begun // (TRAININGS_A_TEST + 1)
-            return Episode(number, TEST, self._seed(number), snapshot=self._tested(turn, number))
+            tested = self._tested(turn, number)
+            return Episode(number, TEST, self._seed(number), snapshot=tested, progress=begun / of)
         # Single actions do not find another schedule; following a near one through does.
         kind = GUIDED if begun % (TRAININGS_A_TEST + 1) == 0 and begun % 2 == 0 else TRAIN
         guide = self._guide(number, 0.2)

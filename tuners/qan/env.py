@@ -139,10 +139,8 @@ class TrainingEnv(gymnasium.Env):
             self.goal,
             [report.cost],
             [before, report.gap],
-            0.0,
-            1.0,
             report.ended == DIVERGED,
-            self._left(),
+            self.goal.left(report, self._subject.steering.view.budget, self._every),
         )
         truncated = report.ended == TRUNCATED
         terminated = bool(report.ended) and not truncated
@@ -165,14 +163,6 @@ class TrainingEnv(gymnasium.Env):
     def _observation(self):
         # What states say of weights that have diverged may be no numbers.
         return np.nan_to_num(self._report.observation[0])
-
-    def _left(self):
-        """What the rest of the budget would cost, in the goal's unit."""
-        report = self._report
-        steps = self._subject.steering.view.budget - report.step
-        if self.goal.unit == "seconds":
-            return steps * report.seconds / report.step
-        return steps / self._every
 
     def _info(self):
         report = self._report

@@ -5,6 +5,8 @@ import numpy as np
 
 from keras_drmad.tuners.qan.states import State
 
+LIMIT = 1e6  # of weights
+
 
 def filters_of(model, layer=None):
     """(filters, inputs): the kernel of a layer, by its name; of the first that has one by default.
@@ -16,7 +18,8 @@ def filters_of(model, layer=None):
     for candidate in layers:
         kernel = getattr(candidate, "kernel", None)
         if kernel is not None:
-            kernel = keras.ops.convert_to_numpy(kernel)
+            # Weights that have diverged: still numbers whose squares are numbers.
+            kernel = np.clip(np.nan_to_num(keras.ops.convert_to_numpy(kernel)), -LIMIT, LIMIT)
             return kernel.reshape(-1, kernel.shape[-1]).T
     raise ValueError(f"No layer with a kernel: layer={layer!r} of {[x.name for x in model.layers]}")
 

@@ -76,6 +76,19 @@ class Goal:
             return float(np.log(max(metric, LEAST) / max(to, LEAST)))
         return float((metric - to) / max(abs(to), 1))
 
+    def left(self, report, budget, every):
+        """What the rest of a training would cost, in chunks of steps or in seconds.
+
+        Args:
+            report: the last `Report`.
+            budget: steps of the whole training.
+            every: steps of a chunk.
+        """
+        steps = budget - report.step
+        if self.unit == "seconds":
+            return steps * report.seconds / report.step
+        return steps / every
+
     def get_config(self):
         return {
             "metric": self.metric,
@@ -99,32 +112,22 @@ def _known_direction(metric):
         return None
 
 
-def rewards(goal, costs, gaps, shaping, gamma, diverged=False, left=0.0):
+def rewards(goal, costs, gaps, diverged=False, left=0.0):
     """The rewards of an episode's decisions.
 
-    With a goal's value, every decision costs what its chunk of training does, counted in full
-    chunks, and the gap shapes it by a potential, which leaves the best policy what it is:
-
-        r_t = −cost_t + κ (γ Φ_{t+1} − Φ_t),   Φ = −gap
-
-    Without a value, only progress counts: r_t = gap_t − gap_{t+1}. A training that diverged pays for
-    all that was left of its budget.
+    With a goal's value, every decision costs what its chunk of training does, r_t = −cost_t; without,
+    only progress counts: r_t = gap_t − gap_{t+1}. A training that diverged pays for all that was left
+    of its budget.
 
     Args:
         goal: the `Goal`.
         costs: (T,) of the chunks.
         gaps: (T + 1,) before each decision and at the end.
-        shaping: κ.
-        gamma: γ.
         diverged: whether the last chunk ended in NaN or an exploded loss.
         left: the cost of what was left of the budget then.
     """
     costs, gaps = np.asarray(costs, "float64"), np.asarray(gaps, "float64")
-    if goal.value is None:
-        gained = gaps[:-1] - gaps[1:]
-    else:
-        # The potential of an end is 0, by which shaping adds the same to every way there.
-        gained = -costs + shaping * (gaps[:-1] - gamma * gaps[1:])
+    gained = gaps[:-1] - gaps[1:] if goal.value is None else -costs
     if diverged:
         gained[-1] = -float(costs[-1]) - left
     return gained.astype("float32")

@@ -27,7 +27,7 @@ class Learner:
         network: arguments of `q_network`, or a function like it.
         agent: arguments of `DQN`.
         updates: gradient steps for each decision of an episode.
-        shaping: κ of `rewards`, at first.
+        shaping: κ of the gap as a potential, at first.
         policy: a `Policy` whose network learning begins with; or None.
         project: names of files.
         seed: of everything random.
@@ -59,14 +59,14 @@ class Learner:
                 model.set_weights(self._policy.network.get_weights())
         return agent
 
-    def learn(self, trajectory, progress, score, budget):
+    def learn(self, trajectory, progress, score, left):
         """Remembers a `Trajectory`, and learns for as many updates as its decisions pay for.
 
         Args:
             trajectory: of an episode.
             progress: of learning, 0 to 1.
             score: how good it was; None if it cannot be compared.
-            budget: what a whole training costs, in the unit of its costs.
+            left: what the rest of its training would have cost.
 
         Returns:
             Logs of `DQN.learn`.
@@ -75,11 +75,11 @@ class Learner:
             self.goal,
             trajectory.costs,
             trajectory.gaps,
-            self.shaping * max(1 - progress / ANNEALED, 0.0),
-            self.agent.gamma,
             trajectory.ended == DIVERGED,
-            budget - float(trajectory.costs.sum()),
+            left,
         )
+        # A gap is a potential, which leaves the best policy what it is (Ng et al., 1999).
+        potentials = None if self.goal.value is None else -trajectory.gaps
         for group in range(trajectory.actions.shape[1]):
             self.agent.remember(
                 trajectory.observations[:, group],
@@ -88,9 +88,11 @@ class Learner:
                 terminated=trajectory.terminated,
                 usable=trajectory.usable[:, group],
                 score=score,
+                potentials=potentials,
             )
         self.learned += 1
-        logs = self.agent.learn(len(trajectory.costs) * self.updates)
+        shaping = self.shaping * max(1 - progress / ANNEALED, 0.0)
+        logs = self.agent.learn(len(trajectory.costs) * self.updates, shaping)
         self._write(self._project.learner(self.learned), agent=self.agent.get_state())
         return logs
 

@@ -56,7 +56,7 @@ class QANOracle(ResilientOracle):
         agent: Arguments of `DQN`, as a dictionary; `{"imitation": 1.0}` if not given.
         updates: Gradient steps of learning for each decision of an episode. Defaults to 8.
         epsilon: `(first, last)` exploration, linear over the training episodes until four fifths of
-            them: how probably a decision begins a stretch of exploration. Defaults to 0.15 and 0.03.
+            them: how probably a decision begins a stretch of exploration. Defaults to 0.08 and 0.015.
         shaping: Weight κ of the gap as a potential, annealed linearly to 0 over the same time.
         schedule_trials: Episodes that search schedules. Defaults to 15 % of `max_trials`.
         random_trials: Episodes of random actions. Defaults to 2 %, at least one.
@@ -83,7 +83,7 @@ class QANOracle(ResilientOracle):
         network=None,
         agent=None,
         updates=8,
-        epsilon=(0.15, 0.03),
+        epsilon=(0.08, 0.015),
         shaping=5.0,
         schedule_trials=None,
         random_trials=None,
@@ -216,6 +216,7 @@ class QANOracle(ResilientOracle):
             self.actions,
             lambda observations: self.learner.act(episode.snapshot, observations),
             epsilon=first + (last - first) * min(episode.progress / ANNEALED, 1.0),
+            decisions=self.curriculum.budget / self.decision_every,
         )
 
     # -- learning ----------------------------------------------------------------------------
@@ -249,11 +250,12 @@ class QANOracle(ResilientOracle):
 
     def _learn(self, episode, behaviour, trial):
         """Learns from an episode; returns what is to be logged of it."""
-        comparable = trial.hyperparameters.values[START] == 1.0
+        # Rates of a schedule are no actions where they leap: its episodes begin unlike a policy's.
+        comparable = episode.schedule is None and trial.hyperparameters.values[START] == 1.0
         score = -episode.rank if comparable else None
-        budget = self.curriculum.budget / self.decision_every
+        left = self.goal.left(behaviour.report, self.curriculum.budget, self.decision_every)
         begun = time.perf_counter()
-        logs = self.learner.learn(behaviour.trajectory(), episode.progress, score, budget)
+        logs = self.learner.learn(behaviour.trajectory(), episode.progress, score, left)
         logs = {f"agent_{name}": value for name, value in logs.items()}
         return logs | {"learning": time.perf_counter() - begun}
 
@@ -277,20 +279,25 @@ class QANOracle(ResilientOracle):
 
     # -- results -----------------------------------------------------------------------------
 
-    def policy(self, start_rate):
+    def policy(self, start_rate, kind=None):
         """The better one of the contest, as a `Policy`.
 
         Args:
             start_rate: the compiled learning rate.
+            kind: `"network"` or `"schedule"`, for the best of these.
 
         Raises:
-            RuntimeError: Nothing was tested yet.
+            ValueError: An unknown `kind`.
+            RuntimeError: There is nothing to choose from yet.
         """
-        winner, *_ = self.curriculum.verdict()
-        snapshots, schedules = (
-            self.curriculum.snapshots_ranked(),
-            self.curriculum.schedules_ranked(),
-        )
+        if kind not in (None, "network", "schedule"):
+            raise ValueError(f'`kind` must be "network" or "schedule". Received: kind={kind!r}')
+        snapshots = self.curriculum.snapshots_ranked()
+        schedules = self.curriculum.schedules_ranked()
+        if kind is None:
+            winner, *_ = self.curriculum.verdict()
+            is_schedule = winner == "schedule" or (winner is None and not snapshots)
+            kind = "schedule" if is_schedule and schedules else "network"
         common = {
             "states": self.states,
             "actions": self.actions,
@@ -299,10 +306,10 @@ class QANOracle(ResilientOracle):
             "start_rate": start_rate,
             "budget": self.curriculum.budget,
         }
-        if winner == "schedule" or (winner is None and schedules and not snapshots):
+        if kind == "schedule" and schedules:
             return Policy(schedule=self.curriculum.best_schedule(), **common)
-        if not snapshots:
-            raise RuntimeError("There is no policy yet: no test episode has ended.")
+        if kind == "schedule" or not snapshots:
+            raise RuntimeError(f"There is no {kind} yet: no episode of one has ended.")
         network = self.learner.network()
         network.set_weights(self.learner.snapshot(snapshots[0][0]))
         return Policy(network=network, **common)

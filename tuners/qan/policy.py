@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.steering import Steering
 from keras_drmad.tuners.qan.validation import Validation
@@ -88,11 +89,12 @@ class Policy:
         values = np.asarray(self.network(report.observation, training=False))
         return [int(choice) for choice in values.argmax(-1)]
 
-    def schedule(self, validation_data=None, batch_size=None, budget=None):
+    def schedule(self, validation_data=None, batch_size=None, budget=None, goal=None, stop=False):
         """A Keras callback that steers `fit` by this policy.
 
         The training begins with the learning rate that the model is compiled with. Once the goal is
-        reached, the rate stays.
+        reached, the rate stays. Decisions come at the ends of `fit`'s executions: with
+        `steps_per_execution` above 1, at the first one that is not too early.
 
         Args:
             validation_data: `(x, y)` or a dataset, evaluated at each decision, for policies that look
@@ -100,8 +102,11 @@ class Policy:
             batch_size: Of validation arrays; at least 1024.
             budget: Steps of the training, for what the policy sees of time. Defaults to what `fit`
                 is told, or what the policy was learned with if `fit` does not know.
+            goal: A `Goal` or `(metric, value)` of this training. Defaults to what the policy was
+                learned for.
+            stop: Whether training ends once the goal is reached, in the middle of an epoch, too.
         """
-        return PolicySchedule(self, validation_data, batch_size, budget)
+        return PolicySchedule(self, validation_data, batch_size, budget, goal, stop)
 
     def save(self, path):
         """Writes one `.keras` file."""
@@ -174,15 +179,15 @@ class Policy:
 class PolicySchedule(Steering):
     """Steers `fit` by a policy; see `Policy.schedule`."""
 
-    def __init__(self, policy, validation_data=None, batch_size=None, budget=None):
+    def __init__(self, policy, validation_data, batch_size, budget, goal, stop):
         self.policy = policy
         super().__init__(
             policy.states,
             policy.actions,
-            policy.goal,
+            policy.goal if goal is None else Goal.of(goal),
             policy.every,
             self._decide,
-            stop=False,
+            stop=stop,
             budget=budget,
         )
         self._data = validation_data and Validation(validation_data, batch_size)

@@ -18,6 +18,9 @@ class Batches(NamedTuple):
     indices: np.ndarray
 
 
+EXAMPLES = 500  # transitions, at least
+
+
 class Replay:
     """A ring of n-step transitions.
 
@@ -26,7 +29,9 @@ class Replay:
         (s_t, a_t, R_t = Σ_{i<m} γ^i r_{t+i}, s_{t+m}, γ^m)
 
     and 0 instead of γ^m where s_{t+m} is the end of a *terminated* trajectory; a truncated one might
-    have gone on, so its end is worth what the network says.
+    have gone on, so its end is worth what the network says. States may have a potential Φ (0 at a
+    terminated end): what is drawn has R_t + κ (γ^m Φ(s_{t+m}) − Φ(s_t)), with the κ of the draw, however
+    old it is.
 
     Args:
         capacity: the most transitions; the oldest give way.
@@ -42,7 +47,7 @@ class Replay:
 
     FIELDS = (
         *("observations", "actions", "returns", "next_observations", "discounts"),
-        *("priorities", "scores"),
+        *("gains", "priorities", "scores"),
     )
 
     def __init__(
@@ -56,6 +61,7 @@ class Replay:
         self.actions = np.zeros(capacity, "int32")
         self.returns = np.zeros(capacity, "float32")
         self.discounts = np.zeros(capacity, "float32")
+        self.gains = np.zeros(capacity, "float32")  # of potential
         self.priorities = np.zeros(capacity, "float32")
         self.scores = np.full(capacity, -np.inf, "float32")
         self.filled, self._next = 0, 0
@@ -63,7 +69,9 @@ class Replay:
     def __len__(self):
         return self.filled
 
-    def add(self, observations, actions, rewards, terminated, usable=None, score=None):
+    def add(
+        self, observations, actions, rewards, terminated, usable=None, score=None, potentials=None
+    ):
         """Adds a trajectory.
 
         Args:
@@ -74,8 +82,10 @@ class Replay:
             usable: (T,) whether each action was one of the agent's; those that were not are left out,
                 though their rewards count in the returns before them.
             score: how good the trajectory was; None if it cannot be compared.
+            potentials: (T + 1,) Φ; 0 by default.
         """
         steps = len(actions)
+        potentials = np.zeros(steps + 1) if potentials is None else potentials
         usable = np.ones(steps, bool) if usable is None else np.asarray(usable)
         for t in np.flatnonzero(usable):
             m = min(self.n_step, steps - t)
@@ -86,13 +96,16 @@ class Replay:
             self.returns[i] = np.dot(powers[:m], rewards[t : t + m])
             self.next_observations[i] = observations[t + m]
             self.discounts[i] = 0.0 if terminated and t + m == steps else powers[m]
+            self.gains[i] = -potentials[t]
+            if self.discounts[i]:
+                self.gains[i] += self.discounts[i] * potentials[t + m]
             self.priorities[i] = self.priorities[: self.filled].max() if self.filled else 1.0
             self.scores[i] = -np.inf if score is None else score
             self.filled = max(self.filled, i + 1)
             self._next = (i + 1) % self.capacity
 
-    def sample(self, rng, batches, batch_size):
-        """`Batches` drawn by a NumPy generator."""
+    def sample(self, rng, batches, batch_size, shaping=0.0):
+        """`Batches` drawn by a NumPy generator, with κ = `shaping`."""
         shape = (batches, batch_size)
         if self.prioritized:
             p = self.priorities[: self.filled].astype("float64") ** self.alpha
@@ -106,7 +119,7 @@ class Replay:
         return Batches(
             self.observations[indices],
             self.actions[indices],
-            self.returns[indices],
+            self.returns[indices] + np.float32(shaping) * self.gains[indices],
             self.next_observations[indices],
             self.discounts[indices],
             weights.astype("float32"),
@@ -118,7 +131,10 @@ class Replay:
         """Of an example."""
         scores = self.scores[: self.filled]
         scores = scores[scores > -np.inf]
-        return np.quantile(scores, 1 - self.share) if len(scores) else np.inf
+        if not len(scores):
+            return np.inf
+        share = max(self.share, min(EXAMPLES / len(scores), 1.0))
+        return np.quantile(scores, 1 - share)
 
     def update_priorities(self, indices, errors):
         """Absolute errors of transitions, as they were learned from."""

@@ -76,7 +76,7 @@ class QANTuner(ResilientTuner):
         network=None,
         agent=None,
         updates=8,
-        epsilon=(0.15, 0.03),
+        epsilon=(0.08, 0.015),
         shaping=5.0,
         schedule_trials=None,
         random_trials=None,
@@ -290,16 +290,19 @@ class QANTuner(ResilientTuner):
 
     # -- results -----------------------------------------------------------------------------
 
-    def get_best_policy(self):
+    def get_best_policy(self, kind=None):
         """The `Policy` that won the contest: a Q-network, or a schedule if that was better.
 
         Without a contest so far, the best tested network.
+
+        Args:
+            kind: `"network"` or `"schedule"`, for the best of these, whichever won.
         """
         if self._start_rate is None:
             model = self._build_hypermodel(self.oracle.get_space())
             self._start_rate = float(model.optimizer.learning_rate.numpy())
         self._of_first_run().load()
-        return self._own_oracle.policy(self._start_rate)
+        return self._own_oracle.policy(self._start_rate, kind)
 
     def load_model(self, trial):
         raise NotImplementedError(
