@@ -158,11 +158,14 @@ def test_what_has_not_been_learned_from_is_drawn_first():
 
 
 def test_examples_are_of_the_best_trajectories_that_can_be_compared():
-    replay = Replay(100, 1, 1, 0.5, exemplary=0.25)
+    replay = Replay(100, 1, 1, 0.5, exemplary=0.25, examples=1)
     for score in (3.0, None, 1.0, 4.0, 2.0):
         replay.add(states(5, 1), range(5), np.zeros(5), True, score=score)
     drawn = replay.sample(np.random.default_rng(0), 1, 400)
     np.testing.assert_array_equal(drawn.exemplary, replay.scores[drawn.indices] == 4)
+    replay.examples = 7  # the 5 of score 4, and some of 3
+    drawn = replay.sample(np.random.default_rng(0), 1, 400)
+    np.testing.assert_array_equal(drawn.exemplary, replay.scores[drawn.indices] >= 3)
     alone = Replay(100, 1, 1, 0.5)
     alone.add(states(5, 1), range(5), np.zeros(5), True)
     assert not alone.sample(np.random.default_rng(0), 1, 50).exemplary.any()

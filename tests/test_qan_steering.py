@@ -65,7 +65,12 @@ def test_ratios_are_what_they_say():
     assert last["loss_slope"] == pytest.approx(
         5 * np.log(view.losses[2] / view.losses[1]), abs=1e-4
     )
-    assert last["gap"] == pytest.approx(np.log(view.val_losses[2] / 0.6), abs=1e-5)
+    gaps = np.log(np.array(view.val_losses) / 0.6)
+    assert last["gap"] == pytest.approx(gaps[2], abs=1e-5)
+    assert last["gap_mean"] == pytest.approx(gaps[:3].mean(), abs=1e-5)
+    assert last["loss_mean"] == pytest.approx(
+        np.mean(np.log(view.losses[:3])) - np.log(view.losses[0]), abs=1e-5
+    )
 
 
 def test_divergence_ends_an_episode_and_pays_for_the_rest():
@@ -110,7 +115,7 @@ def test_layers_have_actions_of_their_own():
     task = subject(actions=actions, build=lambda: build(optimizer=DrMADSGD(0.02, learn=())))
     reports, _ = task.run(0, lambda report: [0, 2])
     np.testing.assert_allclose(reports[2].rates, [0.005, 0.08], rtol=1e-5)
-    assert reports[2].observation.shape == (2, 14)
+    assert reports[2].observation.shape == (2, 16)
 
 
 def test_momentum_moves():
@@ -176,7 +181,7 @@ def test_a_bag_of_filters_counts_the_nearest_words():
     reports, _ = task.run(0, lambda report: 0.01)
     signs = task.model.get_layer("a").kernel.numpy()[0] > 0
     np.testing.assert_allclose(
-        reports[-1].observation[0, 14:], [signs.mean() * 2, 2 - signs.mean() * 2]
+        reports[-1].observation[0, 16:], [signs.mean() * 2, 2 - signs.mean() * 2]
     )
 
 
@@ -261,7 +266,7 @@ def test_a_policy_has_the_goal_of_its_training(stop):
 
 def test_policies_that_do_not_fit_say_what_differs(tmp_path):
     policy = network_policy()
-    with pytest.raises(ValueError, match=r"takes 14 numbers; the states give 2 \(Ratios: 2\)"):
+    with pytest.raises(ValueError, match=r"takes 16 numbers; the states give 2 \(Ratios: 2\)"):
         Policy(
             [Ratios(["rate", "gap"])], policy.actions, policy.goal, 3, 0.02, 16, policy.network
         ).check()

@@ -32,6 +32,7 @@ class DQN:
         imitation: λ. Defaults to 0.
         margin: m. Defaults to 0.8.
         exemplary: The share of compared transitions that are imitated. Defaults to 0.1.
+        examples: The least number of them. Defaults to 500.
         prioritized: See `Replay`. Defaults to `False`.
         capacity: Of the replay memory. Defaults to 100 000 transitions.
         seed: Of what is drawn from the memory.
@@ -54,6 +55,7 @@ class DQN:
         imitation=0.0,
         margin=0.8,
         exemplary=0.1,
+        examples=500,
         prioritized=False,
         capacity=100_000,
         seed=0,
@@ -67,7 +69,13 @@ class DQN:
         self.double, self.target_rate, self.delta = double, target_rate, delta
         self.imitation, self.margin = imitation, margin
         self.replay = Replay(
-            capacity, network.input_shape[-1], n_step, gamma, prioritized, exemplary=exemplary
+            capacity,
+            network.input_shape[-1],
+            n_step,
+            gamma,
+            prioritized,
+            exemplary=exemplary,
+            examples=examples,
         )
         self.actions = network.output_shape[-1]
         self.bursts = 0  # of learning

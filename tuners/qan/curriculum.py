@@ -10,7 +10,8 @@ SCHEDULE, RANDOM, GUIDED, TRAIN, TEST, CONTEST = (
     *("schedule", "random", "guided", "train", "test", "contest"),
 )
 RETESTED = 3  # best schedules, each on fresh seeds
-CANDIDATES = 3  # snapshots that stay
+CANDIDATES = 5  # snapshots that stay
+NEIGHBOURS, PRIOR = 3, 2.0  # how many snapshots on each side tell of one, and as how many tests
 TRAININGS_A_TEST = 2
 
 
@@ -59,16 +60,20 @@ class Curriculum:
        `RETESTED` best again on fresh seeds. The first few, `randoms`, take random actions.
     2. `guided` episodes follow the best schedules by actions, the nearest ones.
     3. Of the others, every sixth follows a schedule near one of the best, and every third is a test:
-       greedy, on a fresh seed. Tests are given by turns to the present network, which becomes a
-       snapshot, and to the best snapshot with fewer than `contest` tests. Snapshots are compared by
-       mean cost + s / √tests, with s the standard deviation of all tests of snapshots around their
-       means.
-    4. The contest: the best snapshot and the best schedule on the same `contest` fresh seeds each.
+       the present network becomes a snapshot, and acts greedily on a fresh seed.
+    4. `finals` more tests find the best snapshot. With n tests of a snapshot,
+
+           m = (sum of costs + 2 · mean cost of its neighbours) / (n + 2),   b = s / √(n + 2)
+
+       where its neighbours are the three snapshots before it, the three after it, and itself, and s is
+       the standard deviation of tests around the means of their snapshots. The next test is of the one
+       with the least m − b; the best one has the least m + b.
+    5. The contest: the best snapshot and the best schedule on the same `contest` fresh seeds each.
 
     Args:
         total: episodes.
-        schedules, randoms, guided, contest: their numbers, of schedule searches, of random episodes,
-            of guided ones, and of seeds in the contest.
+        schedules, randoms, guided, finals, contest: their numbers, of schedule searches, of random
+            episodes, of guided ones, of last tests, and of seeds in the contest.
         bounds: of learning rates.
         budget: steps of an episode; None until the first has told.
         seed: of the search.
@@ -78,6 +83,7 @@ class Curriculum:
     schedules: int
     randoms: int
     guided: int
+    finals: int
     contest: int
     bounds: tuple
     seed: int
@@ -92,11 +98,11 @@ class Curriculum:
             ValueError: There is not.
         """
         before = self.randoms + self.schedules + self.guided
-        if before + 2 * self.contest + TRAININGS_A_TEST >= self.total:
+        if before + self.finals + 2 * self.contest + TRAININGS_A_TEST >= self.total:
             raise ValueError(
                 f"`max_trials={self.total}` leaves no episode to learn in: random ones take "
-                f"{self.randoms}, schedules {self.schedules}, guided ones {self.guided}, the contest "
-                f"{2 * self.contest}, and there must be a test."
+                f"{self.randoms}, schedules {self.schedules}, guided ones {self.guided}, the last tests "
+                f"{self.finals}, the contest {2 * self.contest}, and there must be a test."
             )
 
     # -- what comes next ---------------------------------------------------------------------
@@ -106,13 +112,17 @@ class Curriculum:
         number = len(self.episodes)
         if number >= self.total:
             return None
-        learning = self.total - 2 * self.contest
-        if number < learning:
-            episode = self._learning(number, learning)
-        elif any(e.ended == "" for e in self.episodes[:learning]):
+        tests = self.total - 2 * self.contest
+        if number < tests - self.finals:
+            episode = self._learning(number, tests - self.finals)
+        elif number < tests:
+            episode = Episode(
+                number, TEST, self._seed(number), snapshot=self._promising(number), progress=1.0
+            )
+        elif any(e.ended == "" for e in self.episodes[:tests]):
             return None  # the contestants are not known yet
         else:
-            episode = self._contest(number, number - learning)
+            episode = self._contest(number, number - tests)
         self.episodes.append(episode)
         return episode
 
@@ -127,9 +137,7 @@ class Curriculum:
             return Episode(number, GUIDED, self._seed(number), guide=self._guide(number, 0.0))
         of = max(learning - self.randoms - self.schedules - self.guided, 1)
         if begun % (TRAININGS_A_TEST + 1) == TRAININGS_A_TEST:
-            turn = begun // (TRAININGS_A_TEST + 1)
-            tested = self._tested(turn, number)
-            return Episode(number, TEST, self._seed(number), snapshot=tested, progress=begun / of)
+            return Episode(number, TEST, self._seed(number), snapshot=number, progress=begun / of)
         # Single actions do not find another schedule; following a near one through does.
         kind = GUIDED if begun % (TRAININGS_A_TEST + 1) == 0 and begun % 2 == 0 else TRAIN
         guide = self._guide(number, 0.2)
@@ -161,13 +169,14 @@ class Curriculum:
             schedule = ranked[min(place, len(ranked) - 1)].schedule
         return Episode(number, SCHEDULE, self._seed(number), schedule=schedule)
 
-    def _tested(self, turn, number):
-        if turn % 2:
-            for snapshot, costs, _ in self.snapshots_ranked():
-                begun = [e for e in self.episodes if e.snapshot == snapshot and e.kind == TEST]
-                if max(len(begun), len(costs)) < max(self.contest, 3):
-                    return snapshot
-        return number
+    def _promising(self, number):
+        """The snapshot that may turn out to be the best; the present network if there is none."""
+        going_on = [e.snapshot for e in self.episodes if e.kind == TEST and not e.ended]
+        low = {}
+        for snapshot, costs, mean, bound in self._estimates():
+            tests = len(costs) + PRIOR
+            low[snapshot] = mean - bound * np.sqrt(tests / (tests + going_on.count(snapshot)))
+        return min(low, key=low.get, default=number)
 
     def _contest(self, number, place):
         snapshots, schedules = self.snapshots_ranked(), self.schedules_ranked()
@@ -203,7 +212,14 @@ class Curriculum:
         return Schedule(**self.schedules_ranked()[0][0])
 
     def snapshots_ranked(self):
-        """`[(snapshot, ranks, bound)]` of tested snapshots, best first; see above."""
+        """`[(snapshot, ranks, m + b)]` of tested snapshots, best first; see above."""
+        ranked = [
+            (snapshot, costs, mean + bound) for snapshot, costs, mean, bound in self._estimates()
+        ]
+        return sorted(ranked, key=lambda entry: entry[2])
+
+    def _estimates(self):
+        """`[(snapshot, ranks, m, b)]` of tested snapshots, in their order."""
         costs = {}
         for episode in self._done(TEST):
             costs.setdefault(episode.snapshot, []).append(episode.rank)
@@ -213,12 +229,14 @@ class Curriculum:
             spread = np.sqrt(np.sum(np.square(off)) / freedom)
         else:
             spread = np.std([c for of in costs.values() for c in of] or [0.0])
-        ranked = [
-            (snapshot, of, float(np.mean(of) + spread / np.sqrt(len(of))))
-            for snapshot, of in costs.items()
-            if snapshot not in self.dropped
-        ]
-        return sorted(ranked, key=lambda entry: entry[2])
+        ordered, found = sorted(costs), []
+        for place, snapshot in enumerate(ordered):
+            near = ordered[max(place - NEIGHBOURS, 0) : place + NEIGHBOURS + 1]
+            around = np.mean([c for neighbour in near for c in costs[neighbour]])
+            of, tests = costs[snapshot], len(costs[snapshot]) + PRIOR
+            mean = (sum(of) + PRIOR * around) / tests
+            found.append((snapshot, of, float(mean), float(spread / np.sqrt(tests))))
+        return [entry for entry in found if entry[0] not in self.dropped]
 
     def needed_snapshots(self):
         """Snapshots whose networks must stay; the others are dropped for good."""

@@ -14,6 +14,9 @@ from keras_drmad.tuners.qan.steering import DIVERGED
 _log = logging.getLogger("keras_drmad")
 
 ANNEALED = 0.8  # of the training episodes, after which exploration and shaping stay as they are
+REST = (
+    0.05  # of its learning rate, what the agent's falls to: policies shall differ less in the end
+)
 SCALE = 10.0  # about the size of Q-values, which are counted in chunks of training
 
 
@@ -54,9 +57,13 @@ class Learner:
     @functools.cached_property
     def agent(self):
         agent = DQN(self.network(), seed=self._seed, **self._arguments)
+        rate = agent.optimizer.get_config()["learning_rate"]
+        self._rate = rate if isinstance(rate, float) else None  # a schedule is the user's
         if self._policy is not None:
             for model in (agent.network, agent.target):
                 model.set_weights(self._policy.network.get_weights())
+        if self.learned and (saved := files.read_arrays(self._project.learner(self.learned))):
+            agent.set_state(saved["agent"])
         return agent
 
     def learn(self, trajectory, progress, score, left):
@@ -92,15 +99,16 @@ class Learner:
             )
         self.learned += 1
         shaping = self.shaping * max(1 - progress / ANNEALED, 0.0)
+        if self._rate is not None:
+            self.agent.optimizer.learning_rate = self._rate * max(1 - progress, REST)
         logs = self.agent.learn(len(trajectory.costs) * self.updates, shaping)
         self._write(self._project.learner(self.learned), agent=self.agent.get_state())
         return logs
 
     def reload(self):
         """Goes on from the file of `learned` episodes, if it is there."""
-        saved = self.learned and files.read_arrays(self._project.learner(self.learned))
-        if saved:
-            self.agent.set_state(saved["agent"])
+        # Read when it is needed: settings are compared before.
+        self.__dict__.pop("agent", None)
 
     # -- snapshots ---------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from keras_drmad.tuners.qan.curriculum import (
     CONTEST,
     GUIDED,
     RANDOM,
-    TEST,
     TRAIN,
     Curriculum,
     Episode,
@@ -61,8 +60,8 @@ class QANOracle(ResilientOracle):
         schedule_trials: Episodes that search schedules. Defaults to 15 % of `max_trials`.
         random_trials: Episodes of random actions. Defaults to 2 %, at least one.
         guided_trials: Episodes that follow the best schedule by actions. Defaults to 4 %, at least two.
-        contest: Seeds on which policy and best schedule meet at the end. Defaults to 10, fewer where
-            `max_trials` is below 100.
+        contest: Seeds on which policy and best schedule meet at the end; before, twice as many tests
+            find the best policy. Defaults to 10, fewer where `max_trials` is below 200.
         random_starts: The share of training episodes that begin with another learning rate. Defaults
             to 0.25.
         cut: Training episodes are cut off, and go into the memory as unfinished ones, once they have
@@ -135,12 +134,13 @@ class QANOracle(ResilientOracle):
             "shaping": shaping,
         }
         n, (low, high) = self.max_trials, self.actions.bounds
-        contest = min(10, n // 10) if contest is None else contest
+        contest = min(10, n // 20) if contest is None else contest
         self.curriculum = Curriculum(
             total=n,
             schedules=round(0.15 * n) if schedule_trials is None else schedule_trials,
             randoms=max(round(0.02 * n), 1) if random_trials is None else random_trials,
             guided=max(round(0.04 * n), 2) if guided_trials is None else guided_trials,
+            finals=2 * contest,
             contest=contest,
             bounds=(max(SCHEDULES[0], low), min(SCHEDULES[1], high)),
             seed=self.seed,
@@ -155,7 +155,7 @@ class QANOracle(ResilientOracle):
         episode = self.curriculum.next()
         if episode is None:
             return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
-        if episode.kind == TEST and episode.snapshot == episode.number:
+        if episode.snapshot == episode.number:
             self.learner.keep(episode.number)
         values = {KIND: episode.kind, SEED: episode.seed, START: self._start(episode)}
         values[REFERENCE] = (

@@ -57,7 +57,8 @@ def learning_rates(tuner, axes=None, episodes=5):
                 label = name if i == 0 else None
                 axes.step(history["steps"], history["rates"], color=colour, alpha=0.6, label=label)
     axes.set(xlabel="step", ylabel="learning rate", yscale="log")
-    axes.legend(fontsize=7)
+    if axes.get_lines():
+        axes.legend(fontsize=7)
     return axes
 
 

@@ -18,9 +18,6 @@ class Batches(NamedTuple):
     indices: np.ndarray
 
 
-EXAMPLES = 500  # transitions, at least
-
-
 class Replay:
     """A ring of n-step transitions.
 
@@ -41,8 +38,8 @@ class Replay:
         prioritized: whether transitions are drawn in proportion to p^α of their last error p, with
             weights (N P)^−β, the largest of a draw being 1 (Schaul et al., 2016); otherwise uniformly.
         alpha, beta: α, β.
-        exemplary: the share of transitions with a score whose trajectories are examples: those of the
-            highest scores.
+        exemplary, examples: how many transitions with a score, those of the highest ones, are
+            examples: this share of them, and at least this many.
     """
 
     FIELDS = (
@@ -51,11 +48,20 @@ class Replay:
     )
 
     def __init__(
-        self, capacity, size, n_step, gamma, prioritized=False, alpha=0.6, beta=0.4, exemplary=0.1
+        self,
+        capacity,
+        size,
+        n_step,
+        gamma,
+        prioritized=False,
+        alpha=0.6,
+        beta=0.4,
+        exemplary=0.1,
+        examples=500,
     ):
         self.capacity, self.n_step, self.gamma = capacity, n_step, gamma
         self.prioritized, self.alpha, self.beta = prioritized, alpha, beta
-        self.share = exemplary
+        self.share, self.examples = exemplary, examples
         self.observations = np.zeros((capacity, size), "float32")
         self.next_observations = np.zeros((capacity, size), "float32")
         self.actions = np.zeros(capacity, "int32")
@@ -133,8 +139,8 @@ class Replay:
         scores = scores[scores > -np.inf]
         if not len(scores):
             return np.inf
-        share = max(self.share, min(EXAMPLES / len(scores), 1.0))
-        return np.quantile(scores, 1 - share)
+        share = max(self.share, self.examples / len(scores))
+        return np.quantile(scores, max(1 - share, 0.0))
 
     def update_priorities(self, indices, errors):
         """Absolute errors of transitions, as they were learned from."""

@@ -93,9 +93,11 @@ class Ratios(State):
         rate            log₁₀ α / α_start
         time            t / T
         loss            log ℓ / ℓ_0
+        loss_mean       its mean over the last five decisions
         loss_slope      log ℓ / ℓ one decision before
         loss_trend      log ℓ / ℓ four decisions before, a quarter of it
         gap             to the goal (see `Goal`)
+        gap_mean        its mean over the last five decisions; single ones are noisy
         gap_slope       its change since the last decision
         gap_trend       since four decisions before, a quarter of it
         best_gap        the least so far
@@ -113,8 +115,9 @@ class Ratios(State):
     """
 
     NAMES = (
-        *("rate", "time", "loss", "loss_slope", "loss_trend", "gap", "gap_slope", "gap_trend"),
-        *("best_gap", "update", "gradient", "angle", "overfitting", "momentum"),
+        *("rate", "time", "loss", "loss_mean", "loss_slope", "loss_trend"),
+        *("gap", "gap_mean", "gap_slope", "gap_trend", "best_gap"),
+        *("update", "gradient", "angle", "overfitting", "momentum"),
     )
 
     def __init__(self, only=None):
@@ -133,9 +136,11 @@ class Ratios(State):
             "rate": np.log10(view.rates / view.start_rate),
             "time": view.step / view.budget,
             "loss": loss[-1] - loss[0],
+            "loss_mean": np.mean(loss[-5:]) - loss[0],
             "loss_slope": 5 * _change(loss, 1),
             "loss_trend": 5 * _change(loss, 4),
             "gap": view.gaps[-1],
+            "gap_mean": np.mean(view.gaps[-5:]),
             "gap_slope": 5 * _change(view.gaps, 1),
             "gap_trend": 5 * _change(view.gaps, 4),
             "best_gap": min(view.gaps),

@@ -1,0 +1,217 @@
+"""`DrMADTuner`: divergence, killed searches, several processes."""
+
+import os
+import pathlib
+import pydoc
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+from drmad_task import L, build, make, scores, search, trials
+
+from keras_drmad import DrMADSGD, Sign, paths
+from keras_drmad.tuners import files
+from keras_drmad.tuners.drmad.oracle import CLIENT, ITERATION
+
+# -- divergence and coming back -------------------------------------------------------------
+
+
+def test_a_diverging_trial_is_a_data_point(tmp_path):
+    tuner = search(make(tmp_path, lambda hp: build(hp, learning_rate=1e4)), epochs=3)
+    first = trials(tuner)[0]
+    assert first.status == "COMPLETED"
+    assert first.score == np.inf
+    assert "Diverged" in first.message
+    rates = files.read_arrays(tuner.oracle.project.state(0, 3))["values"]["learning_rate"]
+    np.testing.assert_allclose(np.exp(rates), 4.0**-3, rtol=1e-4)
+
+
+def test_a_diverging_trial_may_be_broken_off(tmp_path):
+    tuner = make(tmp_path, lambda hp: build(hp, learning_rate=1e4), max_trials=2)
+    search(tuner, epochs=4, validation_freq=4, callbacks=[keras.callbacks.TerminateOnNaN()])
+    assert scores(tuner) == [np.inf] * 2
+
+
+def test_a_hypergradient_that_is_not_finite_is_not_used(tmp_path, monkeypatch):
+    """The adjoint of the weights may be finite where sums over it are not."""
+
+    def overflown(self, adjoint):
+        return {name: np.full_like(value, np.inf) for name, value in self.values.items()}
+
+    monkeypatch.setattr("keras_drmad.tuners.drmad.training.Learned.gradients", overflown)
+    tuner = search(make(tmp_path, max_trials=2, meta_optimizer=Sign(0.1)))
+    assert "not finite" in trials(tuner)[0].message
+    rates = files.read_arrays(tuner.project.state(0, 1))["values"]["learning_rate"]
+    np.testing.assert_allclose(np.exp(rates), 0.25, rtol=1e-4)
+
+
+def test_a_training_that_cannot_write_is_repeated(tmp_path, monkeypatch):
+    write, calls = files.write_arrays, iter(range(9))
+
+    def full_at_first(*arguments, **groups):
+        if next(calls) == 0:
+            raise OSError(28, "No space left on device")
+        write(*arguments, **groups)
+
+    monkeypatch.setattr(files, "write_arrays", full_at_first)
+    tuner = search(make(tmp_path, max_trials=3))
+    assert [t.status for t in trials(tuner)] == ["FAILED", "COMPLETED", "COMPLETED"]
+    assert [t.hyperparameters.values[ITERATION] for t in trials(tuner)] == [0, 0, 1]
+
+
+def test_a_search_goes_on_where_it_ended(tmp_path):
+    whole = search(make(tmp_path / "whole"))
+    search(make(tmp_path / "parts", max_trials=2))
+    parts = search(make(tmp_path / "parts"))
+    np.testing.assert_allclose(scores(parts), scores(whole), rtol=1e-6)
+
+
+SCRIPT = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    from drmad_task import make, search
+    from test_tuner_resume import kill_at
+    kill_at({moment!r})
+    search(make({folder!r}, max_trials=3), epochs=10)
+"""
+MOMENTS = {
+    "forward": "keras_drmad.engine.Engine.advance",
+    "reverse": "keras_drmad.engine.Engine.differentiate",
+    "write": "os.replace",
+}
+
+
+def kill_at(moment):
+    """This process, by SIGKILL: in its second training, or in the middle of a write."""
+    left = iter(range({"forward": 15, "reverse": 1, "write": 2}[moment]))
+    owner, _, name = MOMENTS[moment].rpartition(".")
+    owner = pydoc.locate(owner)
+    call = getattr(owner, name)
+
+    def killing(*arguments, **more):
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **more)
+
+    setattr(owner, name, killing)
+
+
+def test_killed_it_ends_the_same(tmp_path):
+    """SIGKILL on the way forth, on the way back, in a write; what was being done is done again."""
+    folder = str(tmp_path / "killed")
+    for moment in MOMENTS:
+        script = textwrap.dedent(SCRIPT).format(
+            tests=str(pathlib.Path(__file__).parent), folder=folder, moment=moment
+        )
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        assert done.returncode == -signal.SIGKILL
+    killed = make(folder, max_trials=3)
+    assert 1 <= len(killed.oracle.end_order) < 3
+    whole = search(make(tmp_path / "whole", max_trials=3), epochs=10)
+    np.testing.assert_allclose(scores(search(killed, epochs=10)), scores(whole), rtol=1e-6)
+
+
+def wider(model):
+    """Another model, with the same optimizer."""
+    other = keras.Sequential([L.Input((5,)), L.Dense(1)])
+    other.compile(model.optimizer, "mse")
+    return other
+
+
+def test_other_settings_are_refused(tmp_path):
+    search(make(tmp_path, max_trials=1))
+    with pytest.raises(ValueError, match=r"epochs: 2 before, 3 now"):
+        search(make(tmp_path, max_trials=1), epochs=3)
+    with pytest.raises(ValueError, match=r"model.variable 0: '\(5, 4\)' before, '\(5, 1\)' now"):
+        search(make(tmp_path, lambda hp: wider(build(hp)), max_trials=1))
+    with pytest.raises(ValueError, match=r"path: .*SegmentMeans.* before, 'Linear"):
+        search(make(tmp_path, max_trials=1, path=paths.Linear()))
+    with pytest.raises(
+        ValueError, match=r"optimizer.learning_rate: 0.0[12]\d* before, 0.0[23]\d* now"
+    ):
+        search(make(tmp_path, lambda hp: build(hp, learning_rate=0.03), max_trials=1))
+    search(make(tmp_path, max_trials=1, overwrite=True), epochs=3)
+
+
+@pytest.mark.parametrize("widths", [[4], [2, 3, 4]])
+def test_memory_holds_one_model(tmp_path, widths):
+    """A weak reference to each model that was built: all but the last are gone."""
+    import gc
+    import weakref
+
+    built = []
+
+    def watched(hp):
+        model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", widths)), L.Dense(1)])
+        model.compile(DrMADSGD(0.02), "mse")
+        built.append(weakref.ref(model))
+        return model
+
+    search(make(tmp_path, watched, max_trials=5, meta_iterations=2 if len(widths) > 1 else None))
+    gc.collect()
+    assert len(built) >= 5
+    assert sum(model() is not None for model in built) <= 2
+
+
+# -- many workers ---------------------------------------------------------------------------
+
+WORKER = """
+    import os, sys
+    sys.path.insert(0, {tests!r})
+    from drmad_task import make, scores, search
+    from test_tuner_resume import kill_at
+    if os.environ["KERASTUNER_TUNER_ID"] == "worker2":
+        kill_at("reverse")
+    tuner = make({folder!r}, clients=2, timeout=10, seed=None)
+    search(tuner)
+    tuner.results_summary()  # a worker has nobody to ask any more
+"""
+
+
+def test_chief_and_workers_find_what_one_process_finds(tmp_path):
+    """One of the workers is killed in a training; another one repeats that."""
+    script = textwrap.dedent(WORKER).format(
+        tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path / "many")
+    )
+    port = str(20000 + os.getpid() % 20000)
+
+    def start(name):
+        environment = {
+            **os.environ,
+            "KERASTUNER_TUNER_ID": name,
+            "KERASTUNER_ORACLE_IP": "127.0.0.1",
+            "KERASTUNER_ORACLE_PORT": port,
+        }
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+    processes = [start("chief"), start("worker2")]
+    end = time.monotonic() + 180
+    try:
+        assert processes[1].wait(timeout=60) == -signal.SIGKILL
+        processes += [start("worker0"), start("worker1")]
+        for process in processes[2:] + processes[:1]:
+            assert process.wait(timeout=end - time.monotonic()) == 0
+    finally:
+        for process in processes:
+            process.kill()
+    many = make(tmp_path / "many", clients=2, seed=None)
+    assert len(scores(many)) == 4
+    alone = search(make(tmp_path / "alone", clients=2, seed=many.oracle.seed))
+    # Which worker takes which share is chance; what a share gives is not.
+    places = [
+        {
+            tuple(t.hyperparameters.values[name] for name in (ITERATION, CLIENT)): t.score
+            for t in trials(tuner)
+        }
+        for tuner in (alone, many)
+    ]
+    assert places[0].keys() == places[1].keys()
+    for name, score in places[0].items():
+        assert places[1][name] == pytest.approx(score, rel=1e-5)
