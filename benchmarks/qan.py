@@ -45,7 +45,7 @@ from keras_drmad.tuners.qan.subject import Subject
 L = keras.layers
 GOAL, START, EVERY, EPOCHS = ("val_accuracy", 0.965), 0.005, 20, 10
 FRESH = 10
-PLAIN = ("loss", "loss_slope", "rate", "time", "gap")
+PLAIN = ("rate", "time", "loss", "gap")
 
 VARIANTS = {
     "default": {},
@@ -57,6 +57,7 @@ VARIANTS = {
     "jump-start": {"jump_start": 200},
     "regressor": {"regressor": Regressor()},
     "plain-state": {"states": lambda: [Ratios(PLAIN)]},
+    "all-ratios": {"states": lambda: [Ratios(Ratios.ALL)]},
     "bag-of-filters": {"states": lambda: [Ratios(PLAIN), BagOfFilters(16)]},
     "raw-filters": {"states": lambda: [Ratios(PLAIN), RawFilters(784, 8)]},
     "three-rates": {"actions": Actions((0.5, 1.0, 2.0))},

@@ -93,7 +93,9 @@ def test_it_is_an_environment():
 
 
 def test_what_ratios_are_is_known_and_of_others_that_they_are_finite(shared):
-    np.testing.assert_array_equal(shared.observation_space.high, np.full(16, 5, "float32"))
+    np.testing.assert_array_equal(
+        shared.observation_space.high, np.full(len(Ratios.FEW), 5, "float32")
+    )
     space = make(states=[Ratios(["rate"]), RawFilters(6, 3)]).observation_space
     assert space.shape == (19,) and space.is_bounded()
     np.testing.assert_array_equal(space.low[:2], np.float32([-5, np.finfo("float32").min]))

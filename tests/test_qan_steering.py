@@ -44,12 +44,12 @@ def test_training_metrics_are_of_the_chunk_and_of_the_epoch():
 
 
 def test_ratios_are_what_they_say():
-    task = subject([Ratios()], epochs=1)
+    task = subject([Ratios(Ratios.ALL)], epochs=1)
     weights, reports = [], []
 
     def decide(report):
         weights.append(np.concatenate([w.numpy().ravel() for w in task.model.trainable_variables]))
-        reports.append(dict(zip(Ratios.NAMES, report.observation[0], strict=True)))
+        reports.append(dict(zip(Ratios.ALL, report.observation[0], strict=True)))
         return 0.04
 
     task.run(0, decide)
@@ -115,7 +115,7 @@ def test_layers_have_actions_of_their_own():
     task = subject(actions=actions, build=lambda: build(optimizer=DrMADSGD(0.02, learn=())))
     reports, _ = task.run(0, lambda report: [0, 2])
     np.testing.assert_allclose(reports[2].rates, [0.005, 0.08], rtol=1e-5)
-    assert reports[2].observation.shape == (2, 16)
+    assert reports[2].observation.shape == (2, len(Ratios.FEW))
 
 
 def test_momentum_moves():
@@ -181,7 +181,7 @@ def test_a_bag_of_filters_counts_the_nearest_words():
     reports, _ = task.run(0, lambda report: 0.01)
     signs = task.model.get_layer("a").kernel.numpy()[0] > 0
     np.testing.assert_allclose(
-        reports[-1].observation[0, 16:], [signs.mean() * 2, 2 - signs.mean() * 2]
+        reports[-1].observation[0, len(Ratios.FEW) :], [signs.mean() * 2, 2 - signs.mean() * 2]
     )
 
 
@@ -266,7 +266,7 @@ def test_a_policy_has_the_goal_of_its_training(stop):
 
 def test_policies_that_do_not_fit_say_what_differs(tmp_path):
     policy = network_policy()
-    with pytest.raises(ValueError, match=r"takes 16 numbers; the states give 2 \(Ratios: 2\)"):
+    with pytest.raises(ValueError, match=r"takes 7 numbers; the states give 2 \(Ratios: 2\)"):
         Policy(
             [Ratios(["rate", "gap"])], policy.actions, policy.goal, 3, 0.02, 16, policy.network
         ).check()

@@ -76,13 +76,14 @@ def actions(tuner, axes=None):
         history = _history(tuner, episode) if episode.kind in (TRAIN, TEST) else None
         if history is not None:
             rows.append(factors[history["actions"]].mean(-1))
-    image = np.full((len(rows), max(map(len, rows), default=1)), np.nan)
-    for row, taken in zip(image, rows, strict=True):
-        row[: len(taken)] = taken
-    drawn = axes.imshow(
-        image, aspect="auto", cmap="coolwarm", vmin=-1, vmax=1, interpolation="none"
-    )
-    axes.figure.colorbar(drawn, ax=axes, label="log₂ of the factor")
+    if rows:
+        image = np.full((len(rows), max(map(len, rows))), np.nan)
+        for row, taken in zip(image, rows, strict=True):
+            row[: len(taken)] = taken
+        drawn = axes.imshow(
+            image, aspect="auto", cmap="coolwarm", vmin=-1, vmax=1, interpolation="none"
+        )
+        axes.figure.colorbar(drawn, ax=axes, label="log₂ of the factor")
     axes.set(xlabel="decision", ylabel="training and test episodes")
     return axes
 

@@ -111,20 +111,21 @@ class Ratios(State):
     With `per="layer"`, rate, update, gradient, angle and momentum are the layer's own.
 
     Args:
-        only: names of those to take. Defaults to all.
+        names: Those to take. Defaults to `Ratios.FEW`; `Ratios.ALL` are all. A policy has to find out
+            which of them do not matter, from some hundred episodes: more names made it worse.
     """
 
-    NAMES = (
+    FEW = ("rate", "time", "loss", "gap", "gap_mean", "best_gap", "update")
+    ALL = (
         *("rate", "time", "loss", "loss_mean", "loss_slope", "loss_trend"),
         *("gap", "gap_mean", "gap_slope", "gap_trend", "best_gap"),
         *("update", "gradient", "angle", "overfitting", "momentum"),
     )
 
-    def __init__(self, only=None):
-        self.names = tuple(self.NAMES if only is None else only)
-        unknown = set(self.names) - set(self.NAMES)
-        if unknown or not self.names:
-            raise ValueError(f"`only` may hold {self.NAMES}, and not nothing. Received: {only!r}")
+    def __init__(self, names=FEW):
+        self.names = tuple(names)
+        if set(self.names) - set(self.ALL) or not self.names:
+            raise ValueError(f"`names` may hold {self.ALL}, and not nothing. Received: {names!r}")
         self.shape = (len(self.names),)
 
     def observe(self, view):
@@ -155,7 +156,7 @@ class Ratios(State):
         return np.clip(found, -LIMIT, LIMIT).astype("float32")
 
     def get_config(self):
-        return {"only": list(self.names)}
+        return {"names": list(self.names)}
 
 
 def _log(values):
