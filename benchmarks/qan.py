@@ -50,9 +50,10 @@ PLAIN = ("rate", "time", "loss", "gap")
 VARIANTS = {
     "default": {},
     "no-shaping": {"shaping": 0.0},
-    "n=1": {"agent": {"imitation": 1.0, "n_step": 1}},
+    "n=1": {"agent": {"n_step": 1}},
+    "n=5": {"agent": {"n_step": 5}},
     "no-imitation": {"agent": {"imitation": 0.0}},
-    "prioritized": {"agent": {"imitation": 1.0, "prioritized": True}},
+    "prioritized": {"agent": {"prioritized": True}},
     "no-schedules": {"schedule_trials": 3, "guided_trials": 0},
     "jump-start": {"jump_start": 200},
     "regressor": {"regressor": Regressor()},

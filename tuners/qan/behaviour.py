@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_drmad.tuners.qan.curriculum import GUIDED, RANDOM, TRAIN
 from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.steering import TRUNCATED
 
 STRETCH = 1 / 3  # of an episode, the longest one of exploration
 REACH = 10.0  # how far one action takes the learning rate, repeated
@@ -25,9 +24,9 @@ class Trajectory:
     ended: str
 
     @property
-    def terminated(self):
-        """Whether there is nothing to be had after it; a truncated one might have gone on."""
-        return self.ended != TRUNCATED
+    def least_gap(self):
+        """To the goal; at least 0."""
+        return _least(self.gaps)
 
 
 class Behaviour:
@@ -122,7 +121,7 @@ class Behaviour:
     @property
     def least_gap(self):
         """To the goal; at least 0."""
-        return max(min(self._gaps), 0.0)
+        return _least(self._gaps)
 
     @property
     def is_begun(self):
@@ -148,3 +147,7 @@ class Behaviour:
             gaps=np.array(self._gaps),
             ended=self.ended,
         )
+
+
+def _least(gaps):
+    return max(float(np.nanmin(gaps)), 0.0)

@@ -9,7 +9,7 @@ from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.agent import DQN
 from keras_drmad.tuners.qan.goals import rewards
 from keras_drmad.tuners.qan.network import q_network
-from keras_drmad.tuners.qan.steering import DIVERGED
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED
 
 _log = logging.getLogger("keras_drmad")
 
@@ -85,6 +85,11 @@ class Learner:
             trajectory.ended == DIVERGED,
             left,
         )
+        # The budget is a part of the task, which the agent sees: nothing comes after it (Pardo et al.,
+        # Time limits in reinforcement learning, ICML 2018). What others have stopped might have gone on.
+        terminated = trajectory.ended != TRUNCATED or left <= 0
+        if terminated and self.goal.value is not None and trajectory.ended != REACHED:
+            gained[-1] -= (trajectory.costs.sum() + left) * trajectory.least_gap
         # A gap is a potential, which leaves the best policy what it is (Ng et al., 1999).
         potentials = None if self.goal.value is None else -trajectory.gaps
         for group in range(trajectory.actions.shape[1]):
@@ -92,7 +97,7 @@ class Learner:
                 trajectory.observations[:, group],
                 trajectory.actions[:, group],
                 gained,
-                terminated=trajectory.terminated,
+                terminated=terminated,
                 usable=trajectory.usable[:, group],
                 score=score,
                 potentials=potentials,

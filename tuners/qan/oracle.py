@@ -52,7 +52,7 @@ class QANOracle(ResilientOracle):
         actions: The `Actions`. Defaults to multiplying the learning rate.
         network: Arguments of `q_network`, as a dictionary, or a function of yours that is called as
             it is. Defaults to two hidden layers of 64 units, dueling.
-        agent: Arguments of `DQN`, as a dictionary; `{"imitation": 1.0}` if not given.
+        agent: Arguments of `DQN`, as a dictionary. Defaults to an `imitation` of 1 and an `n_step` of 10.
         updates: Gradient steps of learning for each decision of an episode. Defaults to 8.
         epsilon: `(first, last)` exploration, linear over the training episodes until four fifths of
             them: how probably a decision begins a stretch of exploration. Defaults to 0.08 and 0.015.
@@ -112,7 +112,7 @@ class QANOracle(ResilientOracle):
         self.actions = Actions() if actions is None else actions
         self.epsilon, self.random_starts, self.cut = tuple(epsilon), random_starts, cut
         network = {} if network is None else network
-        agent = {"imitation": 1.0} | dict(agent or {})
+        agent = {"imitation": 1.0, "n_step": 10} | dict(agent or {})
         self.project = Project()
         self.learner = Learner(
             self.goal,
