@@ -3,7 +3,8 @@
     python benchmarks/qan.py                                   # 5 seeds: about 3 hours on one core
     python benchmarks/qan.py --seeds 1 --trials 100            # about 10 minutes
     python benchmarks/qan.py --variants default no-shaping n=1 # ablations
-    python benchmarks/qan.py --transfer                        # the learned policy elsewhere, too
+    python benchmarks/qan.py --seeds 1 --save policy           # and policy.keras, policy_schedule.keras
+    python benchmarks/qan.py --transfer policy                 # tries these two on other tasks
     python benchmarks/qan.py --first-seed 3 --seeds 2 --results FILE  # a part; FILE collects all parts
     python benchmarks/qan.py --seeds 0 --results FILE                 # their table
 
@@ -15,7 +16,7 @@ that). After each search, on 10 fresh seeds:
     schedule            the best schedule that the same search has found in its first episodes
     schedules alone     the best schedule of a search that does nothing else, with as many training
                         steps as the whole QAN search, its tests and contest included
-    random              random actions (of the first seed only)
+    random              random actions
 
 Mean ± standard error over all seeds, median, hits.
 """
@@ -152,7 +153,7 @@ def search_schedules(target, steps, seed):
 
 
 def learned(variant, target, seed, trials):
-    """(policy, best schedule, training steps) of a QAN search."""
+    """(policy, best schedule as another, training steps) of a QAN search."""
     options = {k: v() if callable(v) else v for k, v in VARIANTS[variant].items()}
     with tempfile.TemporaryDirectory() as folder:
         tuner = QANTuner(
@@ -168,12 +169,7 @@ def learned(variant, target, seed, trials):
         tuner.search(*target.train, epochs=EPOCHS, verbose=0, **data)
         oracle = tuner.oracle
         steps = total(oracle, "steps")
-        network = oracle.learner.network()
-        network.set_weights(oracle.learner.snapshot(oracle.curriculum.snapshots_ranked()[0][0]))
-        policy = Policy(
-            oracle.states, oracle.actions, oracle.goal, EVERY, START, target.budget, network
-        )
-        schedule = oracle.curriculum.best_schedule()
+        policy, schedule = map(tuner.get_best_policy, ("network", "schedule"))
         names = ("seconds", "validating", "deciding", "learning")
         seconds = {name: total(oracle, name) for name in names}
         parts = ", ".join(f"{name} {spent:.0f}" for name, spent in seconds.items())
@@ -197,8 +193,9 @@ def row(name, outcomes):
     return line
 
 
-def transfer(policy, schedule, seed, trials_of_target):
-    """Rows of the policy, and of schedules tuned there and here, on other tasks."""
+def transfer(stem, trials=20, seed=0):
+    """On other tasks: a saved policy, the schedule saved with it, and one tuned there."""
+    policy, schedule = Policy.load(f"{stem}.keras"), Policy.load(f"{stem}_schedule.keras").rate
     targets = {
         "Fashion-MNIST, 85 %": Target(data="fashion_mnist", goal=("val_accuracy", 0.85)),
         "small CNN": Target(build=cnn),
@@ -207,12 +204,19 @@ def transfer(policy, schedule, seed, trials_of_target):
     }
     rows = {}
     for name, target in targets.items():
-        seeds = [(seed, i) for i in range(FRESH)]
-        seeds = [int(np.random.SeedSequence((*s, 11)).generate_state(1)[0]) for s in seeds]
-        tuned, _ = search_schedules(target, trials_of_target * target.budget, seed)
-        rows[f"{name}: policy, as learned on MNIST"] = [target.of_policy(policy, s) for s in seeds]
-        rows[f"{name}: schedule, tuned on MNIST"] = [target.of_schedule(schedule, s) for s in seeds]
-        rows[f"{name}: schedule, tuned here"] = [target.of_schedule(tuned, s) for s in seeds]
+        seeds = [int(s) for s in np.random.SeedSequence((seed, 11)).generate_state(FRESH)]
+        tuned, _ = search_schedules(target, trials * target.budget, seed)
+        subject = target.of(policy.states, policy.actions)
+        found = {
+            "policy, as learned on MNIST": [target.of_policy(policy, s, subject) for s in seeds],
+            "schedule, tuned on MNIST": [target.of_schedule(schedule, s) for s in seeds],
+            f"schedule, tuned here in {trials} trainings: {tuned}": [
+                target.of_schedule(tuned, s) for s in seeds
+            ],
+        }
+        for of, outcomes in found.items():
+            row(f"{name}: {of}", outcomes)
+        rows |= {f"{name}: {of}": outcomes for of, outcomes in found.items()}
     return rows
 
 
@@ -225,15 +229,13 @@ def compared(options, variant, target, seed):
     if not options.no_baselines:
         alone, number = search_schedules(target, steps, seed)
         of_search = f"schedule of its search, {variant}"
-        found[of_search] = [target.of_schedule(schedule, s) for s in fresh]
+        found[of_search] = [target.of_schedule(schedule.rate, s) for s in fresh]
         found["schedules alone"] = [target.of_schedule(alone, s) for s in fresh]
-        print(f"  {schedule}; alone, of {number}: {alone}")
-        if seed == 0:
-            found["random"] = [target.of_chance(s) for s in fresh]
-    if options.transfer:
-        found |= transfer(policy, schedule, seed, 30)
+        found["random"] = [target.of_chance(s) for s in fresh]
+        print(f"  {schedule.rate}; alone, of {number}: {alone}")
     if options.save:
-        policy.save(options.save)
+        policy.save(f"{options.save}.keras")
+        schedule.save(f"{options.save}_schedule.keras")
     print(f"seed {seed}, {steps:.0f} training steps", flush=True)
     return {f"{options.trials} episodes: {name}": rows for name, rows in found.items()}
 
@@ -245,20 +247,27 @@ def main():
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--no-baselines", action="store_true", help="the policy only")
-    parser.add_argument("--transfer", action="store_true")
-    parser.add_argument("--save", help="file that the last policy is saved to")
+    parser.add_argument(
+        "--save", help="stem of files that the last policy and schedule are saved to"
+    )
+    parser.add_argument(
+        "--transfer", help="stem of saved ones, which are tried on other tasks; no search"
+    )
     parser.add_argument("--results", help="file of JSON lines that outcomes are added to")
     options = parser.parse_args()
-    target, table, begun = Target(), {}, time.perf_counter()
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
-        for variant in options.variants:
-            for name, outcomes in compared(options, variant, target, seed).items():
-                row(name, outcomes)
-                table.setdefault(name, []).extend(outcomes)
-                if options.results:
-                    with open(options.results, "a") as file:
-                        print(json.dumps([name, outcomes]), file=file)
-    if options.results:
+    begun, table = time.perf_counter(), {}
+    if options.transfer:
+        table = transfer(options.transfer)
+    else:
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
+            for variant in options.variants:
+                for name, outcomes in compared(options, variant, Target(), seed).items():
+                    row(name, outcomes)
+                    table.setdefault(name, []).extend(outcomes)
+                    if options.results:
+                        with open(options.results, "a") as file:
+                            print(json.dumps([name, outcomes]), file=file)
+    if options.results and not options.transfer:
         table = {}
         with open(options.results) as file:
             for name, outcomes in map(json.loads, file):

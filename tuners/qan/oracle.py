@@ -52,7 +52,7 @@ class QANOracle(ResilientOracle):
         actions: The `Actions`. Defaults to multiplying the learning rate.
         network: Arguments of `q_network`, as a dictionary, or a function of yours that is called as
             it is. Defaults to two hidden layers of 64 units, dueling.
-        agent: Arguments of `DQN`, as a dictionary. Defaults to an `imitation` of 1 and an `n_step` of 10.
+        agent: Arguments of `DQN`, as a dictionary. Defaults to `imitation` 1, `n_step` 10.
         updates: Gradient steps of learning for each decision of an episode. Defaults to 8.
         epsilon: `(first, last)` exploration, linear over the training episodes until four fifths of
             them: how probably a decision begins a stretch of exploration. Defaults to 0.08 and 0.015.

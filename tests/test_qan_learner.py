@@ -1,0 +1,89 @@
+"""What the agent is paid, and how it comes to rest."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_drmad.tuners import Actions, Goal
+from keras_drmad.tuners.qan.behaviour import Trajectory
+from keras_drmad.tuners.qan.learner import REST, Learner
+from keras_drmad.tuners.qan.project import Project
+from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED
+
+GAPS = np.array([2.0, 1.0, 0.5, 0.75])
+
+
+def learner(folder, goal=("val_loss", 0.1), **agent):
+    project = Project()
+    project.folder = str(folder)
+    states = [Ratios(["rate", "gap"])]
+    arguments = {"network": {"units": (4,)}, "agent": {"n_step": 1} | agent, "updates": 1}
+    return Learner(
+        Goal.of(goal),
+        states,
+        Actions(),
+        shaping=5.0,
+        policy=None,
+        project=project,
+        seed=0,
+        **arguments,
+    )
+
+
+def trajectory(ended, gaps=GAPS):
+    return Trajectory(
+        observations=np.zeros((4, 1, 2), "float32"),
+        actions=np.zeros((3, 1), int),
+        usable=np.ones((3, 1), bool),
+        costs=np.array([1.0, 1.0, 0.5]),
+        gaps=gaps,
+        ended=ended,
+    )
+
+
+@pytest.mark.parametrize(
+    "ended, left, rewards, terminated",
+    [
+        (REACHED, 4.0, [-1, -1, -0.5], True),
+        (TRUNCATED, 4.0, [-1, -1, -0.5], False),  # by others: it might have gone on
+        (TRUNCATED, 0.0, [-1, -1, -0.5 - 2.5 * 0.5], True),  # the budget's end, its least gap 0.5
+        (DIVERGED, 4.0, [-1, -1, -0.5 - 4 - 6.5 * 0.5], True),
+    ],
+)
+def test_a_miss_pays_what_it_is_ranked_by(tmp_path, ended, left, rewards, terminated):
+    tested = learner(tmp_path)
+    tested.learn(trajectory(ended), 0.0, None, left)
+    replay = tested.agent.replay
+    np.testing.assert_allclose(replay.returns[:3], rewards)
+    assert (replay.discounts[2] == 0) == terminated
+    gamma = tested.agent.gamma
+    after = gamma * -GAPS[1:] * [1, 1, not terminated]
+    np.testing.assert_allclose(replay.gains[:3], after + GAPS[:-1], rtol=1e-6)
+
+
+def test_without_a_goals_value_progress_is_paid_until_the_budgets_end(tmp_path):
+    tested = learner(tmp_path, goal=Goal("val_loss"))
+    tested.learn(trajectory(TRUNCATED), 0.0, None, 0.0)
+    np.testing.assert_allclose(tested.agent.replay.returns[:3], [1, 0.5, -0.25])
+    assert tested.agent.replay.discounts[2] == 0 and not tested.agent.replay.gains.any()
+
+
+def test_the_agents_optimizer_comes_to_rest(tmp_path):
+    tested = learner(tmp_path)
+    for progress, share in ((0.0, 1.0), (0.4, 0.6), (1.0, REST)):
+        tested.learn(trajectory(REACHED), progress, None, 0.0)
+        assert float(tested.agent.optimizer.learning_rate) == pytest.approx(1e-3 * share)
+    again = learner(tmp_path)
+    again.learned = tested.learned
+    assert float(again.agent.optimizer.learning_rate) == pytest.approx(1e-3 * REST)
+    again.learn(trajectory(REACHED), 0.5, None, 0.0)
+    assert float(again.agent.optimizer.learning_rate) == pytest.approx(0.5e-3)
+
+
+def test_a_schedule_of_the_agents_optimizer_is_the_users(tmp_path):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 1, 0.5)
+    tested = learner(tmp_path, optimizer=keras.optimizers.SGD(schedule))
+    tested.learn(trajectory(REACHED), 0.9, None, 0.0)
+    assert int(tested.agent.optimizer.iterations) == 3
+    assert float(tested.agent.optimizer.learning_rate) == pytest.approx(0.01 * 0.5**3)
