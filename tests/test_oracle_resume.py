@@ -1,7 +1,9 @@
 """The oracle of `DrMADTuner`: killed at every write, a full disk; and what it refuses."""
 
 import os
+import types
 
+import grpc
 import keras
 import keras_tuner
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from oracle_trials import end, make, place, rate
 
 from keras_drmad.tuners import DrMADOracle, files
+from keras_drmad.tuners.client import outlive_the_chief
 from keras_drmad.tuners.drmad.oracle import FINITE, GROWTH
 
 
@@ -97,6 +100,33 @@ def test_metrics_that_died_with_a_chief_are_found_again(tmp_path, monkeypatch):
     assert (again.trial_id, again.status) == (trial.trial_id, "RUNNING")
     end(chief, again)
     assert place(chief.create_trial("a")) == (0, 1, 0)
+
+
+class Cut(grpc.RpcError):
+    def __init__(self, code):
+        self._code = code
+
+    def code(self):
+        return self._code
+
+
+def test_calls_that_a_chiefs_death_has_cut_off_are_made_again(monkeypatch):
+    monkeypatch.setattr("keras_drmad.tuners.client.AGAIN_SECONDS", 0)
+    left = [Cut(grpc.StatusCode.UNAVAILABLE)] * 2
+
+    def get_space(request, timeout):
+        if left:
+            raise left.pop()
+        return request, timeout
+
+    def end_trial(request):
+        raise Cut(grpc.StatusCode.INTERNAL)
+
+    stub = types.SimpleNamespace(GetSpace=get_space, EndTrial=end_trial)
+    outlive_the_chief(types.SimpleNamespace(stub=stub))
+    assert stub.GetSpace("space", timeout=1) == ("space", 1) and not left
+    with pytest.raises(Cut):
+        stub.EndTrial("trial")
 
 
 def test_metrics_that_are_missing_are_named(oracle):

@@ -421,10 +421,10 @@ WORKER = """
     from qan_task import make, search
     tuner = make({folder!r}, timeout=60)
     run_trial = tuner.run_trial
-    def logged(trial, *args):
+    def logged(trial, **more):
         with open({ran!r}, "a") as file:
             print(os.environ["KERASTUNER_TUNER_ID"], trial.trial_id, file=file)
-        return run_trial(trial, *args)
+        return run_trial(trial, **more)
     tuner.run_trial = logged
     search(tuner)
     tuner.results_summary()

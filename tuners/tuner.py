@@ -10,6 +10,7 @@ import keras_tuner
 
 from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.chief import role, serving
+from keras_drmad.tuners.client import outlive_the_chief
 from keras_drmad.tuners.oracle import FAILURES_ALLOWED
 
 _log = logging.getLogger("keras_drmad")
@@ -35,6 +36,8 @@ class ResilientTuner(keras_tuner.Tuner):
         if role() == "worker":
             kwargs["overwrite"] = False  # the chief does it once, for all
         super().__init__(oracle, hypermodel, **kwargs)
+        if self._is_worker():
+            outlive_the_chief(self.oracle)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
         if not self._is_worker() and not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
