@@ -1,6 +1,6 @@
 """A learned learning rate policy on scikit-learn's digits: table and picture in some minutes.
 
-    python examples/qan_digits.py [--trials 120] [--folder runs/qan_digits]
+    python examples/qan_digits.py [--trials 200] [--folder runs/qan_digits]
 
 1280 training and 517 validation images, an MLP 64-64-10, batch 16, starting at a learning rate of 0.01:
 training steps until 96.5 % validation accuracy, at most 640. A search that is started again in the same
@@ -69,7 +69,7 @@ def picture(tuner, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--folder", type=pathlib.Path, help="defaults to a temporary one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", default="qan_digits.png")

@@ -21,7 +21,7 @@ import qan_digits
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2, help="processes that train")
-    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out/qan_distributed"))
     arguments = parser.parse_args()
     tuner = qan_digits.make_tuner(arguments.trials, arguments.folder)
