@@ -17,6 +17,7 @@ that). After each search, on 10 fresh seeds:
     schedules alone     the best schedule of a search that does nothing else, with as many training
                         steps as the whole QAN search, its tests and contest included
     random              random actions
+    by hand             a rule with the same decisions (`Target.by_hand`), to see what is possible
 
 Mean ± standard error over all seeds, median, hits.
 """
@@ -128,6 +129,18 @@ class Target:
     def of_policy(self, policy, seed, subject=None):
         return self.steps(seed, policy.decide, START, subject)
 
+    def by_hand(self, seed):
+        """Double the rate to 0.25; from a gap of 0.57 on, times 0.9 a decision, down to a twentieth."""
+        rate, near = START, False
+
+        def decide(report):
+            nonlocal rate, near
+            near = near or report.gap < 0.57
+            rate = max(0.9 * rate, 0.0125) if near else min(2 * rate, 0.25)
+            return rate
+
+        return self.steps(seed, decide, START)
+
     def of_chance(self, seed):
         actions = Actions()
         behaviour = Behaviour(Episode(0, RANDOM, seed), actions, None, 1.0, self.budget / EVERY)
@@ -232,6 +245,7 @@ def compared(options, variant, target, seed):
         found[of_search] = [target.of_schedule(schedule.rate, s) for s in fresh]
         found["schedules alone"] = [target.of_schedule(alone, s) for s in fresh]
         found["random"] = [target.of_chance(s) for s in fresh]
+        found["by hand"] = [target.by_hand(s) for s in fresh]
         print(f"  {schedule.rate}; alone, of {number}: {alone}")
     if options.save:
         policy.save(f"{options.save}.keras")
