@@ -266,8 +266,8 @@ def test_huber():
 class Reference:
     """The rule of `DQN` in NumPy, float64, for a linear network and SGD."""
 
-    def __init__(self, agent, rate):
-        self.agent, self.rate = agent, rate
+    def __init__(self, agent, rate, bounds):
+        self.agent, self.rate, self.bounds = agent, rate, bounds
         self.fast, self.slow = (
             model.get_weights()[0].astype("float64") for model in (agent.network, agent.target)
         )
@@ -284,7 +284,7 @@ class Reference:
         best = ((after @ self.fast) if agent.double else slow).argmax(-1)
         q = s @ self.fast
         chosen = q[rows, a]
-        error = chosen - returns - discounts * slow[rows, best]
+        error = chosen - np.clip(returns + discounts * slow[rows, best], *self.bounds)
         size = np.abs(error)
         huber = np.where(size <= agent.delta, error**2 / 2, agent.delta * (size - agent.delta / 2))
         raised = q + agent.margin * (np.arange(agent.actions) != a[:, None])
@@ -306,19 +306,21 @@ class Reference:
         {"double": False, "delta": 0.5, "target_rate": 1.0},
         {"imitation": 0.7, "margin": 0.4, "exemplary": 0.5},
         {"imitation": 0.7, "exemplary": 0.5, "prioritized": True},
+        {"bounds": (-3.0, 1.0)},
     ],
 )
 def test_learning_is_what_it_says(arguments):
     """Losses, gradients, the target's average and priorities, against NumPy."""
     weights = np.random.default_rng(1).normal(size=(3, 4))
     arguments = {"gamma": 0.9, "n_step": 2, "batch_size": 16, "target_rate": 0.1} | arguments
+    bounds = arguments.pop("bounds", (-np.inf, np.inf))
     agent = DQN(linear(weights), keras.optimizers.SGD(0.05), seed=3, **arguments)
     agent.target.set_weights([agent.network.get_weights()[0][:, ::-1]])
     filled(agent)
-    reference = Reference(agent, 0.05)
+    reference = Reference(agent, 0.05, bounds)
     for burst in (1, 2):
         batches = agent.replay.sample(np.random.default_rng((3, burst)), 5, 16)
-        logs = agent.learn(5)
+        logs = agent.learn(5, bounds=bounds)
         loss, q, errors = reference.learn(batches)
         found = [logs["loss"], logs["q"], logs["error"]]
         np.testing.assert_allclose(found, [loss, q, np.abs(errors).mean()], rtol=1e-4)

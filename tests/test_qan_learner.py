@@ -62,6 +62,22 @@ def test_a_miss_pays_what_it_is_ranked_by(tmp_path, ended, left, rewards, termin
     np.testing.assert_allclose(replay.gains[:3], after + GAPS[:-1], rtol=1e-6)
 
 
+def test_values_are_bounded_by_costs_and_the_potential(tmp_path, monkeypatch):
+    tested, bounds = learner(tmp_path), []
+    monkeypatch.setattr(
+        tested.agent, "learn", lambda *arguments: bounds.append(arguments[-1]) or {}
+    )
+    for progress, gaps in ((0.0, GAPS), (0.4, GAPS / 2), (0.8, GAPS / 2)):
+        tested.learn(trajectory(REACHED, gaps), progress, None, 0.0)
+    # 1 a decision for ever with γ = 0.99; κ · the largest gap so far, κ from 5 to 0.
+    np.testing.assert_allclose(bounds, [(-100, 10), (-100, 5), (-100, 0)], atol=1e-9)
+    again = learner(tmp_path)
+    again.learned = tested.learned
+    monkeypatch.setattr(again.agent, "learn", lambda *arguments: bounds.append(arguments[-1]) or {})
+    again.learn(trajectory(REACHED, GAPS / 2), 0.0, None, 0.0)
+    assert bounds[-1] == pytest.approx((-100, 10))  # it remembers
+
+
 def test_without_a_goals_value_progress_is_paid_until_the_budgets_end(tmp_path):
     tested = learner(tmp_path, goal=Goal("val_loss"))
     tested.learn(trajectory(TRUNCATED), 0.0, None, 0.0)

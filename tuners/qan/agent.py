@@ -91,7 +91,10 @@ class DQN:
         self._update = tf.function(self._update_by, jit_compile=not convolves)
         self._learn = tf.function(
             self._learn_from,
-            input_signature=[rows, tf.TensorSpec(ints, "int32"), number, rows, *[number] * 3],
+            input_signature=[
+                *(rows, tf.TensorSpec(ints, "int32"), number, rows, number, number, number),
+                *[tf.TensorSpec((), "float32")] * 2,
+            ],
         )
 
     def act(self, observations, epsilon=0.0, rng=None):
@@ -106,8 +109,15 @@ class DQN:
         """Adds a trajectory to the replay memory; see `Replay.add`."""
         self.replay.add(observations, actions, rewards, terminated, **more)
 
-    def learn(self, updates, shaping=0.0):
-        """Takes so many gradient steps in one compiled call; `shaping` is κ, see `Replay`.
+    def learn(self, updates, shaping=0.0, bounds=(-np.inf, np.inf)):
+        """Takes so many gradient steps in one compiled call.
+
+        Args:
+            updates: their number.
+            shaping: κ, see `Replay`.
+            bounds: that y is clipped to. Where values are known to lie between some, what the network
+                takes for better than possible must not spread (Andrychowicz et al., Hindsight
+                experience replay, NeurIPS 2017).
 
         Returns:
             `{"loss", "q", "error"}`: mean loss, Q-value and absolute error of what was drawn; empty
@@ -118,13 +128,22 @@ class DQN:
         self.bursts += 1
         rng = np.random.default_rng((self.seed, self.bursts))
         batches = self.replay.sample(rng, updates, self.batch_size, shaping)
-        loss, q, errors = self._learn(*map(tf.constant, batches[:-1]))
+        low, high = (tf.constant(bound, "float32") for bound in bounds)
+        loss, q, errors = self._learn(*map(tf.constant, batches[:-1]), low, high)
         if self.replay.prioritized:
             self.replay.update_priorities(batches.indices, errors.numpy())
         return {"loss": float(loss), "q": float(q), "error": float(tf.reduce_mean(tf.abs(errors)))}
 
     def _learn_from(
-        self, observations, actions, returns, next_observations, discounts, weights, exemplary
+        self,
+        observations,
+        actions,
+        returns,
+        next_observations,
+        discounts,
+        weights,
+        exemplary,
+        *bounds,
     ):
         updates = tf.shape(actions)[0]
         errors = tf.TensorArray("float32", updates)
@@ -138,6 +157,7 @@ class DQN:
                 discounts[i],
                 weights[i],
                 exemplary[i],
+                *bounds,
             )
             errors = errors.write(i, error)
             loss, q = loss + mean, q + chosen
@@ -145,10 +165,18 @@ class DQN:
         return loss / n, q / n, errors.stack()
 
     def _update_by(
-        self, observations, actions, returns, next_observations, discounts, weights, exemplary
+        self,
+        observations,
+        actions,
+        returns,
+        next_observations,
+        discounts,
+        weights,
+        exemplary,
+        *bounds,
     ):
         """One gradient step; returns mean loss, mean Q-value, and errors."""
-        target = self.targets(returns, next_observations, discounts)
+        target = tf.clip_by_value(self.targets(returns, next_observations, discounts), *bounds)
         with tf.GradientTape() as tape:
             values = self.network(observations, training=True)
             chosen = tf.gather(values, actions, batch_dims=1)

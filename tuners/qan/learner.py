@@ -3,6 +3,7 @@
 import functools
 import logging
 
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.tuners import files
@@ -44,6 +45,7 @@ class Learner:
         self._network, self._arguments, self._policy = network, agent, policy
         self._project, self._seed = project, seed
         self.learned = 0  # episodes that the network has learned from
+        self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far
         self._snapshots = {}  # weights, by number
 
     def network(self):
@@ -64,6 +66,7 @@ class Learner:
                 model.set_weights(self._policy.network.get_weights())
         if self.learned and (saved := files.read_arrays(self._project.learner(self.learned))):
             agent.set_state(saved["agent"])
+            self._most = saved["most"]
         return agent
 
     def learn(self, trajectory, progress, score, left):
@@ -106,9 +109,24 @@ class Learner:
         shaping = self.shaping * max(1 - progress / ANNEALED, 0.0)
         if self._rate is not None:
             self.agent.optimizer.learning_rate = self._rate * max(1 - progress, REST)
-        logs = self.agent.learn(len(trajectory.costs) * self.updates, shaping)
-        self._write(self._project.learner(self.learned), agent=self.agent.get_state())
+        logs = self.agent.learn(
+            len(trajectory.costs) * self.updates, shaping, self._bounds(trajectory, shaping)
+        )
+        self._write(
+            self._project.learner(self.learned), agent=self.agent.get_state(), most=self._most
+        )
         return logs
+
+    def _bounds(self, trajectory, shaping):
+        """Of values: decisions only cost, up to the most that one did; and a potential adds its own."""
+        if self.goal.value is None:
+            return (-np.inf, np.inf)
+        seen = {"cost": np.max(trajectory.costs), "gap": np.nanmax(trajectory.gaps)}
+        self._most = {name: np.maximum(most, seen[name]) for name, most in self._most.items()}
+        return (
+            -float(self._most["cost"]) / (1 - self.agent.gamma),
+            shaping * float(self._most["gap"]),
+        )
 
     def reload(self):
         """Goes on from the file of `learned` episodes, if it is there."""
