@@ -43,6 +43,7 @@ from keras_drmad.tuners.qan.schedules import propose
 from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.steering import REACHED
 from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners.qan.summary import verdict
 
 L = keras.layers
 GOAL, START, EVERY, EPOCHS = ("val_accuracy", 0.965), 0.005, 20, 10
@@ -186,7 +187,7 @@ def learned(variant, target, seed, trials):
         names = ("seconds", "validating", "deciding", "learning")
         seconds = {name: total(oracle, name) for name in names}
         parts = ", ".join(f"{name} {spent:.0f}" for name, spent in seconds.items())
-        print(f"  of all episodes: {parts}", flush=True)
+        print(f"  of all episodes: {parts}\n  {verdict(oracle)}", flush=True)
     return policy, schedule, steps
 
 
