@@ -274,9 +274,10 @@ def main():
     if options.transfer:
         table = transfer(options.transfer)
     else:
+        target = Target()
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             for variant in options.variants:
-                for name, outcomes in compared(options, variant, Target(), seed).items():
+                for name, outcomes in compared(options, variant, target, seed).items():
                     row(name, outcomes)
                     table.setdefault(name, []).extend(outcomes)
                     if options.results:

@@ -1,11 +1,7 @@
 """QANTuner, its oracle and its policies, with real trainings and real processes."""
 
-import os
 import pathlib
 import re
-import subprocess
-import sys
-import textwrap
 import time
 
 import keras
@@ -13,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib import pyplot
+from processes import starter
 from qan_task import GOAL, VAL, build, make, outcomes, search, subject
 
 from keras_drmad import DrMADSGD
@@ -434,20 +431,7 @@ WORKER = """
 def test_chief_and_workers(tmp_path):
     """A worker is killed, then the chief: each comes back, and only what was in flight is repeated."""
     ran = tmp_path / "ran.txt"
-    script = textwrap.dedent(WORKER).format(
-        tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path), ran=str(ran)
-    )
-    port = str(20000 + (os.getpid() + 7) % 20000)
-
-    def start(name):
-        environment = {
-            **os.environ,
-            "KERASTUNER_TUNER_ID": name,
-            "KERASTUNER_ORACLE_IP": "127.0.0.1",
-            "KERASTUNER_ORACLE_PORT": port,
-        }
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    start = starter(WORKER, offset=7, folder=str(tmp_path), ran=str(ran))
 
     def wait_for(trial):
         while not (tmp_path / "untitled_project" / f"trial_{trial:02d}" / "trial.json").exists():

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from drmad_task import L, build, make, scores, search, trials
+from processes import starter
 
 from keras_drmad import DrMADSGD, Sign, paths
 from keras_drmad.tuners import files
@@ -176,20 +177,7 @@ WORKER = """
 
 def test_chief_and_workers_find_what_one_process_finds(tmp_path):
     """One of the workers is killed in a training; another one repeats that."""
-    script = textwrap.dedent(WORKER).format(
-        tests=str(pathlib.Path(__file__).parent), folder=str(tmp_path / "many")
-    )
-    port = str(20000 + os.getpid() % 20000)
-
-    def start(name):
-        environment = {
-            **os.environ,
-            "KERASTUNER_TUNER_ID": name,
-            "KERASTUNER_ORACLE_IP": "127.0.0.1",
-            "KERASTUNER_ORACLE_PORT": port,
-        }
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    start = starter(WORKER, folder=str(tmp_path / "many"))
 
     processes = [start("chief"), start("worker2")]
     end = time.monotonic() + 180

@@ -92,7 +92,7 @@ class DQN:
         self._learn = tf.function(
             self._learn_from,
             input_signature=[
-                *(rows, tf.TensorSpec(ints, "int32"), number, rows, number, number, number),
+                *(rows, tf.TensorSpec(ints, "int32"), number, rows, *[number] * 3),
                 *[tf.TensorSpec((), "float32")] * 2,
             ],
         )
@@ -134,31 +134,13 @@ class DQN:
             self.replay.update_priorities(batches.indices, errors.numpy())
         return {"loss": float(loss), "q": float(q), "error": float(tf.reduce_mean(tf.abs(errors)))}
 
-    def _learn_from(
-        self,
-        observations,
-        actions,
-        returns,
-        next_observations,
-        discounts,
-        weights,
-        exemplary,
-        *bounds,
-    ):
-        updates = tf.shape(actions)[0]
+    def _learn_from(self, *batches_and_bounds):
+        *batches, low, high = batches_and_bounds
+        updates = tf.shape(batches[0])[0]
         errors = tf.TensorArray("float32", updates)
         loss, q = tf.constant(0.0), tf.constant(0.0)
         for i in tf.range(updates):
-            mean, chosen, error = self._update(
-                observations[i],
-                actions[i],
-                returns[i],
-                next_observations[i],
-                discounts[i],
-                weights[i],
-                exemplary[i],
-                *bounds,
-            )
+            mean, chosen, error = self._update(*[part[i] for part in batches], low, high)
             errors = errors.write(i, error)
             loss, q = loss + mean, q + chosen
         n = tf.cast(updates, "float32")
@@ -173,10 +155,11 @@ class DQN:
         discounts,
         weights,
         exemplary,
-        *bounds,
+        low,
+        high,
     ):
         """One gradient step; returns mean loss, mean Q-value, and errors."""
-        target = tf.clip_by_value(self.targets(returns, next_observations, discounts), *bounds)
+        target = tf.clip_by_value(self.targets(returns, next_observations, discounts), low, high)
         with tf.GradientTape() as tape:
             values = self.network(observations, training=True)
             chosen = tf.gather(values, actions, batch_dims=1)
