@@ -1,5 +1,7 @@
 """What is observed of a training, what decisions do to it, and policies in plain `fit`."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -250,6 +252,16 @@ def test_a_policy_needs_no_validation_data():
         *TRAIN, batch_size=8, epochs=2, verbose=0, callbacks=[network_policy().schedule()]
     )
     assert len(history.history["learning_rate"]) == 2
+
+
+def test_what_has_steered_can_be_copied():  # tuners copy callbacks
+    callback = network_policy().schedule(VAL)
+    for _ in range(2):
+        model = build()
+        model.fit(*TRAIN, batch_size=8, epochs=2, verbose=0, callbacks=[callback])
+        rates = [float(report.rates[0]) for report in callback.reports]
+        callback = copy.deepcopy(callback)
+    assert len(rates) == 7  # of the copy
 
 
 @pytest.mark.parametrize("stop", [False, True])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.tuners.qan.network import Greedy
 from keras_drmad.tuners.qan.replay import Replay
 
 
@@ -77,13 +78,9 @@ class DQN:
             exemplary=exemplary,
             examples=examples,
         )
-        self.actions = network.output_shape[-1]
+        self.actions, self._greedy = network.output_shape[-1], Greedy(network)
         self.bursts = 0  # of learning
         size = network.input_shape[-1]
-        self._act = tf.function(
-            lambda x: tf.argmax(network(x, training=False), axis=-1),
-            input_signature=[tf.TensorSpec((None, size), "float32")],
-        )
         rows, ints = tf.TensorSpec((None, None, size), "float32"), (None, None)
         number = tf.TensorSpec(ints, "float32")
         # Convolutions are slow under XLA on CPUs.
@@ -99,7 +96,7 @@ class DQN:
 
     def act(self, observations, epsilon=0.0, rng=None):
         """(K,) actions for observations (K, D): greedy ones or, with probability ε, any."""
-        greedy = self._act(tf.constant(observations, "float32")).numpy()
+        greedy = self._greedy(observations)
         if not epsilon:
             return greedy
         explore = rng.random(len(greedy)) < epsilon

@@ -4,12 +4,11 @@ import functools
 import logging
 
 import numpy as np
-import tensorflow as tf
 
 from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.agent import DQN
 from keras_drmad.tuners.qan.goals import rewards
-from keras_drmad.tuners.qan.network import q_network
+from keras_drmad.tuners.qan.network import Greedy, q_network
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED
 
 _log = logging.getLogger("keras_drmad")
@@ -47,6 +46,7 @@ class Learner:
         self.learned = 0  # episodes that the network has learned from
         self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far
         self._snapshots = {}  # weights, by number
+        self._playing = None  # the one that the player has
 
     def network(self):
         """A new Q-network for these states and actions."""
@@ -153,11 +153,15 @@ class Learner:
         """(groups,) greedy actions of a snapshot; of the present network if `number` is None."""
         if number is None:
             return self.agent.act(observations)
-        return self._player.act(self.snapshot(number), observations)
+        weights = self.snapshot(number)
+        if weights is not self._playing:
+            self._player.network.set_weights(weights)
+            self._playing = weights
+        return self._player(observations)
 
     @functools.cached_property
     def _player(self):
-        return Player(self.network())
+        return Greedy(self.network())
 
     def tidy(self, needed):
         """Forgets all snapshots but the needed ones, and all files that are not needed."""
@@ -169,20 +173,3 @@ class Learner:
             files.write_arrays(path, **groups)
         except OSError as error:  # what is known stays in memory
             _log.error("%s could not be written (%s); the search goes on.", path, error)
-
-
-class Player:
-    """Acts greedily by the weights of any snapshot."""
-
-    def __init__(self, network):
-        self._network, self._weights = network, None
-
-    def act(self, weights, observations):
-        if weights is not self._weights:
-            self._network.set_weights(weights)
-            self._weights = weights
-        return self._act(tf.constant(observations)).numpy()
-
-    @tf.function
-    def _act(self, observations):
-        return tf.argmax(self._network(observations, training=False), -1)

@@ -1,9 +1,9 @@
 """`Policy`: what was learned, to be taken away, saved, and used in plain `fit`."""
 
 import keras
-import numpy as np
 
 from keras_drmad.tuners.qan.goals import Goal
+from keras_drmad.tuners.qan.network import Greedy
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.steering import Steering
 from keras_drmad.tuners.qan.validation import Validation
@@ -73,7 +73,7 @@ class Policy:
             raise ValueError("A policy is either a `network` or a `schedule`.")
         self.states, self.actions, self.goal = list(states), actions, goal
         self.every, self.start_rate, self.budget = every, start_rate, budget
-        self.network = network
+        self.network, self._greedy = network, network and Greedy(network)
         self.rate = schedule  # of the step; `schedule()` is the callback
 
     def decide(self, report):
@@ -86,8 +86,7 @@ class Policy:
             return float(self.rate(report.step if report else 0))
         if report is None:
             return None
-        values = np.asarray(self.network(report.observation, training=False))
-        return [int(choice) for choice in values.argmax(-1)]
+        return [int(choice) for choice in self._greedy(report.observation)]
 
     def schedule(self, validation_data=None, batch_size=None, budget=None, goal=None, stop=False):
         """A Keras callback that steers `fit` by this policy.

@@ -133,25 +133,25 @@ class Ratios(State):
         moved = 0.5 * np.log10((update + SMALL) / (weight + SMALL)) - np.log10(max(view.steps, 1))
         moved = np.where(update > 0, moved + 3, 0.0)
         loss, validated = _log(view.losses), _log(view.val_losses or view.losses[-1:])
-        values = {
-            "rate": np.log10(view.rates / view.start_rate),
-            "time": view.step / view.budget,
-            "loss": loss[-1] - loss[0],
-            "loss_mean": np.mean(loss[-5:]) - loss[0],
-            "loss_slope": 5 * _change(loss, 1),
-            "loss_trend": 5 * _change(loss, 4),
-            "gap": view.gaps[-1],
-            "gap_mean": np.mean(view.gaps[-5:]),
-            "gap_slope": 5 * _change(view.gaps, 1),
-            "gap_trend": 5 * _change(view.gaps, 4),
-            "best_gap": min(view.gaps),
-            "update": moved,
-            "gradient": np.where(update > 0, moved - np.log10(view.rates), 0.0),
-            "angle": along / np.sqrt(update * before + SMALL**2),
-            "overfitting": validated[-1] - loss[-1],
-            "momentum": np.log10(np.maximum(1 - view.momenta, 1e-4)) + 1,
+        formulas = {
+            "rate": lambda: np.log10(view.rates / view.start_rate),
+            "time": lambda: view.step / view.budget,
+            "loss": lambda: loss[-1] - loss[0],
+            "loss_mean": lambda: np.mean(loss[-5:]) - loss[0],
+            "loss_slope": lambda: 5 * _change(loss, 1),
+            "loss_trend": lambda: 5 * _change(loss, 4),
+            "gap": lambda: view.gaps[-1],
+            "gap_mean": lambda: np.mean(view.gaps[-5:]),
+            "gap_slope": lambda: 5 * _change(view.gaps, 1),
+            "gap_trend": lambda: 5 * _change(view.gaps, 4),
+            "best_gap": lambda: min(view.gaps),
+            "update": lambda: moved,
+            "gradient": lambda: np.where(update > 0, moved - np.log10(view.rates), 0.0),
+            "angle": lambda: along / np.sqrt(update * before + SMALL**2),
+            "overfitting": lambda: validated[-1] - loss[-1],
+            "momentum": lambda: np.log10(np.maximum(1 - view.momenta, 1e-4)) + 1,
         }
-        columns = [np.broadcast_to(values[name], len(view.rates)) for name in self.names]
+        columns = [np.broadcast_to(formulas[name](), len(view.rates)) for name in self.names]
         found = np.nan_to_num(np.stack(columns, -1), nan=LIMIT, posinf=LIMIT, neginf=-LIMIT)
         return np.clip(found, -LIMIT, LIMIT).astype("float32")
 

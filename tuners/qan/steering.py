@@ -87,6 +87,12 @@ class Steering(keras.callbacks.Callback):
         self.deciding = 0.0  # seconds that observing and decisions took
         self.validating = 0.0
 
+    def __getstate__(
+        self,
+    ):  # a copy, as tuners make of callbacks, is for the training of another model
+        training = dict.fromkeys(("_model", "view", "levers", "motion"))
+        return self.__dict__ | training
+
     def on_train_begin(self, logs=None):
         steps = self.params.get("steps")
         if self._budget is None and steps is None:
@@ -167,7 +173,7 @@ class Steering(keras.callbacks.Callback):
             self._first = metric
         view.gaps.append(self.goal.gap(metric, self._first))
         view.rates, view.momenta = self.levers.rates, self.levers.momenta
-        view.motion = self.motion.measure(moved=taken > 0)
+        view.motion = self.motion.measure()
         self.ended = self._how(metric, view)
         cost = taken / self.every
         if self.goal.unit == "seconds" and self.reports:
@@ -255,17 +261,16 @@ class Motion:
                 a.assign(variable.value)
                 m.assign(tf.zeros_like(m))
 
-    def measure(self, moved):
-        """(groups, 4): see `View.motion`; without having `moved`, of the weights only."""
-        # Concrete functions are called in a third of the time.
-        return self._measures[moved]().numpy()
+    def measure(self):
+        """(groups, 4): see `View.motion`."""
+        return self._measures().numpy()
 
     @functools.cached_property
     def _measures(self):
-        function = tf.function(self._measure)
-        return {moved: function.get_concrete_function(moved) for moved in (False, True)}
+        # Concrete functions are called in a third of the time.
+        return tf.function(self._measure).get_concrete_function()
 
-    def _measure(self, moved):
+    def _measure(self):
         rows = []
         for group, at, before in zip(self.groups, self._at, self._moved, strict=True):
             sums = []
@@ -275,9 +280,8 @@ class Motion:
                 sums.append(
                     [_sum(w, w), _sum(change, change), _sum(change, last), _sum(last, last)]
                 )
-                if moved:
-                    b.assign(tf.cast(change, b.dtype))
-                    a.assign(variable.value)
+                b.assign(tf.cast(change, b.dtype))
+                a.assign(variable.value)
             rows.append(tf.add_n([tf.stack(s) for s in sums]))
         return tf.stack(rows)
 

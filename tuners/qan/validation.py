@@ -1,5 +1,7 @@
 """Validation metrics in the middle of an epoch."""
 
+import copy
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -25,6 +27,13 @@ class Validation:
             data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(self._batch)
         self._data = data
         self._model, self._compiled = None, None
+
+    def __deepcopy__(
+        self, memo
+    ):  # of the same data; what is compiled cannot be copied
+        other = copy.copy(self)
+        other._model = other._compiled = None
+        return other
 
     def __call__(self, model):
         """`{"val_<metric>": number}`."""
