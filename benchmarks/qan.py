@@ -23,6 +23,7 @@ Mean ± standard error over all seeds, median, hits.
 """
 
 import argparse
+import functools
 import json
 import os
 import tempfile
@@ -33,6 +34,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
+from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, QANTuner
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import RANDOM, Episode
@@ -66,24 +68,36 @@ VARIANTS = {
     "raw-filters": {"states": lambda: [Ratios(PLAIN), RawFilters(784, 8)]},
     "three-rates": {"actions": Actions((0.5, 1.0, 2.0))},
     "mini-batches": {"actions": Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest", "newest"))},
+    "momentum": {
+        "states": lambda: [Ratios((*Ratios.FEW, "momentum"))],
+        "actions": Actions((0.5, 0.9, 1.0, 2.0), momentum=(0.5, 1.0, 2.0)),
+    },
+    "per-layer": {"actions": Actions(per="layer")},
 }
 
 
-def mlp(width=128, rate=START):
+def mlp(width=128, optimizer=keras.optimizers.SGD):
     model = keras.Sequential([L.Input((784,)), L.Dense(width, "relu"), L.Dense(10, "softmax")])
-    return compiled(model, rate)
+    return compiled(model, optimizer)
 
 
 def cnn():
     layers = [L.Input((784,)), L.Reshape((28, 28, 1)), L.Conv2D(8, 3, 2, activation="relu")]
     layers += [L.Conv2D(16, 3, 2, activation="relu"), L.Flatten(), L.Dense(10, "softmax")]
-    return compiled(keras.Sequential(layers), START)
+    return compiled(keras.Sequential(layers))
 
 
-def compiled(model, rate):
-    optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+def compiled(model, optimizer=keras.optimizers.SGD):
+    optimizer = optimizer(START, momentum=0.9)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def build_for(actions):
+    """`mlp`, with an optimizer that has all that the actions move."""
+    if actions.per == "global" and not actions.moves_momentum():
+        return mlp
+    return lambda: mlp(optimizer=functools.partial(DrMADSGD, per=actions.per))
 
 
 def images(name="mnist"):
@@ -102,8 +116,9 @@ class Target:
         self.subject = self.of([Ratios()], Actions())
 
     def of(self, states, actions):
+        build = self.build if self.build is not mlp else build_for(actions)
         return Subject(
-            self.build,
+            build,
             *self.train,
             validation_data=self.validation,
             batch_size=self.batch_size,
@@ -170,8 +185,9 @@ def learned(variant, target, seed, trials):
     """(policy, best schedule as another, training steps) of a QAN search."""
     options = {k: v() if callable(v) else v for k, v in VARIANTS[variant].items()}
     with tempfile.TemporaryDirectory() as folder:
+        build = build_for(options.get("actions", Actions()))
         tuner = QANTuner(
-            lambda hp: target.build(),
+            lambda hp: build(),
             goal=target.goal,
             max_trials=trials,
             decision_every=EVERY,
@@ -240,10 +256,10 @@ def compared(options, variant, target, seed):
     policy, schedule, steps = learned(variant, target, seed, options.trials)
     subject = target.of(policy.states, policy.actions)
     found = {f"policy, {variant}": [target.of_policy(policy, s, subject) for s in fresh]}
+    of_search = f"schedule of its search, {variant}"
+    found[of_search] = [target.of_schedule(schedule.rate, s) for s in fresh]
     if not options.no_baselines:
         alone, number = search_schedules(target, steps, seed)
-        of_search = f"schedule of its search, {variant}"
-        found[of_search] = [target.of_schedule(schedule.rate, s) for s in fresh]
         found["schedules alone"] = [target.of_schedule(alone, s) for s in fresh]
         found["random"] = [target.of_chance(s) for s in fresh]
         found["by hand"] = [target.by_hand(s) for s in fresh]
@@ -261,7 +277,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--no-baselines", action="store_true", help="the policy only")
+    parser.add_argument("--no-baselines", action="store_true", help="the search's own two only")
     parser.add_argument(
         "--save", help="stem of files that the last policy and schedule are saved to"
     )
