@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_drmad.tuners import Actions, Goal
+from keras_drmad.tuners import Actions, Goal, files
 from keras_drmad.tuners.qan.behaviour import Trajectory
 from keras_drmad.tuners.qan.learner import REST, Learner
 from keras_drmad.tuners.qan.project import Project
@@ -29,6 +29,13 @@ def learner(folder, goal=("val_loss", 0.1), **agent):
         seed=0,
         **arguments,
     )
+
+
+def resumed(folder, learned):
+    again = learner(folder)
+    again.learned = learned
+    again.reload()
+    return again
 
 
 def trajectory(ended, gaps=GAPS):
@@ -71,8 +78,7 @@ def test_values_are_bounded_by_costs_and_the_potential(tmp_path, monkeypatch):
         tested.learn(trajectory(REACHED, gaps), progress, None, 0.0)
     # 1 a decision for ever with γ = 0.99; κ · the largest gap so far, κ from 5 to 0.
     np.testing.assert_allclose(bounds, [(-100, 10), (-100, 5), (-100, 0)], atol=1e-9)
-    again = learner(tmp_path)
-    again.learned = tested.learned
+    again = resumed(tmp_path, tested.learned)
     monkeypatch.setattr(again.agent, "learn", lambda *arguments: bounds.append(arguments[-1]) or {})
     again.learn(trajectory(REACHED, GAPS / 2), 0.0, None, 0.0)
     assert bounds[-1] == pytest.approx((-100, 10))  # it remembers
@@ -90,11 +96,32 @@ def test_the_agents_optimizer_comes_to_rest(tmp_path):
     for progress, share in ((0.0, 1.0), (0.4, 0.6), (1.0, REST)):
         tested.learn(trajectory(REACHED), progress, None, 0.0)
         assert float(tested.agent.optimizer.learning_rate) == pytest.approx(1e-3 * share)
-    again = learner(tmp_path)
-    again.learned = tested.learned
+    again = resumed(tmp_path, tested.learned)
     assert float(again.agent.optimizer.learning_rate) == pytest.approx(1e-3 * REST)
     again.learn(trajectory(REACHED), 0.5, None, 0.0)
     assert float(again.agent.optimizer.learning_rate) == pytest.approx(0.5e-3)
+
+
+def test_what_a_full_disk_did_not_take_is_lost_alone(tmp_path, monkeypatch, caplog):
+    tested = learner(tmp_path)
+    tested.learn(trajectory(REACHED), 0.0, None, 0.0)
+    written = tested.agent.get_state()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_arrays", full)
+        tested.learn(trajectory(REACHED), 0.0, None, 0.0)
+        tested.tidy(set())
+    state = resumed(tmp_path, 2).agent.get_state()
+    assert "episodes 2 to 2 was not written" in caplog.text
+    assert (state["bursts"], tested.agent.bursts) == (1, 2)
+    for name, array in written.items():
+        np.testing.assert_array_equal(state[name], array)
+    tested.learn(trajectory(REACHED), 0.0, None, 0.0)
+    tested.tidy(set())
+    assert [path.name for path in tmp_path.iterdir()] == ["learner_000003.npz"]
+
+
+def full(*arguments, **groups):
+    raise OSError("No space left on device")
 
 
 def test_a_schedule_of_the_agents_optimizer_is_the_users(tmp_path):

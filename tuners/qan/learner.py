@@ -44,6 +44,7 @@ class Learner:
         self._network, self._arguments, self._policy = network, agent, policy
         self._project, self._seed = project, seed
         self.learned = 0  # episodes that the network has learned from
+        self._written = 0  # the same, of the last file
         self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far
         self._snapshots = {}  # weights, by number
         self._playing = None  # the one that the player has
@@ -64,7 +65,7 @@ class Learner:
         if self._policy is not None:
             for model in (agent.network, agent.target):
                 model.set_weights(self._policy.network.get_weights())
-        if self.learned and (saved := files.read_arrays(self._project.learner(self.learned))):
+        if self._written and (saved := files.read_arrays(self._project.learner(self._written))):
             agent.set_state(saved["agent"])
             self._most = saved["most"]
         return agent
@@ -112,9 +113,9 @@ class Learner:
         logs = self.agent.learn(
             len(trajectory.costs) * self.updates, shaping, self._bounds(trajectory, shaping)
         )
-        self._write(
-            self._project.learner(self.learned), agent=self.agent.get_state(), most=self._most
-        )
+        state = {"agent": self.agent.get_state(), "most": self._most}
+        if self._write(self._project.learner(self.learned), **state):
+            self._written = self.learned
         return logs
 
     def _bounds(self, trajectory, shaping):
@@ -132,6 +133,13 @@ class Learner:
         """Goes on from the file of `learned` episodes, if it is there."""
         # Read when it is needed: settings are compared before.
         self.__dict__.pop("agent", None)
+        self._written = self._project.last_learner(self.learned)
+        if self._written < self.learned:
+            _log.warning(
+                "What was learned of episodes %d to %d was not written: the network is from before.",
+                self._written + 1,
+                self.learned,
+            )
 
     # -- snapshots ---------------------------------------------------------------------------
 
@@ -166,10 +174,12 @@ class Learner:
     def tidy(self, needed):
         """Forgets all snapshots but the needed ones, and all files that are not needed."""
         self._snapshots = {n: w for n, w in self._snapshots.items() if n in needed}
-        self._project.tidy({self.learned}, needed)
+        self._project.tidy({self._written}, needed)
 
     def _write(self, path, **groups):
         try:
             files.write_arrays(path, **groups)
+            return True
         except OSError as error:  # what is known stays in memory
             _log.error("%s could not be written (%s); the search goes on.", path, error)
+            return False

@@ -14,6 +14,11 @@ class Project(project.Project):
         """Network, replay memory and optimizer after so many episodes."""
         return os.path.join(self.folder, f"learner_{episodes:06d}.npz")
 
+    def last_learner(self, episodes):
+        """The number of the last file of at most so many episodes; 0 if there is none."""
+        numbers = (number for number, _ in self._numbered("learner"))
+        return max((number for number in numbers if number <= episodes), default=0)
+
     def snapshot(self, number):
         """A network that was tested."""
         return os.path.join(self.folder, f"snapshot_{number:06d}.npz")
@@ -33,8 +38,11 @@ class Project(project.Project):
 
     def tidy(self, learned, snapshots):
         """Removes all learners but those of `learned` episodes, and all snapshots but these."""
-        folder = pathlib.Path(self.folder)
         for name, keep in (("learner", learned), ("snapshot", snapshots)):
-            for path in folder.glob(f"{name}_*.npz"):
-                if int(re.search(r"\d+", path.name)[0]) not in keep:
+            for number, path in self._numbered(name):
+                if number not in keep:
                     files.remove(path)
+
+    def _numbered(self, name):
+        for path in pathlib.Path(self.folder).glob(f"{name}_*.npz"):
+            yield int(re.search(r"\d+", path.name)[0]), path

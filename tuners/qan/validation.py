@@ -28,9 +28,7 @@ class Validation:
         self._data = data
         self._model, self._compiled = None, None
 
-    def __deepcopy__(
-        self, memo
-    ):  # of the same data; what is compiled cannot be copied
+    def __deepcopy__(self, memo):  # of the same data; what is compiled cannot be copied
         other = copy.copy(self)
         other._model = other._compiled = None
         return other
