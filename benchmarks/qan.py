@@ -76,28 +76,20 @@ VARIANTS = {
 }
 
 
-def mlp(width=128, optimizer=keras.optimizers.SGD):
+def mlp(optimizer, width=128):
     model = keras.Sequential([L.Input((784,)), L.Dense(width, "relu"), L.Dense(10, "softmax")])
     return compiled(model, optimizer)
 
 
-def cnn():
+def cnn(optimizer):
     layers = [L.Input((784,)), L.Reshape((28, 28, 1)), L.Conv2D(8, 3, 2, activation="relu")]
     layers += [L.Conv2D(16, 3, 2, activation="relu"), L.Flatten(), L.Dense(10, "softmax")]
-    return compiled(keras.Sequential(layers))
+    return compiled(keras.Sequential(layers), optimizer)
 
 
-def compiled(model, optimizer=keras.optimizers.SGD):
-    optimizer = optimizer(START, momentum=0.9)
+def compiled(model, optimizer):
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
-
-
-def build_for(actions):
-    """`mlp`, with an optimizer that has all that the actions move."""
-    if actions.per == "global" and not actions.moves_momentum():
-        return mlp
-    return lambda: mlp(optimizer=functools.partial(DrMADSGD, per=actions.per))
 
 
 def images(name="mnist"):
@@ -111,14 +103,25 @@ class Target:
 
     def __init__(self, build=mlp, data="mnist", goal=GOAL, batch_size=128):
         train, self.validation = images(data)
-        self.goal, self.batch_size, self.build, self.train = Goal.of(goal), batch_size, build, train
+        self.goal, self.batch_size, self._model, self.train = (
+            Goal.of(goal),
+            batch_size,
+            build,
+            train,
+        )
         self.states = [Ratios()]
         self.subject = self.of([Ratios()], Actions())
 
+    def build(self, actions):
+        """A model whose optimizer has all that the actions move."""
+        optimizer = keras.optimizers.SGD
+        if actions.per == "layer" or actions.moves_momentum():
+            optimizer = functools.partial(DrMADSGD, per=actions.per)
+        return self._model(optimizer(START, momentum=0.9))
+
     def of(self, states, actions):
-        build = self.build if self.build is not mlp else build_for(actions)
         return Subject(
-            build,
+            functools.partial(self.build, actions),
             *self.train,
             validation_data=self.validation,
             batch_size=self.batch_size,
@@ -185,9 +188,8 @@ def learned(variant, target, seed, trials):
     """(policy, best schedule as another, training steps) of a QAN search."""
     options = {k: v() if callable(v) else v for k, v in VARIANTS[variant].items()}
     with tempfile.TemporaryDirectory() as folder:
-        build = build_for(options.get("actions", Actions()))
         tuner = QANTuner(
-            lambda hp: build(),
+            lambda hp: target.build(options.get("actions", Actions())),
             goal=target.goal,
             max_trials=trials,
             decision_every=EVERY,
@@ -229,7 +231,7 @@ def transfer(stem, trials=20, seed=0):
     targets = {
         "Fashion-MNIST, 85 %": Target(data="fashion_mnist", goal=("val_accuracy", 0.85)),
         "small CNN": Target(build=cnn),
-        "width 512": Target(build=lambda: mlp(512)),
+        "width 512": Target(build=functools.partial(mlp, width=512)),
         "batch 32": Target(batch_size=32),
     }
     rows = {}

@@ -130,7 +130,7 @@ class Learner:
         )
 
     def reload(self):
-        """Goes on from the file of `learned` episodes, if it is there."""
+        """Goes on from the last file of at most `learned` episodes."""
         # Read when it is needed: settings are compared before.
         self.__dict__.pop("agent", None)
         self._written = self._project.last_learner(self.learned)

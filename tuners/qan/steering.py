@@ -87,9 +87,8 @@ class Steering(keras.callbacks.Callback):
         self.deciding = 0.0  # seconds that observing and decisions took
         self.validating = 0.0
 
-    def __getstate__(
-        self,
-    ):  # a copy, as tuners make of callbacks, is for the training of another model
+    def __getstate__(self):
+        # A copy, as tuners make of callbacks, is for the training of another model.
         training = dict.fromkeys(("_model", "view", "levers", "motion"))
         return self.__dict__ | training
 
