@@ -4,7 +4,7 @@
     python benchmarks/qan.py --seeds 1 --trials 100            # about 10 minutes
     python benchmarks/qan.py --variants default no-shaping n=1 # ablations
     python benchmarks/qan.py --seeds 1 --save policy           # and policy.keras, policy_schedule.keras
-    python benchmarks/qan.py --transfer policy                 # tries these two on other tasks
+    python benchmarks/qan.py --transfer policy                 # tries these two on `--targets`
     python benchmarks/qan.py --first-seed 3 --seeds 2 --results FILE  # a part; FILE collects all parts
     python benchmarks/qan.py --seeds 0 --results FILE                 # their table
 
@@ -225,17 +225,20 @@ def row(name, outcomes):
     return line
 
 
-def transfer(stem, trials=20, seed=0):
+OTHERS = {
+    "fashion": {"data": "fashion_mnist", "goal": ("val_accuracy", 0.85)},
+    "cnn": {"build": cnn},
+    "width-512": {"build": functools.partial(mlp, width=512)},
+    "batch-32": {"batch_size": 32},
+}
+
+
+def transfer(stem, names, trials=20, seed=0):
     """On other tasks: a saved policy, the schedule saved with it, and one tuned there."""
     policy, schedule = Policy.load(f"{stem}.keras"), Policy.load(f"{stem}_schedule.keras").rate
-    targets = {
-        "Fashion-MNIST, 85 %": Target(data="fashion_mnist", goal=("val_accuracy", 0.85)),
-        "small CNN": Target(build=cnn),
-        "width 512": Target(build=functools.partial(mlp, width=512)),
-        "batch 32": Target(batch_size=32),
-    }
     rows = {}
-    for name, target in targets.items():
+    for name in names:
+        target = Target(**OTHERS[name])
         seeds = [int(s) for s in np.random.SeedSequence((seed, 11)).generate_state(FRESH)]
         tuned, _ = search_schedules(target, trials * target.budget, seed)
         subject = target.of(policy.states, policy.actions)
@@ -286,11 +289,12 @@ def main():
     parser.add_argument(
         "--transfer", help="stem of saved ones, which are tried on other tasks; no search"
     )
+    parser.add_argument("--targets", nargs="+", default=list(OTHERS), choices=OTHERS)
     parser.add_argument("--results", help="file of JSON lines that outcomes are added to")
     options = parser.parse_args()
     begun, table = time.perf_counter(), {}
     if options.transfer:
-        table = transfer(options.transfer)
+        table = transfer(options.transfer, options.targets)
     else:
         target = Target()
         for seed in range(options.first_seed, options.first_seed + options.seeds):
