@@ -1,6 +1,6 @@
 """A learned learning rate policy on scikit-learn's digits: table and picture in some minutes.
 
-    python examples/qan_digits.py [--trials 200] [--folder runs/qan_digits]
+    python examples/qan_digits.py [--trials 200] [--folder out/qan_digits]
 
 1280 training and 517 validation images, an MLP 64-64-10, batch 16, starting at a learning rate of 0.01:
 training steps until 96.5 % validation accuracy, at most 640. A search that is started again in the same
@@ -64,6 +64,7 @@ def picture(tuner, path):
     plots.learning_curve(tuner, axes[0])
     plots.learning_rates(tuner, axes[1])
     plots.actions(tuner, axes[2])
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
 
@@ -72,17 +73,18 @@ def main():
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--folder", type=pathlib.Path, help="defaults to a temporary one")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--picture", default="qan_digits.png")
+    parser.add_argument("--output", type=pathlib.Path, default="out/qan_digits.png")
     options = parser.parse_args()
     folder = options.folder or pathlib.Path(tempfile.mkdtemp()) / "qan_digits"
     tuner = make_tuner(options.trials, folder, options.seed)
     search(tuner)
     tuner.results_summary(0)
-    picture(tuner, options.picture)
-    tuner.get_best_policy().save("qan_digits.keras")
-    print(f"Wrote {options.picture} and qan_digits.keras. The policy in plain `fit`:")
+    picture(tuner, options.output)
+    policy = options.output.with_suffix(".keras")
+    tuner.get_best_policy().save(policy)
+    print(f"Wrote {options.output} and {policy}. The policy in plain `fit`:")
     train, validation = data()
-    schedule = Policy.load("qan_digits.keras").schedule(validation_data=validation)
+    schedule = Policy.load(policy).schedule(validation_data=validation)
     history = build_model().fit(*train, batch_size=16, epochs=3, callbacks=[schedule], verbose=0)
     for epoch in range(3):
         rate, accuracy = (history.history[n][epoch] for n in ("learning_rate", "val_accuracy"))

@@ -1,6 +1,6 @@
 """A learned learning rate policy on MNIST, used afterwards in plain `fit` on another data set.
 
-    python examples/qan_mnist.py [--trials 300] [--folder runs/qan_mnist]
+    python examples/qan_mnist.py [--trials 300] [--folder out/qan_mnist]
 
 20 000 training and 5 000 validation images, an MLP 784-128-10, batch 128, starting at a learning rate of
 0.005: training steps until 96.5 % validation accuracy, at most 1570. 300 episodes take about half an
@@ -49,7 +49,7 @@ def steps_until(goal, train, validation, policy, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/qan_mnist"))
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out/qan_mnist"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     tuner = QANTuner(
