@@ -23,6 +23,7 @@ Mean ± standard error over all seeds, median, hits.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -101,14 +102,12 @@ def images(name="mnist"):
 class Target:
     """A task that policies and schedules are tried on."""
 
-    def __init__(self, build=mlp, data="mnist", goal=GOAL, batch_size=128):
-        train, self.validation = images(data)
-        self.goal, self.batch_size, self._model, self.train = (
-            Goal.of(goal),
-            batch_size,
-            build,
-            train,
-        )
+    def __init__(
+        self, build=mlp, data="mnist", goal=GOAL, batch_size=128, start=START, every=EVERY
+    ):
+        self.train, self.validation = images(data)
+        self._model, self.goal, self.batch_size = build, Goal.of(goal), batch_size
+        self.start, self.every = start, every
         self.states = [Ratios()]
         self.subject = self.of([Ratios()], Actions())
 
@@ -117,7 +116,7 @@ class Target:
         optimizer = keras.optimizers.SGD
         if actions.per == "layer" or actions.moves_momentum():
             optimizer = functools.partial(DrMADSGD, per=actions.per)
-        return self._model(optimizer(START, momentum=0.9))
+        return self._model(optimizer(self.start, momentum=0.9))
 
     def of(self, states, actions):
         return Subject(
@@ -126,7 +125,7 @@ class Target:
             validation_data=self.validation,
             batch_size=self.batch_size,
             epochs=EPOCHS,
-            every=EVERY,
+            every=self.every,
             states=states,
             actions=actions,
             goal=self.goal,
@@ -135,6 +134,11 @@ class Target:
     @property
     def budget(self):
         return EPOCHS * -(-len(self.train[0]) // self.batch_size)
+
+    def scaled(self, schedule):
+        """A schedule of a task with other rates and lengths, in those of this one."""
+        peak, over = schedule.peak * self.start / START, schedule.over * self.every / EVERY
+        return dataclasses.replace(schedule, peak=peak, over=over)
 
     def steps(self, seed, decide, start=None, subject=None):
         """(steps taken, steps that count, whether the goal was reached, gap)."""
@@ -146,11 +150,11 @@ class Target:
         return self.steps(seed, lambda report: float(schedule(report.step)), float(schedule(0)))
 
     def of_policy(self, policy, seed, subject=None):
-        return self.steps(seed, policy.decide, START, subject)
+        return self.steps(seed, policy.decide, self.start, subject)
 
     def by_hand(self, seed):
         """Double the rate to 0.25; from a gap of 0.57 on, times 0.9 a decision, down to a twentieth."""
-        rate, near = START, False
+        rate, near = self.start, False
 
         def decide(report):
             nonlocal rate, near
@@ -158,12 +162,14 @@ class Target:
             rate = max(0.9 * rate, 0.0125) if near else min(2 * rate, 0.25)
             return rate
 
-        return self.steps(seed, decide, START)
+        return self.steps(seed, decide, self.start)
 
     def of_chance(self, seed):
         actions = Actions()
-        behaviour = Behaviour(Episode(0, RANDOM, seed), actions, None, 1.0, self.budget / EVERY)
-        return self.steps(seed, behaviour.decide, START)
+        behaviour = Behaviour(
+            Episode(0, RANDOM, seed), actions, None, 1.0, self.budget / self.every
+        )
+        return self.steps(seed, behaviour.decide, self.start)
 
 
 def search_schedules(target, steps, seed):
@@ -230,6 +236,7 @@ OTHERS = {
     "cnn": {"build": cnn},
     "width-512": {"build": functools.partial(mlp, width=512)},
     "batch-32": {"batch_size": 32},
+    "batch-32-scaled": {"batch_size": 32, "start": START / 4, "every": 4 * EVERY},
 }
 
 
@@ -242,9 +249,10 @@ def transfer(stem, names, trials=20, seed=0):
         seeds = [int(s) for s in np.random.SeedSequence((seed, 11)).generate_state(FRESH)]
         tuned, _ = search_schedules(target, trials * target.budget, seed)
         subject = target.of(policy.states, policy.actions)
+        scaled = target.scaled(schedule)
         found = {
             "policy, as learned on MNIST": [target.of_policy(policy, s, subject) for s in seeds],
-            "schedule, tuned on MNIST": [target.of_schedule(schedule, s) for s in seeds],
+            f"schedule, tuned on MNIST: {scaled}": [target.of_schedule(scaled, s) for s in seeds],
             f"schedule, tuned here in {trials} trainings: {tuned}": [
                 target.of_schedule(tuned, s) for s in seeds
             ],

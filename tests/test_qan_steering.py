@@ -57,7 +57,7 @@ def test_ratios_are_what_they_say():
     task.run(0, decide)
     view, last = task.steering.view, reports[2]
     first, second = weights[1] - weights[0], weights[2] - weights[1]
-    update = np.log10(np.linalg.norm(second) / np.linalg.norm(weights[2]) / 3) + 3
+    update = np.log10(50 * np.linalg.norm(second) / np.linalg.norm(weights[2]))
     assert last["rate"] == pytest.approx(np.log10(2), abs=1e-5)
     assert last["time"] == pytest.approx(6 / 8)
     assert last["update"] == pytest.approx(update, abs=1e-4)
@@ -202,8 +202,22 @@ def test_filters_that_have_diverged_are_still_numbers(weight):
     states = [RawFilters(6, 4), BagOfFilters(words=2, codebook=np.eye(2, 6))]
     model = build()
     model.set_weights([np.full_like(w, weight) for w in model.get_weights()])
-    view = View(model, [], 10, 0.1, rates=np.array([0.1]))
+    view = View(model, [], 10, 0.1, 2, rates=np.array([0.1]))
     assert all(np.isfinite(state.observe(view)).all() for state in states)
+
+
+def test_chunks_are_alike_whatever_steps_they_have():
+    """Ones of smaller batches with so many more steps; and the shorter ones at the ends of epochs."""
+
+    def update(every, steps, moved):
+        view = View(None, [], 400, 0.1, every, steps=steps, losses=[1.0], gaps=[1.0])
+        view.rates, view.momenta = np.full((2, 1), 0.1)
+        view.motion = np.array([[4.0, moved**2, 0.0, 0.0]])
+        return Ratios(["update"]).observe(view)[0, 0]
+
+    assert update(20, 20, 0.04) == pytest.approx(0.0, abs=1e-6)
+    assert update(80, 80, 0.04) == pytest.approx(0.0, abs=1e-6)
+    assert update(20, 10, 0.02) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_regressor_pulls_toward_the_path():
@@ -264,6 +278,15 @@ def test_what_has_steered_can_be_copied():  # tuners copy callbacks
     assert len(rates) == 7  # of the copy
 
 
+def test_a_policy_decides_as_often_as_it_is_told():
+    for every, steps in ((None, [0, 3, 6, 8]), (4, [0, 4, 8])):
+        callback = network_policy().schedule(VAL, every=every)
+        build().fit(*TRAIN, batch_size=8, verbose=0, callbacks=[callback])
+        assert [report.step for report in callback.reports] == steps
+    with pytest.raises(ValueError, match="`every`"):
+        network_policy().schedule(VAL, every=0)
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_policy_has_the_goal_of_its_training(stop):
     model, goal = build(), Goal("val_loss", 1.0)
@@ -282,8 +305,8 @@ def test_policies_that_do_not_fit_say_what_differs(tmp_path):
         Policy(
             [Ratios(["rate", "gap"])], policy.actions, policy.goal, 3, 0.02, 16, policy.network
         ).check()
-    with pytest.raises(ValueError, match="decision_every: 3 in the policy, 5 here"):
-        make(tmp_path, policy=policy, decision_every=5)
+    with pytest.raises(ValueError, match=r"states: .* in the policy"):
+        make(tmp_path, policy=policy, states=[Ratios(["rate", "gap"])])
     with pytest.raises(ValueError, match=r"actions: .* in the policy"):
         make(tmp_path, policy=policy, actions=Actions((0.5, 2.0)))
     inputs = keras.Input((2,))

@@ -122,7 +122,7 @@ class QANOracle(ResilientOracle):
             agent,
             updates,
             shaping,
-            policy=_loaded(policy, self.states, self.actions, decision_every),
+            policy=_loaded(policy, self.states, self.actions),
             project=self.project,
             seed=self.seed,
         )
@@ -351,12 +351,12 @@ class QANOracle(ResilientOracle):
         self.learner.reload()
 
 
-def _loaded(policy, states, actions, every):
+def _loaded(policy, states, actions):
     """The `Policy` that learning begins with."""
     if policy is None:
         return None
     policy = policy if isinstance(policy, Policy) else Policy.load(policy)
-    differences = policy.differences(states, actions, every)
+    differences = policy.differences(states, actions)
     if policy.network is None:
         differences.append("it is a schedule, and has no network")
     if differences:

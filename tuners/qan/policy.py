@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.network import Greedy
 from keras_drmad.tuners.qan.schedules import Schedule
@@ -88,7 +89,15 @@ class Policy:
             return None
         return [int(choice) for choice in self._greedy(report.observation)]
 
-    def schedule(self, validation_data=None, batch_size=None, budget=None, goal=None, stop=False):
+    def schedule(
+        self,
+        validation_data=None,
+        batch_size=None,
+        budget=None,
+        goal=None,
+        stop=False,
+        every=None,
+    ):
         """A Keras callback that steers `fit` by this policy.
 
         The training begins with the learning rate that the model is compiled with. Once the goal is
@@ -104,8 +113,19 @@ class Policy:
             goal: A `Goal` or `(metric, value)` of this training. Defaults to what the policy was
                 learned for.
             stop: Whether training ends once the goal is reached, in the middle of an epoch, too.
+            every: Steps between decisions. Defaults to what the policy was learned with. For batches
+                of another size, compile the model with a learning rate that is so many times larger,
+                and take so many times fewer steps here.
         """
-        return PolicySchedule(self, validation_data, batch_size, budget, goal, stop)
+        return PolicySchedule(
+            self,
+            self.every if every is None else positive_integer("every", every),
+            validation_data,
+            batch_size,
+            budget,
+            goal,
+            stop,
+        )
 
     def save(self, path):
         """Writes one `.keras` file."""
@@ -158,7 +178,7 @@ class Policy:
                 f"{self.actions.get_config()}"
             )
 
-    def differences(self, states, actions, every):
+    def differences(self, states, actions):
         """What of another agent's settings this policy's network was not made for; a list of words."""
         found = []
         own, other = (
@@ -170,21 +190,19 @@ class Policy:
             found.append(
                 f"actions: {self.actions.get_config()} in the policy, {actions.get_config()} here"
             )
-        if self.every != every:
-            found.append(f"decision_every: {self.every} in the policy, {every} here")
         return found
 
 
 class PolicySchedule(Steering):
     """Steers `fit` by a policy; see `Policy.schedule`."""
 
-    def __init__(self, policy, validation_data, batch_size, budget, goal, stop):
+    def __init__(self, policy, every, validation_data, batch_size, budget, goal, stop):
         self.policy = policy
         super().__init__(
             policy.states,
             policy.actions,
             policy.goal if goal is None else Goal.of(goal),
-            policy.every,
+            every,
             self._decide,
             stop=stop,
             budget=budget,

@@ -18,6 +18,7 @@ class View:
         variables: lists of trainable variables, one for each group that is decided for.
         budget: steps of the whole training.
         start_rate: the learning rate that it was compiled with.
+        every: steps of a full chunk.
         step: steps taken so far.
         steps: of the last chunk.
         rates, momenta: (groups,) of the chunk that comes next, if nothing is changed.
@@ -32,6 +33,7 @@ class View:
     variables: list
     budget: int
     start_rate: float
+    every: int
     step: int = 0
     steps: int = 0
     rates: np.ndarray | None = None
@@ -88,7 +90,7 @@ class Ratios(State):
     """Numbers that mean the same for every model: logarithms of ratios, angles, fractions.
 
     For a decision at step t of T, with α the rate, ℓ the last chunk's mean loss, w the weights, Δ
-    their change in that chunk, Δ' in the one before, n its steps:
+    their change in that chunk, Δ' in the one before, n of its k steps taken:
 
         rate            log₁₀ α / α_start
         time            t / T
@@ -101,7 +103,8 @@ class Ratios(State):
         gap_slope       its change since the last decision
         gap_trend       since four decisions before, a quarter of it
         best_gap        the least so far
-        update          ½ log₁₀ (‖Δ‖² / ‖w‖²) − log₁₀ n + 3
+        update          log₁₀ (50 k/n ‖Δ‖ / ‖w‖): by chunks, for they are what is alike when a
+                        smaller batch makes more steps of the same samples
         gradient        update − log₁₀ α: the mean gradient as the optimizer has applied it
         angle           ⟨Δ, Δ'⟩ / (‖Δ‖ ‖Δ'‖)
         overfitting     log of validation loss / ℓ (0 without validation data)
@@ -130,8 +133,8 @@ class Ratios(State):
 
     def observe(self, view):
         weight, update, along, before = np.maximum(view.motion.T, [[0], [0], [-np.inf], [0]])
-        moved = 0.5 * np.log10((update + SMALL) / (weight + SMALL)) - np.log10(max(view.steps, 1))
-        moved = np.where(update > 0, moved + 3, 0.0)
+        moved = 0.5 * np.log10((update + SMALL) / (weight + SMALL))
+        moved = np.where(update > 0, moved + np.log10(50 * view.every / max(view.steps, 1)), 0.0)
         loss, validated = _log(view.losses), _log(view.val_losses or view.losses[-1:])
         formulas = {
             "rate": lambda: np.log10(view.rates / view.start_rate),

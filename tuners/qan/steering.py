@@ -110,6 +110,7 @@ class Steering(keras.callbacks.Callback):
             variables=variables,
             budget=self._budget or steps * self.params["epochs"],
             start_rate=self._reference or compiled,
+            every=self.every,
         )
         if self.start_rate is not None:
             self.levers.set_rate(self.start_rate)
