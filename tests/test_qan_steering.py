@@ -129,7 +129,7 @@ def test_momentum_moves():
 
 def test_pools_train_on_what_they_choose():
     model = build()
-    pools = Pools(model, X, np.arange(96) % 3, batch_size=4, every=3)
+    pools = Pools(model, X, np.arange(96) % 3, None, batch_size=4, every=3)
     pools.restart(0)
 
     def samples():
@@ -150,6 +150,42 @@ def test_pools_train_on_what_they_choose():
     pools.fill("easiest")
     easy, _ = losses(samples())
     assert hard.mean() > first.mean() * 0.9 and hard.min() > np.median(easy)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        keras.losses.SparseCategoricalCrossentropy(),
+        keras.losses.sparse_categorical_crossentropy,
+    ],
+    ids=["name", "object", "function"],
+)
+def test_pools_know_the_loss_of_each_sample(loss, weighted):
+    model = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(3, "softmax")])
+    model.compile("sgd", loss)
+    y, weight = np.arange(96) % 3, np.arange(96) / 96 if weighted else None
+    pools = Pools(model, X, y, weight, batch_size=4, every=3)
+    expected = -np.log(model.predict(X, verbose=0)[np.arange(96), y])
+    if weighted:
+        expected *= weight
+    np.testing.assert_allclose(pools._losses(np.arange(96)), expected, rtol=1e-4)
+    pools.restart(0)
+    given = next(iter(pools.dataset))
+    assert len(given) == (3 if weighted else 2)
+    if weighted:
+        found = [int(np.argmin(np.abs(X - row).sum(1))) for row in given[0].numpy()]
+        np.testing.assert_allclose(given[2], weight[found], rtol=1e-6)
+
+
+def test_pools_refuse_what_they_cannot_rank():
+    model = build()
+    with pytest.raises(ValueError, match="as arrays"):
+        Pools(model, iter(X), np.zeros(96), None, 4, 3)
+    model.compile("sgd", ["mse"])
+    with pytest.raises(ValueError, match=r"one loss.*\['mse'\]"):
+        Pools(model, X, np.zeros(96), None, 4, 3)
 
 
 @pytest.mark.parametrize(

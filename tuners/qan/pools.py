@@ -17,28 +17,35 @@ class Pools:
         easiest     those with the smallest
         newest      those that were trained on longest ago, or never
 
-    The losses cost a forward pass of the candidates, not counted as training steps.
+    A sample's weight is a factor of its loss. The losses cost a forward pass of the candidates, not counted as training steps.
 
     Args:
         model: a compiled model with one loss.
         x, y: arrays.
+        sample_weight: one, too, or None.
         batch_size: samples a step.
         every: steps of a chunk.
     """
 
-    def __init__(self, model, x, y, batch_size, every):
+    def __init__(self, model, x, y, sample_weight, batch_size, every):
         if not hasattr(x, "shape") or not hasattr(y, "shape"):
             raise ValueError('`Actions(pools=...)` beyond "uniform" needs `x` and `y` as arrays.')
+        if isinstance(model.loss, (list, tuple, dict)):
+            raise ValueError(
+                '`Actions(pools=...)` beyond "uniform" needs a model with one loss. '
+                f"Received: loss={model.loss!r}"
+            )
         self._model, self._size = model, batch_size * every
-        self._x, self._y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
-        self._loss = keras.losses.get(model.loss)
+        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
+        self._data = tuple(map(tf.convert_to_tensor, parts))
+        loss = keras.losses.get(model.loss)
+        self._loss = loss.call if isinstance(loss, keras.losses.Loss) else loss
         self._chosen = tf.Variable(tf.zeros(self._size, "int64"))
         self.steps = -(-len(x) // batch_size)
 
         def batch(step):
             slot = (step % every) * batch_size
-            indices = self._chosen[slot : slot + batch_size]
-            return tf.gather(self._x, indices), tf.gather(self._y, indices)
+            return self._samples(self._chosen[slot : slot + batch_size])
 
         options = tf.data.Options()
         options.autotune.enabled = False  # nothing may be read before it is chosen
@@ -50,7 +57,7 @@ class Pools:
         """A new order."""
         self._rng = np.random.default_rng((seed, 3))
         self._order = np.empty(0, "int64")
-        self._seen = np.full(len(self._x), -1)
+        self._seen = np.full(len(self._data[0]), -1)
         self._chunk = 0
         self.fill("uniform")
 
@@ -69,11 +76,15 @@ class Pools:
 
     def _next(self, number):
         while len(self._order) < number:
-            self._order = np.concatenate([self._order, self._rng.permutation(len(self._x))])
+            self._order = np.concatenate([self._order, self._rng.permutation(len(self._data[0]))])
         first, self._order = self._order[:number], self._order[number:]
         return first
 
+    def _samples(self, indices):
+        return tuple(tf.gather(part, indices) for part in self._data)
+
     def _losses_of(self, indices):
-        outputs = self._model(tf.gather(self._x, indices), training=False)
-        losses = self._loss.call(tf.gather(self._y, indices), outputs)
-        return tf.reduce_mean(tf.reshape(losses, (tf.shape(losses)[0], -1)), axis=1)
+        x, y, *weight = self._samples(indices)
+        losses = self._loss(y, self._model(x, training=False))
+        losses = tf.reduce_mean(tf.reshape(losses, (tf.shape(losses)[0], -1)), axis=1)
+        return losses * tf.cast(weight[0], losses.dtype) if weight else losses
