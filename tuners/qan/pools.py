@@ -17,7 +17,8 @@ class Pools:
         easiest     those with the smallest
         newest      those that were trained on longest ago, or never
 
-    A sample's weight is a factor of its loss. The losses cost a forward pass of the candidates, not counted as training steps.
+    A sample's weight is a factor of its loss. The losses cost a forward pass of the candidates, which
+    is not counted as training steps.
 
     Args:
         model: a compiled model with one loss.
