@@ -25,7 +25,7 @@ def build(hp=None, optimizer=None):
 
 def make(folder, hypermodel=build, **arguments):
     arguments = {"goal": GOAL, "max_trials": 12, "decision_every": 3, "contest": 1} | arguments
-    arguments = {"seed": 0, "network": {"units": (8,)}} | arguments
+    arguments = {"schedule_trials": 2, "seed": 0, "network": {"units": (8,)}} | arguments
     return QANTuner(hypermodel, directory=str(folder), **arguments)
 
 

@@ -48,6 +48,11 @@ def curriculum(total=60):
     return Curriculum(total, bounds=(0.01, 1), seed=0, **numbers)
 
 
+@pytest.mark.parametrize("trials, schedules", [(30, 10), (100, 33), (200, 36), (300, 45)])
+def test_few_trials_search_schedules_long_enough_too(trials, schedules):
+    assert QANOracle(goal=GOAL, max_trials=trials).curriculum.schedules == schedules
+
+
 def test_the_curriculum_holds_its_contest_on_the_same_fresh_seeds():
     plan = curriculum()
     while (episode := plan.next()) is not None:
@@ -125,7 +130,7 @@ def test_random_actions_are_sticky():
 
 
 def test_decisions_do_not_grow_the_trial(tmp_path):
-    oracle = QANOracle(goal=GOAL, max_trials=12, contest=1, seed=0)
+    oracle = QANOracle(goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0)
     oracle._set_project_dir(str(tmp_path), "p")
     trial = oracle.create_trial("w")
     size = len(str(oracle.get_trial(trial.trial_id).get_state()))
@@ -137,7 +142,7 @@ def test_decisions_do_not_grow_the_trial(tmp_path):
 
 
 def test_an_episode_without_its_beginning_begins_again(tmp_path):
-    oracle = QANOracle(goal=GOAL, max_trials=12, contest=1, seed=0)
+    oracle = QANOracle(goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0)
     oracle._set_project_dir(str(tmp_path), "p")
     trial = oracle.create_trial("w")
     reports, _ = subject().run(0, lambda report: 0.01)

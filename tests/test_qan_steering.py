@@ -273,7 +273,9 @@ def test_the_regressor_pulls_toward_the_path():
 
 
 def network_policy(**changes):
-    oracle = QANOracle(goal=GOAL, max_trials=12, contest=1, seed=0, network={"units": (8,)})
+    oracle = QANOracle(
+        goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0, network={"units": (8,)}
+    )
     settings = {"states": oracle.states, "actions": oracle.actions, "goal": oracle.goal}
     settings |= {"every": 3, "start_rate": 0.02, "budget": 16, "network": oracle.learner.network()}
     return Policy(**(settings | changes))

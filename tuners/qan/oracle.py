@@ -57,7 +57,8 @@ class QANOracle(ResilientOracle):
         epsilon: `(first, last)` exploration, linear over the training episodes until four fifths of
             them: how probably a decision begins a stretch of exploration. Defaults to 0.08 and 0.015.
         shaping: Weight κ of the gap as a potential, annealed linearly to 0 over the same time.
-        schedule_trials: Episodes that search schedules. Defaults to 15 % of `max_trials`.
+        schedule_trials: Episodes that search schedules. Defaults to 15 % of `max_trials`; of few, to a
+            third of them, up to 36.
         random_trials: Episodes of random actions. Defaults to 2 %, at least one.
         guided_trials: Episodes that follow the best schedule by actions. Defaults to 4 %, at least two.
         contest: Seeds on which policy and best schedule meet at the end; before, twice as many tests
@@ -137,7 +138,7 @@ class QANOracle(ResilientOracle):
         contest = min(10, n // 20) if contest is None else contest
         self.curriculum = Curriculum(
             total=n,
-            schedules=round(0.15 * n) if schedule_trials is None else schedule_trials,
+            schedules=_schedules(n) if schedule_trials is None else schedule_trials,
             randoms=max(round(0.02 * n), 1) if random_trials is None else random_trials,
             guided=max(round(0.04 * n), 2) if guided_trials is None else guided_trials,
             finals=2 * contest,
@@ -349,6 +350,11 @@ class QANOracle(ResilientOracle):
         super().reload()
         self._behaviours = {}
         self.learner.reload()
+
+
+def _schedules(trials):
+    """How many of the trials search schedules: less than some thirty find none worth following."""
+    return max(min(trials // 3, 36), round(0.15 * trials))
 
 
 def _loaded(policy, states, actions):

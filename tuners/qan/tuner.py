@@ -56,7 +56,7 @@ class QANTuner(ResilientTuner):
     ...     return model
     >>> x = np.random.rand(96, 4)
     >>> y = x.sum(axis=1)
-    >>> tuner = QANTuner(build_model, goal=("val_loss", 0.02), max_trials=12, decision_every=2,
+    >>> tuner = QANTuner(build_model, goal=("val_loss", 0.02), max_trials=16, decision_every=2,
     ...                  contest=1, directory=folder, seed=0)
     >>> tuner.search(x[:64], y[:64], batch_size=8, epochs=3, validation_data=(x[64:], y[64:]), verbose=0)
     >>> policy = tuner.get_best_policy()
