@@ -5,6 +5,7 @@ import copy
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from qan_task import GOAL, TRAIN, VAL, X, build, make, subject
 
 from keras_drmad import DrMADSGD
@@ -14,6 +15,7 @@ from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.regressor import Path, Regressor
 from keras_drmad.tuners.qan.states import Ratios, View
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
+from keras_drmad.tuners.qan.validation import Validation
 
 # -- steering -------------------------------------------------------------------------------
 
@@ -90,6 +92,46 @@ def test_reaching_the_goal_ends_an_episode():
 def test_an_episode_can_be_stopped():
     reports, _ = subject().run(0, lambda report: STOP if report.step >= 6 else 0.01)
     assert (reports[-1].ended, reports[-1].step) == (TRUNCATED, 6)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return tuple(part[8 * i : 8 * i + 8] for part in VAL)
+
+
+def halves(model):
+    """The same model, which takes its input in two parts."""
+    parts = {"a": keras.Input((2,), name="a"), "b": keras.Input((4,), name="b")}
+    both = keras.layers.Concatenate()([parts["a"], parts["b"]])
+    split = keras.Model(parts, model(both))
+    split.compile("sgd", model.loss, metrics=["accuracy"])
+    return split
+
+
+@pytest.mark.parametrize("form", ["arrays", "weights", "dataset", "pydataset"])
+def test_validation_is_what_evaluate_says(form):
+    x, y = VAL
+    model = halves(build())
+    parts = {"a": x[:, :2], "b": x[:, 2:]}
+    if form == "pydataset":
+        model = model.layers[-1]
+        model.compile("sgd", build().loss, metrics=["accuracy"])
+    data = {
+        "arrays": (parts, y),
+        "weights": (parts, y, np.linspace(0, 1, len(y))),
+        "dataset": tf.data.Dataset.from_tensor_slices((parts, y)).batch(5),
+        "pydataset": Batches(),
+    }[form]
+    if isinstance(data, tuple):
+        given = dict(zip(("x", "y", "sample_weight"), (*data, None)[:3], strict=True))
+    else:
+        given = {"x": data}
+    expected = model.evaluate(**given, verbose=0, return_dict=True)
+    found = Validation(data)(model)
+    assert found == pytest.approx({f"val_{k}": v for k, v in expected.items()}, rel=1e-5)
 
 
 def test_nothing_is_compiled_again_in_a_later_episode():

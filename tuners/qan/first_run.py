@@ -1,6 +1,6 @@
 """A first run: where episodes jump to, and what states learn their words from."""
 
-import numpy as np
+import keras
 
 from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.states import Ratios
@@ -84,4 +84,5 @@ class _Frozen:
 class _Layer:
     def __init__(self, layer):
         kernel = getattr(layer, "kernel", None)
-        self.name, self.kernel = layer.name, None if kernel is None else np.array(kernel)
+        self.name = layer.name
+        self.kernel = None if kernel is None else keras.ops.convert_to_numpy(kernel).copy()

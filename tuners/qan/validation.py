@@ -16,14 +16,18 @@ class Validation:
     where it cannot be one (several replicas, a `PyDataset`), `evaluate` is called.
 
     Args:
-        data: `(x, y)`, `(x, y, sample_weight)`, a `tf.data.Dataset` or a `PyDataset`.
+        data: `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
+            `tf.data.Dataset` or a `PyDataset`.
         batch_size: of arrays; at least 1024, as nothing depends on it.
     """
 
     def __init__(self, data, batch_size=None):
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
         if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
-            self._arrays = tuple(tf.convert_to_tensor(np.asarray(a)) for a in data if a is not None)
+            self._arrays = keras.tree.map_structure(
+                lambda array: tf.convert_to_tensor(np.asarray(array)),
+                tuple(part for part in data if part is not None),
+            )
             data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(self._batch)
         self._data = data
         self._model, self._compiled = None, None
@@ -59,9 +63,13 @@ class Validation:
             for batch in self._data:
                 model.test_step(batch)
         else:  # an iterator would take longer to begin than a small model to evaluate
-            for start in tf.range(0, len(self._arrays[0]), self._batch):
-                model.test_step(tuple(a[start : start + self._batch] for a in self._arrays))
+            for start in tf.range(0, len(keras.tree.flatten(self._arrays)[0]), self._batch):
+                model.test_step(self._batch_from(start))
         logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
         for variable, value in zip(model.metrics_variables, kept, strict=True):
             variable.assign(value)
         return logs
+
+    def _batch_from(self, start):
+        end = start + self._batch
+        return keras.tree.map_structure(lambda array: array[start:end], self._arrays)
