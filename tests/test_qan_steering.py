@@ -1,6 +1,7 @@
 """What is observed of a training, what decisions do to it, and policies in plain `fit`."""
 
 import copy
+import gc
 
 import keras
 import numpy as np
@@ -81,6 +82,19 @@ def test_divergence_ends_an_episode_and_pays_for_the_rest():
     reports, _ = subject().run(0, lambda report: 1e30)
     assert reports[-1].ended == DIVERGED
     assert reports[-1].step < 16
+
+
+def test_a_stopped_episode_leaves_no_iterator():
+    """Each of many takes up to a minute to end, and searches stop most of their episodes."""
+    task = subject()
+    gc.disable()
+    try:
+        for _ in range(2):
+            task.run(0, lambda report: STOP if report.step == 3 else 0.02)
+        left = [o for o in gc.get_objects() if isinstance(o, tf.data.Iterator)]
+    finally:
+        gc.enable()
+    assert not left
 
 
 def test_reaching_the_goal_ends_an_episode():

@@ -1,6 +1,7 @@
 """The training that is steered: from scratch, again and again, its programs compiled once."""
 
 import functools
+import gc
 
 import keras
 import numpy as np
@@ -109,6 +110,9 @@ class Subject:
             callbacks=[steering, *callbacks],
             verbose=verbose,
         )
+        # Where `fit` is stopped within an epoch, its iterator waits for Python to look for cycles; and of
+        # several `tf.data` iterators that wait, each takes up to a minute to end (TensorFlow 2.21).
+        gc.collect()
         return steering.reports, history
 
     # -- weights in the middle ---------------------------------------------------------------
