@@ -110,8 +110,8 @@ class Subject:
             callbacks=[steering, *callbacks],
             verbose=verbose,
         )
-        # Where `fit` is stopped within an epoch, its iterator waits for Python to look for cycles; and of
-        # several `tf.data` iterators that wait, each takes up to a minute to end (TensorFlow 2.21).
+        # Where `fit` is stopped within an epoch, its iterator waits for Python to look for cycles. Of
+        # several iterators of `tf.data` that wait, each takes up to a minute to end (TensorFlow 2.21).
         gc.collect()
         return steering.reports, history
 
