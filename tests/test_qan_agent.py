@@ -334,6 +334,23 @@ def test_learning_is_what_it_says(arguments):
             assert len(set(batches.weights.ravel())) > 1 or burst == 1
 
 
+def test_large_observations_are_learned_from_in_pieces(monkeypatch):
+    agents, logs = [], []
+    for size in (2**25, 2 * 4 * 16 * 3 * 2):  # all in one call; two updates in each
+        monkeypatch.setattr("keras_drmad.tuners.qan.agent.PIECE_BYTES", size)
+        weights = np.random.default_rng(1).normal(size=(3, 4))
+        agent = DQN(linear(weights), keras.optimizers.SGD(0.05), batch_size=16, prioritized=True)
+        filled(agent)
+        calls, learn = [], agent._learn
+        agent._learn = lambda *args, calls=calls, learn=learn: calls.append(0) or learn(*args)
+        logs.append(agent.learn(5))
+        assert len(calls) == (1 if size == 2**25 else 3)
+        agents.append(agent)
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    for one, other in zip(*(agent.get_state().values() for agent in agents), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_there_is_nothing_to_learn_from_nothing():
     agent = DQN(linear([[1.0, 2.0]]))
     before = agent.get_state()

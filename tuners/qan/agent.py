@@ -7,6 +7,8 @@ import tensorflow as tf
 from keras_drmad.tuners.qan.network import Greedy
 from keras_drmad.tuners.qan.replay import Replay
 
+PIECE_BYTES = 32 * 2**20  # of what one call learns from
+
 
 class DQN:
     """Deep Q-learning with a target network, double targets and n-step returns.
@@ -107,7 +109,7 @@ class DQN:
         self.replay.add(observations, actions, rewards, terminated, **more)
 
     def learn(self, updates, shaping=0.0, bounds=(-np.inf, np.inf)):
-        """Takes so many gradient steps in one compiled call.
+        """Takes so many gradient steps, in one compiled call unless observations are large.
 
         Args:
             updates: their number.
@@ -124,24 +126,41 @@ class DQN:
             return {}
         self.bursts += 1
         rng = np.random.default_rng((self.seed, self.bursts))
-        batches = self.replay.sample(rng, updates, self.batch_size, shaping)
+        indices, weights = self.replay.draw(rng, updates, self.batch_size)
         low, high = (tf.constant(bound, "float32") for bound in bounds)
-        loss, q, errors = self._learn(*map(tf.constant, batches[:-1]), low, high)
+        losses, values, errors = [], [], []
+        for piece in self._pieces(updates):
+            batches = self.replay.take(indices[piece], weights[piece], shaping)
+            loss, q, error = self._learn(*map(tf.constant, batches[:-1]), low, high)
+            losses.append(loss)
+            values.append(q)
+            errors.append(error)
+        errors = np.concatenate(errors)
         if self.replay.prioritized:
-            self.replay.update_priorities(batches.indices, errors.numpy())
-        return {"loss": float(loss), "q": float(q), "error": float(tf.reduce_mean(tf.abs(errors)))}
+            self.replay.update_priorities(indices, errors)
+        return {
+            "loss": float(np.concatenate(losses).mean()),
+            "q": float(np.concatenate(values).mean()),
+            "error": float(np.abs(errors).mean()),
+        }
+
+    def _pieces(self, updates):
+        """Slices of so many updates, whose observations fit in `PIECE_BYTES`."""
+        size = 2 * 4 * self.batch_size * self.network.input_shape[-1]
+        length = max(PIECE_BYTES // size, 1)
+        return [slice(start, start + length) for start in range(0, updates, length)]
 
     def _learn_from(self, *batches_and_bounds):
         *batches, low, high = batches_and_bounds
         updates = tf.shape(batches[0])[0]
+        losses = tf.TensorArray("float32", updates)
+        values = tf.TensorArray("float32", updates)
         errors = tf.TensorArray("float32", updates)
-        loss, q = tf.constant(0.0), tf.constant(0.0)
         for i in tf.range(updates):
-            mean, chosen, error = self._update(*[part[i] for part in batches], low, high)
+            loss, value, error = self._update(*[part[i] for part in batches], low, high)
+            losses, values = losses.write(i, loss), values.write(i, value)
             errors = errors.write(i, error)
-            loss, q = loss + mean, q + chosen
-        n = tf.cast(updates, "float32")
-        return loss / n, q / n, errors.stack()
+        return losses.stack(), values.stack(), errors.stack()
 
     def _update_by(
         self,

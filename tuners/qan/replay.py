@@ -112,6 +112,10 @@ class Replay:
 
     def sample(self, rng, batches, batch_size, shaping=0.0):
         """`Batches` drawn by a NumPy generator, with κ = `shaping`."""
+        return self.take(*self.draw(rng, batches, batch_size), shaping)
+
+    def draw(self, rng, batches, batch_size):
+        """Which transitions to learn from: (batches, batch size) indices, and their weights."""
         shape = (batches, batch_size)
         if self.prioritized:
             p = self.priorities[: self.filled].astype("float64") ** self.alpha
@@ -122,6 +126,10 @@ class Replay:
         else:
             indices = rng.integers(self.filled, size=shape)
             weights = np.ones(shape)
+        return indices, weights
+
+    def take(self, indices, weights, shaping=0.0):
+        """`Batches` of those that were drawn."""
         return Batches(
             self.observations[indices],
             self.actions[indices],
