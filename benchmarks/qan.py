@@ -17,7 +17,8 @@ that). After each search, on 10 fresh seeds:
     schedules alone     the best schedule of a search that does nothing else, with as many training
                         steps as the whole QAN search, its tests and contest included
     random              random actions
-    by hand             a rule with the same decisions (`Target.by_hand`), to see what is possible
+    by hand             a rule with the same decisions (`Target.by_hand`), to see what is possible; where
+                        there are mini-batches to choose, with each pool for all of them, too
 
 Mean ± standard error over all seeds, median, hits.
 """
@@ -108,7 +109,6 @@ class Target:
         self.train, self.validation = images(data)
         self._model, self.goal, self.batch_size = build, Goal.of(goal), batch_size
         self.start, self.every = start, every
-        self.states = [Ratios()]
         self.subject = self.of([Ratios()], Actions())
 
     def build(self, actions):
@@ -152,7 +152,7 @@ class Target:
     def of_policy(self, policy, seed, subject=None):
         return self.steps(seed, policy.decide, self.start, subject)
 
-    def by_hand(self, seed):
+    def by_hand(self, seed, subject=None):
         """Double the rate to 0.25; from a gap of 0.57 on, times 0.9 a decision, down to a twentieth."""
         rate, near = self.start, False
 
@@ -162,7 +162,14 @@ class Target:
             rate = max(0.9 * rate, 0.0125) if near else min(2 * rate, 0.25)
             return rate
 
-        return self.steps(seed, decide, self.start)
+        return self.steps(seed, decide, self.start, subject)
+
+    def with_pool(self, pool):
+        """The subject with this pool for every chunk, whatever is decided."""
+        subject = self.of([Ratios()], Actions(pools=("uniform", pool)))
+        fill = subject.steering.fill
+        subject.steering.fill = lambda _: fill(pool)
+        return subject
 
     def of_chance(self, seed):
         actions = Actions()
@@ -276,6 +283,9 @@ def compared(options, variant, target, seed):
         found["schedules alone"] = [target.of_schedule(alone, s) for s in fresh]
         found["random"] = [target.of_chance(s) for s in fresh]
         found["by hand"] = [target.by_hand(s) for s in fresh]
+        for pool in policy.actions.pools[1:]:
+            always = target.with_pool(pool)
+            found[f"by hand, always {pool}"] = [target.by_hand(s, always) for s in fresh]
         print(f"  {schedule.rate}; alone, of {number}: {alone}")
     if options.save:
         policy.save(f"{options.save}.keras")
