@@ -1,6 +1,6 @@
 """QANTuner against searched schedules.
 
-    python benchmarks/qan.py                                   # 5 seeds: about 2 hours on one core
+    python benchmarks/qan.py                                   # 5 seeds: at most 2½ hours on one core
     python benchmarks/qan.py --seeds 1 --trials 100            # about 10 minutes
     python benchmarks/qan.py --variants default no-shaping n=1 # ablations
     python benchmarks/qan.py --seeds 1 --save policy           # and policy.keras, policy_schedule.keras

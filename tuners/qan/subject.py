@@ -61,7 +61,8 @@ class Subject:
             self._build_by_a_batch()
         self._pools = None
         if steering["actions"].pools != ("uniform",):
-            self._pools = Pools(self.model, x, y, sample_weight, batch_size or 32, every)
+            parts = (self.data[name] for name in data)
+            self._pools = Pools(self.model, *parts, batch_size or 32, every)
             self.data = {"x": self._pools.dataset}
             self.steering.fill = self._pools.fill
 
