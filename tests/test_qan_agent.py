@@ -75,10 +75,10 @@ def test_shaping_telescopes_whatever_n_is(terminated):
         shaped, plain = Replay(10, 2, n, gamma), Replay(10, 2, n, gamma)
         shaped.add(states(4), range(4), REWARDS, terminated, potentials=potentials)
         plain.add(states(4), range(4), REWARDS + single, terminated)
-        drawn = shaped.sample(np.random.default_rng(0), 1, 50, shaping=kappa)
-        np.testing.assert_allclose(drawn.returns, plain.returns[drawn.indices])
-        drawn = shaped.sample(np.random.default_rng(0), 1, 50)
-        np.testing.assert_array_equal(drawn.returns, shaped.returns[drawn.indices])
+        drawn = shaped.draw(np.random.default_rng(0), 1, 50)
+        returns = shaped.take(*drawn, shaping=kappa).returns
+        np.testing.assert_allclose(returns, plain.returns[drawn[0]])
+        np.testing.assert_array_equal(shaped.take(*drawn).returns, shaped.returns[drawn[0]])
 
 
 def test_a_trajectory_shorter_than_n():
@@ -115,13 +115,14 @@ def test_the_oldest_give_way():
 def test_what_is_drawn_belongs_together():
     replay = Replay(50, 2, n_step=1, gamma=0.5)
     replay.add(states(40), np.arange(40), np.arange(40.0), terminated=True)
-    drawn = replay.sample(np.random.default_rng(0), 30, 20)
+    indices, weights = replay.draw(np.random.default_rng(0), 30, 20)
+    drawn = replay.take(indices, weights)
     assert drawn.observations.shape == (30, 20, 2) and drawn.actions.shape == (30, 20)
     np.testing.assert_array_equal(drawn.observations[..., 0], drawn.actions)
     np.testing.assert_array_equal(drawn.next_observations[..., 0], drawn.actions + 1)
     np.testing.assert_array_equal(drawn.returns, drawn.actions)
     np.testing.assert_array_equal(drawn.discounts, np.where(drawn.actions == 39, 0, 0.5))
-    np.testing.assert_array_equal(drawn.indices, drawn.actions)
+    np.testing.assert_array_equal(indices, drawn.actions)
     np.testing.assert_array_equal(drawn.weights, 1)
     counts = np.bincount(drawn.actions.ravel(), minlength=40)  # 600 draws, 15 each
     assert len(counts) == 40 and np.abs(counts - 15).max() < 5 * np.sqrt(15)
@@ -135,15 +136,16 @@ def test_priorities_are_probabilities_and_weights_make_up_for_them():
     p = (np.abs(errors) + 1e-6) ** 0.6
     p /= p.sum()
     n = 40_000
-    drawn = replay.sample(np.random.default_rng(0), n // 100, 100)
-    share = np.bincount(drawn.indices.ravel(), minlength=4) / n
+    indices, drawn = replay.draw(np.random.default_rng(0), n // 100, 100)
+    share = np.bincount(indices.ravel(), minlength=4) / n
     assert np.all(np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / n))
     weights = (4 * p) ** -0.4
-    np.testing.assert_allclose(drawn.weights, (weights / weights.max())[drawn.indices], rtol=1e-5)
+    np.testing.assert_allclose(drawn, (weights / weights.max())[indices], rtol=1e-5)
+    np.testing.assert_allclose(replay.take(indices, drawn).weights, drawn, rtol=1e-6)
     # What they are for: with β = 1, the mean of anything is that of uniform draws.
     replay.beta = 1.0
-    drawn = replay.sample(np.random.default_rng(1), n // 100, 100)
-    mean = np.average(errors[drawn.indices], weights=drawn.weights)
+    indices, drawn = replay.draw(np.random.default_rng(1), n // 100, 100)
+    mean = np.average(errors[indices], weights=drawn)
     assert mean == pytest.approx(errors.mean(), abs=0.15)
 
 
@@ -161,14 +163,14 @@ def test_examples_are_of_the_best_trajectories_that_can_be_compared():
     replay = Replay(100, 1, 1, 0.5, exemplary=0.25, examples=1)
     for score in (3.0, None, 1.0, 4.0, 2.0):
         replay.add(states(5, 1), range(5), np.zeros(5), True, score=score)
-    drawn = replay.sample(np.random.default_rng(0), 1, 400)
-    np.testing.assert_array_equal(drawn.exemplary, replay.scores[drawn.indices] == 4)
+    drawn = replay.draw(np.random.default_rng(0), 1, 400)
+    scores = replay.scores[drawn[0]]
+    np.testing.assert_array_equal(replay.take(*drawn).exemplary, scores == 4)
     replay.examples = 7  # the 5 of score 4, and some of 3
-    drawn = replay.sample(np.random.default_rng(0), 1, 400)
-    np.testing.assert_array_equal(drawn.exemplary, replay.scores[drawn.indices] >= 3)
+    np.testing.assert_array_equal(replay.take(*drawn).exemplary, scores >= 3)
     alone = Replay(100, 1, 1, 0.5)
     alone.add(states(5, 1), range(5), np.zeros(5), True)
-    assert not alone.sample(np.random.default_rng(0), 1, 50).exemplary.any()
+    assert not alone.take(*alone.draw(np.random.default_rng(0), 1, 50)).exemplary.any()
 
 
 def test_a_memory_goes_on_in_another():
@@ -185,8 +187,8 @@ def test_a_memory_goes_on_in_another():
     for name in state:
         np.testing.assert_array_equal(one.get_state()[name], other.get_state()[name])
         np.testing.assert_array_equal(state[name], saved[name])  # a copy
-    a, b = (replay.sample(np.random.default_rng(1), 3, 4) for replay in (one, other))
-    for x, y in zip(a, b, strict=True):
+    a, b = (replay.draw(np.random.default_rng(1), 3, 4) for replay in (one, other))
+    for x, y in zip((*a, *one.take(*a)), (*b, *other.take(*b)), strict=True):
         np.testing.assert_array_equal(x, y)
 
 
@@ -274,7 +276,7 @@ class Reference:
 
     def learn(self, batches):
         """Mean loss, Q-value and the errors of batches."""
-        each = [self._step(*[a[i] for a in batches[:-1]]) for i in range(len(batches.actions))]
+        each = [self._step(*[a[i] for a in batches]) for i in range(len(batches.actions))]
         losses, values, errors = zip(*each, strict=True)
         return np.mean(losses), np.mean(values), np.array(errors)
 
@@ -319,7 +321,8 @@ def test_learning_is_what_it_says(arguments):
     filled(agent)
     reference = Reference(agent, 0.05, bounds)
     for burst in (1, 2):
-        batches = agent.replay.sample(np.random.default_rng((3, burst)), 5, 16)
+        indices, drawn = agent.replay.draw(np.random.default_rng((3, burst)), 5, 16)
+        batches = agent.replay.take(indices, drawn)
         logs = agent.learn(5, bounds=bounds)
         loss, q, errors = reference.learn(batches)
         found = [logs["loss"], logs["q"], logs["error"]]
@@ -327,7 +330,7 @@ def test_learning_is_what_it_says(arguments):
         np.testing.assert_allclose(agent.network.get_weights()[0], reference.fast, rtol=1e-4)
         np.testing.assert_allclose(agent.target.get_weights()[0], reference.slow, rtol=1e-4)
         if agent.replay.prioritized:
-            last = dict(zip(batches.indices.ravel(), np.abs(errors).ravel(), strict=True))
+            last = dict(zip(indices.ravel(), np.abs(errors).ravel(), strict=True))
             np.testing.assert_allclose(
                 agent.replay.priorities[list(last)], list(last.values()), rtol=1e-3, atol=1e-4
             )

@@ -131,7 +131,7 @@ class DQN:
         losses, values, errors = [], [], []
         for piece in self._pieces(updates):
             batches = self.replay.take(indices[piece], weights[piece], shaping)
-            loss, q, error = self._learn(*map(tf.constant, batches[:-1]), low, high)
+            loss, q, error = self._learn(*map(tf.constant, batches), low, high)
             losses.append(loss)
             values.append(q)
             errors.append(error)

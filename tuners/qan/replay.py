@@ -15,7 +15,6 @@ class Batches(NamedTuple):
     discounts: np.ndarray
     weights: np.ndarray
     exemplary: np.ndarray
-    indices: np.ndarray
 
 
 class Replay:
@@ -110,12 +109,8 @@ class Replay:
             self.filled = max(self.filled, i + 1)
             self._next = (i + 1) % self.capacity
 
-    def sample(self, rng, batches, batch_size, shaping=0.0):
-        """`Batches` drawn by a NumPy generator, with κ = `shaping`."""
-        return self.take(*self.draw(rng, batches, batch_size), shaping)
-
     def draw(self, rng, batches, batch_size):
-        """Which transitions to learn from: (batches, batch size) indices, and their weights."""
+        """Which to learn from, by a NumPy generator: (batches, batch size) indices, their weights."""
         shape = (batches, batch_size)
         if self.prioritized:
             p = self.priorities[: self.filled].astype("float64") ** self.alpha
@@ -129,7 +124,7 @@ class Replay:
         return indices, weights
 
     def take(self, indices, weights, shaping=0.0):
-        """`Batches` of those that were drawn."""
+        """`Batches` of those that were drawn, with κ = `shaping`."""
         return Batches(
             self.observations[indices],
             self.actions[indices],
@@ -138,7 +133,6 @@ class Replay:
             self.discounts[indices],
             weights.astype("float32"),
             (self.scores[indices] >= self._least_score()).astype("float32"),
-            indices,
         )
 
     def _least_score(self):
