@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.tuners.qan.network import Greedy
+from keras_drmad.tuners.qan.network import Greedy, suits_xla
 from keras_drmad.tuners.qan.replay import Replay
 
 PIECE_BYTES = 32 * 2**20  # of what one call learns from
@@ -85,9 +85,7 @@ class DQN:
         size = network.input_shape[-1]
         rows, ints = tf.TensorSpec((None, None, size), "float32"), (None, None)
         number = tf.TensorSpec(ints, "float32")
-        # Convolutions are slow under XLA on CPUs.
-        convolves = any("Conv" in type(layer).__name__ for layer in network.layers)
-        self._update = tf.function(self._update_by, jit_compile=not convolves)
+        self._update = tf.function(self._update_by, jit_compile=suits_xla(network))
         self._learn = tf.function(
             self._learn_from,
             input_signature=[

@@ -44,11 +44,19 @@ class Greedy:
 
     @functools.cached_property
     def _best(self):
-        # Concrete functions are called in a third of the time, which is more than small networks take.
+        # Concrete functions are called in a third of the time, which is more than small networks take;
+        # and after a seed is set, which each episode does, TensorFlow prepares single kernels at once,
+        # but graphs of them in ten times as long as an answer takes.
         return tf.function(
             lambda x: tf.argmax(self.network(x, training=False), -1),
             input_signature=[tf.TensorSpec((None, self.network.input_shape[-1]), "float32")],
+            jit_compile=suits_xla(self.network),
         ).get_concrete_function()
+
+
+def suits_xla(network):
+    """Whether XLA makes it faster: convolutions are slow under XLA on CPUs."""
+    return not any("Conv" in type(layer).__name__ for layer in network.layers)
 
 
 def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None):
