@@ -45,9 +45,8 @@ class ResilientOracle(keras_tuner.Oracle):
         self.workers = Workers(timeout)
         self._unsaved = set()  # trials that could not be written
         self.is_saved = False  # as it is now
-        self._old_ends = (
-            0  # trials that had ended at a reload: what failed then may have been mended
-        )
+        # Trials that had ended at a reload: what failed then may have been mended.
+        self._old_ends = 0
         self._began = None  # when the first trial was handed out since
 
     # -- handing out -------------------------------------------------------------------------

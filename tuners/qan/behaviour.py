@@ -54,10 +54,7 @@ class Behaviour:
         self.epsilon = {RANDOM: 1.0, GUIDED: 1.0, TRAIN: epsilon}.get(episode.kind, 0.0)
         self._longest = max(STRETCH * decisions, 1.0)
         self._rng = np.random.default_rng((episode.seed, 2))
-        self._left, self._stretch = (
-            0,
-            None,
-        )  # decisions of a stretch; its action (None: the guide's)
+        self._stretch, self._left = None, 0  # its action (None: the guide's), and decisions left
         self._observations, self._actions, self._usable = [], [], []
         self._costs, self._gaps, self._steps, self._rates = [], [], [], []
         self.reports, self.report = 0, None  # how many, and the last
@@ -81,9 +78,8 @@ class Behaviour:
             )
             self._remember(nearest, usable)
             return rate
-        choices = (
-            self._explored(report) if self._is_exploring() else self.greedy(report.observation)
-        )
+        explores = self._is_exploring()
+        choices = self._explored(report) if explores else self.greedy(report.observation)
         choices = [int(c) for c in choices]
         self._remember(choices, [True] * groups)
         return choices

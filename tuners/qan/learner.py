@@ -14,9 +14,7 @@ from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED
 _log = logging.getLogger("keras_drmad")
 
 ANNEALED = 0.8  # of the training episodes, after which exploration and shaping stay as they are
-REST = (
-    0.05  # of its learning rate, what the agent's falls to: policies shall differ less in the end
-)
+REST = 0.05  # of the agent's learning rate, what it falls to: policies shall differ less in the end
 SCALE = 10.0  # about the size of Q-values, which are counted in chunks of training
 
 

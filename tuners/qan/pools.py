@@ -17,7 +17,8 @@ class Pools:
         easiest     those with the smallest
         newest      those that were trained on longest ago, or never
 
-    A sample's weight is a factor of its loss. The losses cost a forward pass of the candidates, which
+    A sample's weight is a factor of its loss. The last chunk of an epoch may be shorter: what was
+    chosen beyond it is passed over. The losses cost a forward pass of the candidates, which
     is not counted as training steps.
 
     Args:
