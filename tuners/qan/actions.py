@@ -66,8 +66,10 @@ class Actions:
         logs = np.log(self.learning_rate)
         number = int(np.argmin(np.abs(logs - np.log(factor))))
         gap = min((abs(logs[number] - other) for other in logs if other != logs[number]), default=0)
-        wanted = (self.learning_rate[number], self._idle_momentum(), self.pools[0])
-        usable = abs(logs[number] - np.log(factor)) <= gap / 2 + 1e-9
+        # Schedules train on the epoch's order.
+        pool = "uniform" if "uniform" in self.pools else self.pools[0]
+        wanted = (self.learning_rate[number], self._idle_momentum(), pool)
+        usable = abs(logs[number] - np.log(factor)) <= gap / 2 + 1e-9 and pool == "uniform"
         return self.all.index(wanted), bool(usable)
 
     def _idle_momentum(self):
@@ -117,7 +119,7 @@ class Levers:
     def __init__(self, optimizer, actions):
         self.optimizer, self.actions = optimizer, actions
         learned = isinstance(optimizer, DrMADSGD)
-        if not isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
+        if not isinstance(getattr(optimizer, "learning_rate", None), keras.Variable):
             raise ValueError(
                 f"The learning rate of {optimizer!r} cannot be set: compile with a number, not with "
                 "a schedule or a function."
@@ -161,7 +163,7 @@ class Levers:
             self._set({group: {"learning_rate": rate} for group in self.groups})
 
     def pull(self, choices, rates, momenta):
-        """Applies one action to each group, whose values are known; returns the pool of the first."""
+        """Applies one action to each group, of these present values; returns the pool of the first."""
         new = {}
         for group, choice, rate, momentum in zip(self.groups, choices, rates, momenta, strict=True):
             _, slower, _ = self.actions.all[choice]

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_drmad.tuners.qan.curriculum import GUIDED, RANDOM, TRAIN
 from keras_drmad.tuners.qan.schedules import Schedule
+from keras_drmad.tuners.qan.steering import STOP
 
 STRETCH = 1 / 3  # of an episode, the longest one of exploration
 REACH = 10.0  # how far one action takes the learning rate, repeated
@@ -62,6 +63,10 @@ class Behaviour:
 
     def decide(self, report):
         """Takes a `Report` in; returns a rate, or the actions."""
+        if self.report is not None and report.ended and report.step == self.report.step:
+            # Something else has stopped the training: what it was told to do last was never done.
+            self.reports, self.ended = self.reports + 1, report.ended
+            return STOP
         self.reports, self.report = self.reports + 1, report
         self._observations.append(report.observation)
         self._gaps.append(report.gap)

@@ -6,9 +6,8 @@ import numpy as np
 
 from keras_drmad.tuners.qan.schedules import Schedule, propose
 
-SCHEDULE, RANDOM, GUIDED, TRAIN, TEST, CONTEST = (
-    *("schedule", "random", "guided", "train", "test", "contest"),
-)
+SCHEDULE, RANDOM, GUIDED = "schedule", "random", "guided"
+TRAIN, TEST, CONTEST = "train", "test", "contest"
 RETESTED = 3  # best schedules, each on fresh seeds
 CANDIDATES = 5  # snapshots that stay
 NEIGHBOURS, PRIOR = 3, 2.0  # how many snapshots on each side tell of one, and as how many tests
@@ -160,11 +159,11 @@ class Curriculum:
         searched = self.schedules - self.schedules // 3
         first = [e for e in self._done(SCHEDULE) if e.number - self.randoms < searched]
         if of_schedule < searched or not first:
-            tried = [(Schedule(**e.schedule), e.rank) for e in self._done(SCHEDULE)]
+            tried = [(Schedule(**e.schedule), self.rank(e)) for e in self._done(SCHEDULE)]
             budget = self.budget or 1000
             schedule = propose(of_schedule, searched, tried, *self.bounds, budget, rng).get_config()
         else:
-            ranked = sorted(first, key=lambda e: e.rank)
+            ranked = sorted(first, key=self.rank)
             place = (of_schedule - searched) % RETESTED
             schedule = ranked[min(place, len(ranked) - 1)].schedule
         return Episode(number, SCHEDULE, self._seed(number), schedule=schedule)
@@ -193,6 +192,13 @@ class Curriculum:
 
     # -- what has come out -------------------------------------------------------------------
 
+    def rank(self, episode):
+        """What an episode is compared by: its rank; the worst known one if it has come to nothing."""
+        if np.isfinite(episode.rank):
+            return episode.rank
+        known = [e.rank for e in self.episodes if e.cost is not None and np.isfinite(e.rank)]
+        return max(known, default=0.0)
+
     def _done(self, *kinds):
         return [e for e in self.episodes if e.kind in kinds and e.cost is not None]
 
@@ -201,7 +207,7 @@ class Curriculum:
         costs = {}
         for episode in self._done(SCHEDULE):
             key = tuple(sorted(episode.schedule.items()))
-            costs.setdefault(key, (episode.schedule, []))[1].append(episode.rank)
+            costs.setdefault(key, (episode.schedule, []))[1].append(self.rank(episode))
         # Those of the search had one seed; the best of many is partly luck. Retested ones come first.
         most = max((len(c) for _, c in costs.values()), default=0)
         retested = [entry for entry in costs.values() if len(entry[1]) > 1 or most == 1]
@@ -222,7 +228,7 @@ class Curriculum:
         """`[(snapshot, ranks, m, b)]` of tested snapshots, in their order."""
         costs = {}
         for episode in self._done(TEST):
-            costs.setdefault(episode.snapshot, []).append(episode.rank)
+            costs.setdefault(episode.snapshot, []).append(self.rank(episode))
         off = [c - np.mean(of) for of in costs.values() if len(of) > 1 for c in of]
         freedom = len(off) - sum(len(of) > 1 for of in costs.values())
         if freedom:
@@ -256,5 +262,5 @@ class Curriculum:
         schedule = [e for e in done if e.schedule is not None]
         if not policy and not schedule:
             return None, policy, schedule
-        mean = [np.mean([e.rank for e in of]) if of else np.inf for of in (policy, schedule)]
+        mean = [np.mean([self.rank(e) for e in of]) if of else np.inf for of in (policy, schedule)]
         return ("policy" if mean[0] <= mean[1] else "schedule"), policy, schedule

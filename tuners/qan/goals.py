@@ -1,5 +1,7 @@
 """What a training shall reach, and what its decisions are paid for it."""
 
+import numbers
+
 import keras
 import keras_tuner
 import numpy as np
@@ -31,7 +33,8 @@ class Goal:
     """
 
     def __init__(self, metric, value=None, direction=None, unit="steps"):
-        if value is not None and (isinstance(value, bool) or not np.isfinite(value)):
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if value is not None and not (is_number and np.isfinite(value)):
             raise ValueError(f"A goal's value must be a finite number. Received: value={value!r}")
         if unit not in ("steps", "seconds"):
             raise ValueError(f'`unit` must be "steps" or "seconds". Received: unit={unit!r}')

@@ -1,8 +1,10 @@
 """What learns: the agent, what it is paid, its snapshots, and the files of both."""
 
 import functools
+import inspect
 import logging
 
+import keras
 import numpy as np
 
 from keras_drmad.tuners import files
@@ -15,6 +17,7 @@ _log = logging.getLogger("keras_drmad")
 
 ANNEALED = 0.8  # of the training episodes, after which exploration and shaping stay as they are
 REST = 0.05  # of the agent's learning rate, what it falls to: policies shall differ less in the end
+UNKNOWN = 1e30  # gaps of metrics that are no numbers are larger
 SCALE = 10.0  # about the size of Q-values, which are counted in chunks of training
 
 
@@ -40,7 +43,7 @@ class Learner:
         self.goal, self.states, self.actions = goal, states, actions
         self.updates, self.shaping = updates, shaping
         self._network, self._arguments, self._policy = network, agent, policy
-        self._project, self._seed = project, seed
+        self._project, self.seed = project, seed
         self.learned = 0  # episodes that the network has learned from
         self._written = 0  # the same, of the last file
         self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far
@@ -53,11 +56,39 @@ class Learner:
         if not callable(make):
             make = functools.partial(q_network, **({"scale": SCALE} | make))
         parts = [(state.shape, state.encode) for state in self.states]
-        return make(parts, len(self.actions), seed=self._seed)
+        # Whatever the trained models compute in, observations and replay memory are float32.
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")
+        try:
+            return make(parts, len(self.actions), seed=self.seed)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def check(self):
+        """Whether there can be such an agent.
+
+        Raises:
+            ValueError: Unknown arguments of it, or a policy with another network.
+        """
+        allowed = set(inspect.signature(DQN).parameters) - {"network", "seed"}
+        if unknown := sorted(set(self._arguments) - allowed):
+            raise ValueError(f"`agent` may hold {sorted(allowed)}. Received: {unknown}")
+        if not callable(self._network):
+            allowed = set(inspect.signature(q_network).parameters) - {"parts", "actions", "seed"}
+            if unknown := sorted(set(self._network) - allowed):
+                raise ValueError(f"`network` may hold {sorted(allowed)}. Received: {unknown}")
+        shapes = [w.shape for w in self.network().weights]
+        if self._policy is not None:
+            own = [w.shape for w in self._policy.network.weights]
+            if own != shapes:
+                raise ValueError(
+                    "`policy` does not fit this search: its network has weights of the shapes "
+                    f"{own}, and `network` makes {shapes}."
+                )
 
     @functools.cached_property
     def agent(self):
-        agent = DQN(self.network(), seed=self._seed, **self._arguments)
+        agent = DQN(self.network(), seed=self.seed, **self._arguments)
         rate = agent.optimizer.get_config()["learning_rate"]
         self._rate = rate if isinstance(rate, float) else None  # a schedule is the user's
         if self._policy is not None:
@@ -120,7 +151,8 @@ class Learner:
         """Of values: decisions only cost, up to the most that one did; and a potential adds its own."""
         if self.goal.value is None:
             return (-np.inf, np.inf)
-        seen = {"cost": np.max(trajectory.costs), "gap": np.nanmax(trajectory.gaps)}
+        gaps = trajectory.gaps[trajectory.gaps < UNKNOWN]
+        seen = {"cost": np.max(trajectory.costs), "gap": np.max(gaps, initial=0.0)}
         self._most = {name: np.maximum(most, seen[name]) for name, most in self._most.items()}
         return (
             -float(self._most["cost"]) / (1 - self.agent.gamma),

@@ -30,7 +30,8 @@ from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
 from keras_drmad.tuners.qan.wire import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
 
-SCHEDULES = (1e-3, 1.0)  # where their rates are searched, cut to the bounds of the actions
+SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
+COMPILED = 0.005  # a learning rate, if nobody says which it is
 START_RANGE = (0.5, 50.0)  # multiples of the compiled rate that episodes may begin with
 
 
@@ -111,6 +112,7 @@ class QANOracle(ResilientOracle):
         self.decision_every = positive_integer("decision_every", decision_every)
         self.states = [Ratios()] if states is None else list(states)
         self.actions = Actions() if actions is None else actions
+        _check_numbers(epsilon, random_starts, cut, shaping, updates)
         self.epsilon, self.random_starts, self.cut = tuple(epsilon), random_starts, cut
         network = {} if network is None else network
         agent = {"imitation": 1.0, "n_step": 10} | dict(agent or {})
@@ -130,11 +132,12 @@ class QANOracle(ResilientOracle):
         self.logs = EpisodeLogs(self.project)
         self._settings = {
             "network": _named(network),
-            "agent": {name: repr(value) for name, value in agent.items()},
+            "agent": {name: _plain(value) for name, value in agent.items()},
             "updates": updates,
             "shaping": shaping,
         }
-        n, (low, high) = self.max_trials, self.actions.bounds
+        self.learner.check()
+        n = self.max_trials
         contest = min(10, n // 20) if contest is None else contest
         self.curriculum = Curriculum(
             total=n,
@@ -143,12 +146,18 @@ class QANOracle(ResilientOracle):
             guided=max(round(0.04 * n), 2) if guided_trials is None else guided_trials,
             finals=2 * contest,
             contest=contest,
-            bounds=(max(SCHEDULES[0], low), min(SCHEDULES[1], high)),
+            bounds=self.actions.bounds,
             seed=self.seed,
         )
         self.curriculum.check()
+        self.search_near(COMPILED)
         self._behaviours = {}  # of episodes in flight, by trial
         self._references = []  # trials whose paths of weights may be there; the next is held to the last
+
+    def search_near(self, rate):
+        """Schedules are searched from a fifth of a compiled rate to 200 times it, within the bounds."""
+        low, high = (float(np.clip(rate * x, *self.actions.bounds)) for x in SCHEDULES)
+        self.curriculum.bounds = (low, high)
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -326,6 +335,10 @@ class QANOracle(ResilientOracle):
             "random_starts": self.random_starts,
             "cut": self.cut,
             "max_trials": self.max_trials,
+            "schedule_trials": self.curriculum.schedules,
+            "random_trials": self.curriculum.randoms,
+            "guided_trials": self.curriculum.guided,
+            "contest": self.curriculum.contest,
             "seed": self._given_seed,
         }
 
@@ -333,6 +346,7 @@ class QANOracle(ResilientOracle):
 
     def get_state(self):
         return super().get_state() | {
+            "curriculum_seed": self.curriculum.seed,
             "episodes": [asdict(episode) for episode in self.curriculum.episodes],
             "dropped": self.curriculum.dropped,
             "budget": self.curriculum.budget,
@@ -344,6 +358,7 @@ class QANOracle(ResilientOracle):
         super().set_state(state)
         self.curriculum.episodes = [Episode(**episode) for episode in state["episodes"]]
         self.curriculum.dropped, self.curriculum.budget = state["dropped"], state["budget"]
+        self.curriculum.seed = self.learner.seed = state["curriculum_seed"]
         self.learner.learned, self._references = state["learned"], state["references"]
 
     def reload(self):
@@ -373,5 +388,29 @@ def _loaded(policy, states, actions):
 def _named(network):
     """What tells networks apart in a file."""
     if callable(network):
-        return getattr(network, "__qualname__", repr(network))
+        return getattr(network, "__qualname__", type(network).__qualname__)
     return {name: repr(value) for name, value in network.items()}
+
+
+def _plain(value):
+    """What tells values apart in a file; addresses of objects do not."""
+    if hasattr(value, "get_config"):
+        config = {k: _plain(v) for k, v in value.get_config().items() if k != "name"}
+        return {"class": type(value).__name__} | config
+    return repr(value)
+
+
+def _check_numbers(epsilon, random_starts, cut, shaping, updates):
+    """Refuses what would fail, or do nothing, in the middle of a search."""
+    positive_integer("updates", updates)
+    for name, value, least, most in (
+        ("random_starts", random_starts, 0, 1),
+        ("cut", cut, 1, np.inf),
+        ("shaping", shaping, 0, np.inf),
+    ):
+        if not np.isscalar(value) or not least <= value <= most:
+            raise ValueError(f"`{name}` must be from {least} to {most}. Received: {name}={value!r}")
+    if np.shape(epsilon) != (2,) or not all(0 <= e <= 1 for e in epsilon):
+        raise ValueError(
+            f"`epsilon` must be (first, last), both from 0 to 1. Received: epsilon={epsilon!r}"
+        )

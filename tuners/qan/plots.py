@@ -3,14 +3,16 @@
 import numpy as np
 
 from keras_drmad.tuners import files
-from keras_drmad.tuners.qan.curriculum import CONTEST, RANDOM, SCHEDULE, TEST, TRAIN
+from keras_drmad.tuners.qan.curriculum import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN
 
-COLOURS = {RANDOM: "0.6", SCHEDULE: "tab:orange", "guided": "tab:olive", TRAIN: "tab:blue"}
+COLOURS = {RANDOM: "0.6", SCHEDULE: "tab:orange", GUIDED: "tab:olive", TRAIN: "tab:blue"}
 COLOURS |= {TEST: "tab:green", CONTEST: "tab:red"}
 
 
 def learning_curve(tuner, axes=None):
     """What each episode has cost, by its kind; the means of best schedule and constant as lines.
+
+    Without a goal's value: what the objective was.
 
     Args:
         tuner: a `QANTuner`, searched or in the middle of it.
@@ -22,16 +24,19 @@ def learning_curve(tuner, axes=None):
     axes = axes or _axes()
     oracle = tuner.oracle
     episodes = [e for e in oracle.curriculum.episodes if e.cost is not None]
+    sign = 1 if oracle.objective.direction == "min" else -1
     for kind, colour in COLOURS.items():
         of = [e for e in episodes if e.kind == kind and (kind != CONTEST or e.schedule is None)]
-        axes.plot([e.number for e in of], [e.cost for e in of], ".", color=colour, label=kind)
+        axes.plot(
+            [e.number for e in of], [sign * e.cost for e in of], ".", color=colour, label=kind
+        )
     tests = [e for e in episodes if e.kind == TEST]
     if len(tests) >= 5:
-        means = np.convolve([e.cost for e in tests], np.ones(5) / 5, "valid")
+        means = np.convolve([sign * e.cost for e in tests], np.ones(5) / 5, "valid")
         axes.plot([e.number for e in tests[4:]], means, color=COLOURS[TEST], label="five tests")
     for name, costs in _baselines(oracle):
         style = "--" if name.startswith("best schedule") else ":"
-        axes.axhline(np.mean(costs), color="black", linestyle=style, linewidth=1, label=name)
+        axes.axhline(sign * np.mean(costs), color="black", linestyle=style, linewidth=1, label=name)
     axes.set(xlabel="episode", ylabel=oracle.objective.name.replace("_", " "))
     axes.legend(fontsize=7)
     return axes
@@ -89,10 +94,13 @@ def actions(tuner, axes=None):
 
 
 def _baselines(oracle):
-    ranked = oracle.curriculum.schedules_ranked()
-    constants = [entry for entry in ranked if entry[0]["kind"] == "constant"]
-    found = [("best schedule searched", ranked[0][1])] if ranked else []
-    return found + ([("best constant retested", constants[0][1])] if constants else [])
+    """`[(name, costs)]`: of all episodes that had the best schedule, and the best constant rate."""
+    ranked = [configuration for configuration, _ in oracle.curriculum.schedules_ranked()]
+    constants = [c for c in ranked if c["kind"] == "constant"]
+    done = [e for e in oracle.curriculum.episodes if e.kind == SCHEDULE and e.cost is not None]
+    best = {"best schedule searched": ranked[:1], "best constant searched": constants[:1]}
+    of = {name: [e.cost for e in done if e.schedule in found] for name, found in best.items()}
+    return [(name, costs) for name, costs in of.items() if costs]
 
 
 def _history(tuner, episode):

@@ -1,12 +1,15 @@
 """`Policy`: what was learned, to be taken away, saved, and used in plain `fit`."""
 
+import warnings
+
 import keras
 
 from keras_drmad.paths.base import positive_integer
+from keras_drmad.tuners.qan import filters  # noqa: F401 (files may hold states of it)
 from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.network import Greedy
 from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.steering import Steering
+from keras_drmad.tuners.qan.steering import REACHED, Steering
 from keras_drmad.tuners.qan.validation import Validation
 
 
@@ -100,9 +103,11 @@ class Policy:
     ):
         """A Keras callback that steers `fit` by this policy.
 
-        The training begins with the learning rate that the model is compiled with. Once the goal is
-        reached, the rate stays. Decisions come at the ends of `fit`'s executions: with
-        `steps_per_execution` above 1, at the first one that is not too early.
+        The training begins with the learning rate that the model is compiled with. While the goal is
+        reached, after the budget, and once a loss is not finite, the rate stays. Decisions come at the
+        ends of `fit`'s executions: with `steps_per_execution` above 1, at the first one that is not too
+        early. Choices of samples (`Actions(pools=...)`) are passed over, with a warning: `fit` has an
+        order of its own.
 
         Args:
             validation_data: `(x, y)` or a dataset, evaluated at each decision, for policies that look
@@ -112,11 +117,18 @@ class Policy:
                 is told, or what the policy was learned with if `fit` does not know.
             goal: A `Goal` or `(metric, value)` of this training. Defaults to what the policy was
                 learned for.
-            stop: Whether training ends once the goal is reached, in the middle of an epoch, too.
+            stop: Whether training ends once the goal is reached, in the middle of an epoch, too. Nothing
+                else ends it.
             every: Steps between decisions. Defaults to what the policy was learned with. For batches
                 of another size, compile the model with a learning rate that is so many times larger,
                 and take so many times fewer steps here.
         """
+        if self.network is not None and self.actions.pools != ("uniform",):
+            warnings.warn(
+                f"The policy has learned to choose samples, too (pools={self.actions.pools}). `fit` has "
+                "an order of its own: only the optimizer is steered.",
+                stacklevel=2,
+            )
         return PolicySchedule(
             self,
             self.every if every is None else positive_integer("every", every),
@@ -182,7 +194,7 @@ class Policy:
         """What of another agent's settings this policy's network was not made for; a list of words."""
         found = []
         own, other = (
-            [(type(s).__name__, s.get_config()) for s in x] for x in (self.states, states)
+            [(type(s).__name__, s.get_config()) for s in of] for of in (self.states, states)
         )
         if own != other:
             found.append(f"states: {own} in the policy, {other} here")
@@ -204,7 +216,7 @@ class PolicySchedule(Steering):
             policy.goal if goal is None else Goal.of(goal),
             every,
             self._decide,
-            stop=stop,
+            stop=(REACHED,) if stop else (),
             budget=budget,
         )
         self._data = validation_data and Validation(validation_data, batch_size)

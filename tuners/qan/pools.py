@@ -87,6 +87,9 @@ class Pools:
 
     def _losses_of(self, indices):
         x, y, *weight = self._samples(indices)
-        losses = self._loss(y, self._model(x, training=False))
+        predicted = self._model(x, training=False)
+        if len(y.shape) + 1 == len(predicted.shape) and predicted.shape[-1] == 1:
+            y = tf.expand_dims(y, -1)  # as in `fit`, but losses given by name do not do it
+        losses = self._loss(y, predicted)
         losses = tf.reduce_mean(tf.reshape(losses, (tf.shape(losses)[0], -1)), axis=1)
         return losses * tf.cast(weight[0], losses.dtype) if weight else losses

@@ -13,7 +13,7 @@ from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.states import View, observe
 
 STOP = "stop"
-EXPLODED = 4.0  # times the loss before training
+EXPLODED = 4.0  # times the loss before training: diverged
 REACHED, DIVERGED, TRUNCATED = "reached", "diverged", "truncated"
 
 
@@ -25,7 +25,7 @@ class Report:
         observation: (groups, D).
         gap: to the goal.
         step: steps taken so far.
-        cost: of the last chunk, in full chunks of steps or of seconds.
+        cost: of the last chunk, in full chunks of `every` steps, or in seconds.
         ended: "" or how the training has ended: `"reached"`, `"diverged"`, `"truncated"`.
         metric: the goal's metric.
         seconds: spent on training so far.
@@ -45,21 +45,27 @@ class Report:
 class Steering(keras.callbacks.Callback):
     """Steers a training: every `every` steps of an epoch, and at its end, there is a decision.
 
+    It has *diverged* when a loss is not finite or, where that stops it, when the validation loss (the
+    training loss, without validation) is four times what it was at first.
+
     Args:
         states: a list of `State`.
         actions: the `Actions`.
         goal: the `Goal`.
         every: steps between decisions.
-        decide: called with a `Report`, or with None before training if nothing is validated.
+        decide: called with a `Report`, or with None before training if no validation metric is the goal.
             Returns the actions, one a group; or a learning rate (a float); or None for no change; or
             `STOP`, to end the training here. What it returns once the training has ended is not used.
         validate: called without arguments; returns the validation metrics. None without validation data.
         start_rate: the learning rate that training starts with. Defaults to the compiled one.
-        stop: whether the training stops once its goal is reached.
+        stop: the ends that stop the training, of `REACHED` and `DIVERGED`.
         fill: called with a pool, the rule by which the next chunk's samples are chosen.
         budget: steps of the training. Defaults to what `fit` says.
         hold: called with the `View` after each decision; may change the weights.
-        reference: the rate that the observed one is relative to. Defaults to the compiled one.
+
+    Raises:
+        ValueError: At the beginning of the training: its length is not known, or the model has no
+            weights yet and nothing is validated that would make them.
     """
 
     def __init__(
@@ -71,17 +77,16 @@ class Steering(keras.callbacks.Callback):
         decide,
         validate=None,
         start_rate=None,
-        stop=True,
+        stop=(REACHED, DIVERGED),
         fill=None,
         budget=None,
-        reference=None,
         hold=None,
     ):
         super().__init__()
         self.states, self.actions, self.goal, self.every = states, actions, goal, every
         self.decide, self.validate = decide, validate
         self.start_rate, self.stop, self.fill, self._budget = start_rate, stop, fill, budget
-        self._reference, self.hold = reference, hold
+        self.hold = hold
         self.motion = None
         self.reports = []  # of this training
         self.deciding = 0.0  # seconds that observing and decisions took
@@ -99,6 +104,13 @@ class Steering(keras.callbacks.Callback):
                 "How many steps the training has is not known: pass `budget=`, or data with a length."
             )
         model = self.model
+        if not model.built:
+            if self.validate is None:
+                raise ValueError(
+                    "The model has no weights yet: give it an `Input`, call it once before `fit`, or "
+                    "pass `validation_data`."
+                )
+            self.validate()  # which builds it
         if not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
@@ -109,7 +121,7 @@ class Steering(keras.callbacks.Callback):
             model=model,
             variables=variables,
             budget=self._budget or steps * self.params["epochs"],
-            start_rate=self._reference or compiled,
+            start_rate=compiled,
             every=self.every,
         )
         if self.start_rate is not None:
@@ -118,13 +130,15 @@ class Steering(keras.callbacks.Callback):
             self.motion = Motion(variables)  # compiled once for all trainings of a model
         self.motion.restart()
         self.reports, self.deciding, self.validating, self.ended = [], 0.0, 0.0, ""
-        self._before = 0, {}
-        self._seconds, self._begun = 0.0, None
-        self._first = None
+        self.validated = {}
+        self._seconds, self._begun, self._first = 0.0, None, None
+        self._has_begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._before = 0, {}
-        if epoch == 0 or not self.reports:
+        self._within, self._before = 0, (0, {})
+        if not self._has_begun:
+            self._has_begun = True
+            self.view.step = epoch * (self.params.get("steps") or 0)
             if self.validate is not None and self.goal.metric.startswith("val_"):
                 self._report({}, 0)
             elif (decision := self.decide(None)) is not None:
@@ -133,24 +147,35 @@ class Steering(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         last = self.params.get("steps")
-        within = min(batch + 1, last or batch + 1)  # Keras counts a last chunk as a full one
-        if self.ended:
-            return
-        taken = within - self._before[0]
-        if taken < self.every and within != last:
+        self._within = min(batch + 1, last or batch + 1)  # Keras counts a last chunk as a full one
+        self._logs = logs
+        if self._within - self._before[0] >= self.every or self._within == last:
+            self._end_chunk()
+
+    def _end_chunk(self):
+        within, (before, totals_before) = self._within, self._before
+        if self.ended or within == before:
             return
         self._seconds += time.perf_counter() - self._begun
-        # Keras's are means over the epoch so far.
-        totals = {name: float(value) * within for name, value in logs.items()}
-        mean = {n: (total - self._before[1].get(n, 0.0)) / taken for n, total in totals.items()}
+        now = scalars(self._logs)
+        # Keras's means are over the epoch so far; of what is no mean, that is all that is known.
+        totals = {name: value * within for name, value in now.items()}
+        chunk = {
+            name: (total - totals_before.get(name, 0.0)) / (within - before)
+            for name, total in totals.items()
+        }
+        chunk |= {n: v for n, v in now.items() if n.endswith(_no_means(self.model))}
         self._before = within, totals
-        self._report(mean, taken)
+        self._report(chunk, within - before)
         self._begun = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._end_chunk()  # of data whose end was not known
         logs["learning_rate"] = float(np.mean(self.levers.rates))
-        if self.validate is not None:
-            logs.update(self.validated)
+        if self.validate is not None and self.ended and not self.model.stop_training:
+            self.validated = self.validate()
+        for name, value in self.validated.items():
+            logs.setdefault(name, value)  # `fit` may have validation data of its own
 
     def on_train_end(self, logs=None):
         if not self.ended and self.reports:  # another callback has stopped it
@@ -194,7 +219,7 @@ class Steering(keras.callbacks.Callback):
             self.ended = report.ended = TRUNCATED
             self.model.stop_training = True
         elif self.ended:
-            self.model.stop_training |= self.stop or self.ended == DIVERGED
+            self.model.stop_training |= self.ended in self.stop
         elif decision is not None:
             self._apply(decision)
         if self.hold is not None and not self.ended:
@@ -221,12 +246,28 @@ class Steering(keras.callbacks.Callback):
             self.fill(pool)
 
     def _how(self, metric, view):
-        loss = view.losses[-1]
-        if not np.isfinite(loss) or loss > EXPLODED * max(view.losses[0], 1e-3):
+        if not np.isfinite([*view.losses[-1:], *view.val_losses[-1:]]).all():
             return DIVERGED
-        if view.step and self.goal.reached(metric) and self.stop:
+        if DIVERGED in self.stop:
+            # Training losses may be weighted, so like is compared with like.
+            losses = view.val_losses or view.losses
+            if losses[-1] > losses[0] + (EXPLODED - 1) * max(abs(losses[0]), 1e-3):
+                return DIVERGED
+        if REACHED in self.stop and view.step and self.goal.reached(metric):
             return REACHED
         return TRUNCATED if view.step >= view.budget else ""
+
+
+def scalars(logs):
+    """`{name: number}` of those metrics that are one."""
+    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+
+def _no_means(model):
+    """The names of metrics that are not means over samples, as endings of their names in logs."""
+    metrics = [inner for m in model.metrics for inner in getattr(m, "metrics", None) or [m]]
+    mean = keras.metrics.Mean.result
+    return tuple(m.name for m in metrics if getattr(type(m), "result", None) is not mean)
 
 
 def _grouped(model, groups):

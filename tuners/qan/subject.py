@@ -69,8 +69,10 @@ class Subject:
     def _build_by_a_batch(self):
         # `fit` would do it, but initial weights are set before.
         x = self.data["x"]
-        first = next(iter(x)) if hasattr(x, "__iter__") and not hasattr(x, "shape") else x[:1]
-        self.model(first[0] if isinstance(first, tuple) else first)
+        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
+            x = next(iter(x))
+            x = x[0] if isinstance(x, tuple) else x
+        self.model(keras.tree.map_structure(lambda part: part[:1], x))
 
     def restart(self, seed):
         """New initial weights, and an optimizer that has taken no step."""

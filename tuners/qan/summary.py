@@ -7,15 +7,15 @@ from keras_drmad.tuners.qan.schedules import Schedule
 
 
 def rows(oracle):
-    """`[(name, costs, hits)]` of what is compared, best known first."""
+    """`[(name, costs, hits)]` of what is compared."""
     curriculum = oracle.curriculum
     _, policy, schedule = curriculum.verdict()
     found = []
     if policy:
         found.append(("policy, contest", policy))
     if schedule:
-        name = Schedule(**schedule[0].schedule)
-        found.append((f"best schedule, contest: {name}", schedule))
+        best = Schedule(**schedule[0].schedule)
+        found.append((f"best schedule, contest: {best}", schedule))
     for snapshot, *_ in curriculum.snapshots_ranked()[:1]:
         tests = [e for e in curriculum.episodes if e.snapshot == snapshot and e.cost is not None]
         found.append(
@@ -57,8 +57,9 @@ def verdict(oracle):
         return "The contest between policy and best schedule has not been held (yet)."
     if not policy or not schedule:
         return f"Only the {winner} was there for the contest."
-    pairs = {e.seed: e.cost for e in schedule}
-    differences = [pairs[e.seed] - e.cost for e in policy if e.seed in pairs]
+    rank = oracle.curriculum.rank
+    pairs = {e.seed: rank(e) for e in schedule}
+    differences = [pairs[e.seed] - rank(e) for e in policy if e.seed in pairs]
     gain = np.array(differences) * (1 if winner == "policy" else -1)
     error = np.std(gain, ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.nan
     return (

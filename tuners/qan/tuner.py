@@ -193,12 +193,13 @@ class QANTuner(ResilientTuner):
         goal = self.goal
         Levers(model.optimizer, self.actions)
         self._start_rate = float(model.optimizer.learning_rate.numpy())
-        low, high = self.actions.bounds
-        if not low <= self._start_rate <= high:
+        (low, high), rate = self.actions.bounds, float(f"{self._start_rate:.6g}")  # as it was given
+        if not low <= rate <= high:
             raise ValueError(
-                f"The compiled learning rate, {self._start_rate:g}, is not within the bounds of the "
+                f"The compiled learning rate, {rate:g}, is not within the bounds of the "
                 f"actions, {low:g} and {high:g}."
             )
+        self._own_oracle.search_near(rate)
         logs = model.test_on_batch(*as_arguments(batches.batch(0)), return_dict=True)
         model.reset_metrics()
         if validation_data is not None:
@@ -222,7 +223,7 @@ class QANTuner(ResilientTuner):
                 reports, _ = subject.run(
                     values[wire.SEED],
                     self._decisions(trial),
-                    start_rate=values.get(wire.RATE, values[wire.START] * self._start_rate),
+                    start_rate=values.get(wire.RATE, self._start(values[wire.START])),
                     callbacks=self._callbacks(callbacks, trial, 0),
                     verbose=verbose if verbose == 2 else 0,
                     begin=self._jump if self._first_run.start else None,
@@ -235,6 +236,12 @@ class QANTuner(ResilientTuner):
         if self.regressor is not None and values[wire.KIND] == TRAIN:
             self._path_so_far.write(self.project.reference(trial.trial_id))
         return self._outcome(reports, subject)
+
+    def _start(self, multiple):
+        """The learning rate that an episode begins with."""
+        if multiple == 1.0:
+            return self._start_rate
+        return float(np.clip(multiple * self._start_rate, *self.actions.bounds))
 
     def _jump(self, _):
         self._subject.set_weights(self._first_run.start)

@@ -26,7 +26,7 @@ class Validation:
         if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
             self._arrays = keras.tree.map_structure(
                 lambda array: tf.convert_to_tensor(np.asarray(array)),
-                tuple(part for part in data if part is not None),
+                tuple(_without_lists(part) for part in data if part is not None),
             )
             data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(self._batch)
         self._data = data
@@ -41,23 +41,26 @@ class Validation:
         """`{"val_<metric>": number}`."""
         if model is not self._model:
             self._model = model
+            kept = _metrics(model)
             model.evaluate(self._data, verbose=0)  # builds the metrics
-            model.reset_metrics()
+            if len(kept) == len(model.metrics_variables):
+                _set_metrics(model, kept)
+            else:
+                model.reset_metrics()
             replicas = model.distribute_strategy.num_replicas_in_sync
             is_compiled = isinstance(self._data, tf.data.Dataset) and replicas == 1
             self._compiled = tf.function(self._evaluate) if is_compiled else None
         if self._compiled is not None:
             logs = self._compiled()
         else:
-            kept = [tf.identity(v.value) for v in model.metrics_variables]
+            kept = _metrics(model)
             logs = model.evaluate(self._data, verbose=0, return_dict=True)
-            for variable, value in zip(model.metrics_variables, kept, strict=True):
-                variable.assign(value)
-        return {f"val_{name}": float(value) for name, value in logs.items()}
+            _set_metrics(model, kept)
+        return {f"val_{name}": float(v) for name, v in logs.items() if np.ndim(v) == 0}
 
     def _evaluate(self):
         model = self._model
-        kept = [tf.identity(v.value) for v in model.metrics_variables]
+        kept = _metrics(model)
         model.reset_metrics()
         if self._arrays is None:
             for batch in self._data:
@@ -66,10 +69,23 @@ class Validation:
             for start in tf.range(0, len(keras.tree.flatten(self._arrays)[0]), self._batch):
                 model.test_step(self._batch_from(start))
         logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
-        for variable, value in zip(model.metrics_variables, kept, strict=True):
-            variable.assign(value)
+        _set_metrics(model, kept)
         return logs
 
     def _batch_from(self, start):
         end = start + self._batch
         return keras.tree.map_structure(lambda array: array[start:end], self._arrays)
+
+
+def _without_lists(part):
+    # `tf.data` takes a list for one tensor; lists of inputs are tuples to it.
+    return tuple(map(_without_lists, part)) if isinstance(part, list) else part
+
+
+def _metrics(model):
+    return [tf.identity(v.value) for v in model.metrics_variables]
+
+
+def _set_metrics(model, values):
+    for variable, value in zip(model.metrics_variables, values, strict=True):
+        variable.assign(value)
