@@ -244,10 +244,20 @@ def test_a_full_disk_loses_nothing(finished, tmp_path, monkeypatch):
     assert outcomes(search(make(tmp_path))) == outcomes(finished)
 
 
-def test_changed_settings_are_refused(finished):
+@pytest.mark.parametrize(
+    "changed, match",
+    [
+        ({"decision_every": 4}, "decision_every: 3 before, 4 now"),
+        ({"schedule_trials": 0}, "schedule_trials: 2 before, 0 now"),
+        ({"random_trials": 0}, "random_trials: 1 before, 0 now"),
+        ({"guided_trials": 0}, "guided_trials: 2 before, 0 now"),
+        ({"contest": 0}, "contest: 1 before, 0 now"),
+    ],
+)
+def test_changed_settings_are_refused(finished, changed, match):
     folder = pathlib.Path(finished.project.folder).parent
-    with pytest.raises(ValueError, match="decision_every: 3 before, 4 now"):
-        search(make(folder, decision_every=4))
+    with pytest.raises(ValueError, match=match):
+        search(make(folder, **changed))
 
 
 def test_an_objective_instead_of_a_goal(tmp_path):
@@ -408,6 +418,16 @@ def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, argume
         ({"max_trials": 5}, "leaves no episode"),
         ({"executions_per_trial": 2}, "executions_per_trial"),
         ({"jump_start": 0}, "jump_start"),
+        ({"goal": ("val_loss", "low")}, "finite number"),
+        ({"agent": {"nstep": 3}}, r"`agent` may hold .*'n_step'.*Received: \['nstep'\]"),
+        ({"network": {"layers": 3}}, r"`network` may hold .*'units'.*Received: \['layers'\]"),
+        ({"epsilon": 0.1}, r"`epsilon` must be \(first, last\)"),
+        ({"random_starts": 2}, "`random_starts` must be from 0 to 1"),
+        ({"cut": 0}, "`cut` must be from 1"),
+        ({"shaping": -1}, "`shaping`"),
+        ({"updates": 2.5}, "`updates`"),
+        ({"contest": -1}, "`contest`"),
+        ({"schedule_trials": -3}, "`schedule_trials`"),
     ],
 )
 def test_bad_options_are_named(tmp_path, arguments, match):

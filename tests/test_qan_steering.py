@@ -403,6 +403,8 @@ def test_policies_that_do_not_fit_say_what_differs(tmp_path):
         make(tmp_path, policy=policy, states=[Ratios(["rate", "gap"])])
     with pytest.raises(ValueError, match=r"actions: .* in the policy"):
         make(tmp_path, policy=policy, actions=Actions((0.5, 2.0)))
+    with pytest.raises(ValueError, match=r"weights of the shapes .*\(7, 8\).* makes .*\(7, 16\)"):
+        make(tmp_path, policy=policy, network={"units": (16,)})
     inputs = keras.Input((2,))
     keras.Model(inputs, keras.layers.Dense(1)(inputs)).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="not a policy"):

@@ -77,9 +77,9 @@ class Learner:
             allowed = set(inspect.signature(q_network).parameters) - {"parts", "actions", "seed"}
             if unknown := sorted(set(self._network) - allowed):
                 raise ValueError(f"`network` may hold {sorted(allowed)}. Received: {unknown}")
-        shapes = [w.shape for w in self.network().weights]
+        shapes = [tuple(w.shape) for w in self.network().weights]
         if self._policy is not None:
-            own = [w.shape for w in self._policy.network.weights]
+            own = [tuple(w.shape) for w in self._policy.network.weights]
             if own != shapes:
                 raise ValueError(
                     "`policy` does not fit this search: its network has weights of the shapes "

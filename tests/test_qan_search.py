@@ -1,0 +1,226 @@
+"""Searches of models, data and settings of other kinds than the tests' usual task."""
+
+import keras
+import numpy as np
+import pytest
+from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, subject
+
+from keras_drmad.tuners import Actions, Goal
+from keras_drmad.tuners.qan import plots, summary
+from keras_drmad.tuners.qan.curriculum import CONTEST, TEST, Curriculum, Episode
+from keras_drmad.tuners.qan.pools import Pools
+from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.qan.wire import START
+
+L = keras.layers
+
+
+def test_weighted_trainings_do_not_diverge(tmp_path):
+    tuner = make(tmp_path)
+    tuner.search(
+        *TRAIN,
+        sample_weight=np.full(64, 10.0),
+        validation_data=VAL,
+        batch_size=8,
+        epochs=1,
+        verbose=0,
+    )
+    assert {e.ended for e in tuner.oracle.curriculum.episodes} != {"diverged"}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_explosion_is_seen_whatever_training_losses_are(sign):
+    """Of validation losses: training ones may be weighted; and losses may be negative."""
+    task = subject(goal=("val_loss", -1e9))
+    losses = iter([sign * 1.0, sign * 1.0 + 2.9, sign * 1.0 + 3.1] + [0.0] * 9)
+    task.steering.validate = lambda: {"val_loss": next(losses)}
+    reports, _ = task.run(0, lambda report: 1e-9)
+    assert [report.ended for report in reports] == ["", "", "diverged"]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
+def test_the_agent_computes_in_float32_whatever_models_do(tmp_path, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        tuner = search(make(tmp_path), epochs=1)
+        assert keras.config.dtype_policy().name == policy
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(e.ended for e in tuner.oracle.curriculum.episodes)
+    assert {w.dtype for w in tuner.oracle.learner.agent.network.weights} == {"float32"}
+
+
+def adam(hp):
+    return build(optimizer=keras.optimizers.Adam(1e-4))
+
+
+def test_schedules_are_searched_around_the_compiled_rate(tmp_path):
+    tuner = make(tmp_path, adam)
+    search(tuner, epochs=1)
+    assert tuner.oracle.curriculum.bounds == pytest.approx((2e-5, 2e-2))
+    tried = [e.schedule["peak"] for e in tuner.oracle.curriculum.episodes if e.schedule]
+    assert tried and all(2e-5 <= peak <= 2e-2 for peak in tried)
+    low = make(tmp_path / "low", adam, actions=Actions(bounds=(1e-5, 5e-4)))
+    low.oracle.search_near(1e-4)
+    assert low.oracle.curriculum.bounds == pytest.approx((2e-5, 5e-4))
+
+
+def test_a_compiled_rate_may_be_a_bound(tmp_path):
+    def hypermodel(hp):
+        return build(optimizer=keras.optimizers.SGD(0.01))
+
+    search(make(tmp_path, hypermodel, actions=Actions(bounds=(0.01, 1.0))), epochs=1)
+
+
+def test_random_starts_stay_within_bounds(tmp_path):
+    tuner = make(
+        tmp_path, goal=("loss", 0.1), actions=Actions(bounds=(0.01, 0.05)), random_starts=1
+    )
+    search(tuner, epochs=1)
+    starts = [t.hyperparameters.values[START] for t in tuner.oracle.trials.values()]
+    assert max(starts) * 0.02 > 0.05 or min(starts) * 0.02 < 0.01  # there was something to cut
+    for episode in tuner.oracle.curriculum.episodes:
+        rate = tuner._start(
+            tuner.oracle.trials[f"{episode.number:02d}"].hyperparameters.values[START]
+        )
+        assert 0.01 <= rate <= 0.05
+
+
+def test_a_search_with_an_optimizer_of_ones_own_goes_on(tmp_path):
+    def made():
+        return make(tmp_path, agent={"optimizer": keras.optimizers.Adam(1e-3, global_clipnorm=1.0)})
+
+    before = outcomes(search(made()))
+    assert outcomes(search(made())) == before
+    with pytest.raises(ValueError, match=r"agent.optimizer.global_clipnorm: .*1.0.*2.0"):
+        search(
+            make(tmp_path, agent={"optimizer": keras.optimizers.Adam(1e-3, global_clipnorm=2.0)})
+        )
+
+
+def test_without_a_seed_the_contest_keeps_its_seeds_when_a_search_goes_on(tmp_path):
+    arguments = {"seed": None, "goal": ("val_loss", 1e-9)}
+    first = make(tmp_path, **arguments)
+    run_trial = first.run_trial
+
+    def killed(trial, **more):
+        if first.oracle.curriculum.episodes[-1].kind == CONTEST:
+            raise KeyboardInterrupt
+        return run_trial(trial, **more)
+
+    first.run_trial = killed
+    with pytest.raises(KeyboardInterrupt):
+        search(first, epochs=1)
+    tuner = search(make(tmp_path, **arguments), epochs=1)
+    _, policy, schedule = tuner.oracle.curriculum.verdict()
+    assert {e.seed for e in policy} == {e.seed for e in schedule}
+
+
+def test_what_a_callback_has_stopped_ends_with_its_last_step(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training |= batch >= 4  # in the second chunk of three steps
+
+    tuner = search(make(tmp_path, goal=("val_loss", 1e-9)), callbacks=[Stop()])
+    for trial in tuner.oracle.trials.values():
+        steps = trial.metrics.get_history("steps")[0].value[0]
+        assert trial.metrics.get_history("return")[0].value[0] == pytest.approx(-steps / 3)
+
+
+def test_an_episode_that_came_to_nothing_is_the_worst_but_a_number():
+    curriculum = Curriculum(30, 2, 1, 2, 2, 2, (0.01, 1.0), 0)
+    costs = {10: [0.9], 13: [0.11, 0.12], 16: [np.inf, 0.1]}
+    for snapshot, of in costs.items():
+        for cost in of:
+            episode = Episode(snapshot, TEST, 0, snapshot=snapshot, cost=cost, ended="truncated")
+            curriculum.episodes.append(episode)
+    ranked = curriculum.snapshots_ranked()
+    assert ranked[0][0] == 13 and np.isfinite([bound for *_, bound in ranked]).all()
+    curriculum.episodes += [
+        Episode(i, CONTEST, i // 2, snapshot=13 if i % 2 else None, cost=cost, ended="truncated")
+        for i, cost in enumerate([np.inf, 0.1, 0.3, 0.2])
+    ]
+    for episode in curriculum.episodes[-4::2]:
+        episode.schedule = {"kind": "constant", "peak": 0.1, "over": 1.0}
+    assert curriculum.verdict()[0] == "policy"
+
+
+def test_gaps_of_what_is_no_number_do_not_bound_values(tmp_path):
+    """A metric that is NaN travels as a huge number."""
+
+    def hypermodel(hp):
+        return build(optimizer=keras.optimizers.SGD(1e30))
+
+    tuner = make(tmp_path, hypermodel, actions=Actions(bounds=(1e-5, 1e31)))
+    search(tuner, epochs=1)
+    assert {e.ended for e in tuner.oracle.curriculum.episodes} == {"diverged"}
+    assert tuner.oracle.learner._most["gap"] < 1e6
+
+
+def test_pictures_of_an_objective_show_the_objective(tmp_path):
+    def hypermodel(hp):
+        model = build()
+        model.compile(model.optimizer, model.loss, metrics=["accuracy"], jit_compile=False)
+        return model
+
+    tuner = search(make(tmp_path, hypermodel, goal=None, objective="val_accuracy"), epochs=1)
+    axes = plots.learning_curve(tuner)
+    drawn = np.concatenate([line.get_ydata() for line in axes.get_lines()]).astype(float)
+    assert len(drawn) and (drawn >= 0).all() and (drawn <= 1).all()
+    assert "val_accuracy" in summary.table(tuner.oracle)
+
+
+# -- pools ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["hinge", "poisson", "binary_crossentropy", "mse"])
+def test_pools_rank_flat_targets_as_fit_does(loss):
+    model = keras.Sequential([L.Input((6,)), L.Dense(1, "sigmoid")])
+    model.compile("sgd", loss)
+    y = (Y % 2).astype("float32")
+    losses = Pools(model, X, y, None, batch_size=4, every=3)._losses(np.arange(96))
+    assert np.mean(losses) == pytest.approx(model.evaluate(X, y, verbose=0), rel=1e-5)
+
+
+def test_schedules_are_remembered_as_what_they_did():
+    uniform, usable = Actions(pools=("hardest", "uniform")).nearest(1.0)
+    assert usable and Actions(pools=("hardest", "uniform")).all[uniform][2] == "uniform"
+    assert not Actions(pools=("hardest", "newest")).nearest(1.0)[1]
+
+
+# -- data and models ------------------------------------------------------------------------
+
+
+def test_lists_of_inputs_are_validated():
+    a, b = keras.Input((3,)), keras.Input((3,))
+    model = keras.Model([a, b], L.Dense(3)(L.Concatenate()([a, b])))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = [VAL[0][:, :3], VAL[0][:, 3:]]
+    found = Validation((x, VAL[1]))(model)["val_loss"]
+    assert found == pytest.approx(model.evaluate(x, VAL[1], verbose=0), rel=1e-5)
+
+
+class Named(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.out = L.Dense(3)
+
+    def call(self, inputs):
+        return self.out(keras.ops.concatenate([inputs["a"], inputs["b"]], axis=-1))
+
+
+def test_subclassed_models_take_dictionaries():
+    def made():
+        model = Named()
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    x = {"a": X[:, :3], "b": X[:, 3:]}
+    goal = Goal.of(("loss", 1e-9))
+    task = Subject(
+        made, x, Y, batch_size=8, every=6, states=[Ratios()], actions=Actions(), goal=goal
+    )
+    reports, _ = task.run(0, lambda report: 0.01)
+    assert reports[-1].step == 12
