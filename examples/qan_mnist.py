@@ -3,8 +3,8 @@
     python examples/qan_mnist.py [--trials 300] [--folder out/qan_mnist]
 
 20 000 training and 5 000 validation images, an MLP 784-128-10, batch 128, starting at a learning rate of
-0.005: training steps until 96.5 % validation accuracy, at most 1570. 300 episodes take about half an
-hour on two cores. A search that is started again in the same folder goes on.
+0.005: training steps until 96.5 % validation accuracy, at most 1570. 300 episodes take about a
+quarter of an hour. A search that is started again in the same folder goes on.
 
 What it has learned is then tried, without learning again, on Fashion-MNIST (85 %), beside the best
 schedule that the search has found on MNIST.

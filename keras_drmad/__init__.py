@@ -1,4 +1,4 @@
-"""Hyperparameter optimization by gradient, as a drop-in for Keras."""
+"""Tuning the training of Keras models, by gradient and by reinforcement learning."""
 
 from keras_drmad import paths
 from keras_drmad.hypergradient import Hypergradient, hypergradient

@@ -27,7 +27,14 @@ class Actions:
         per: `"global"`, or `"layer"`: one decision for each group of a `DrMADSGD(per="layer")`.
 
     Raises:
-        ValueError: An empty set, multipliers or bounds that are not positive, an unknown pool.
+        ValueError: An empty set, or only one action; multipliers or bounds that are not positive; an
+            unknown pool or `per`.
+
+    Example:
+
+    >>> actions = Actions(learning_rate=(0.5, 1, 2), bounds=(1e-4, 0.1))
+    >>> len(actions), actions.rate_after(2, 0.08)
+    (3, 0.1)
     """
 
     POOLS = ("uniform", "hardest", "easiest", "newest")

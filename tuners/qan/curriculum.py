@@ -1,4 +1,4 @@
-"""Which episode comes next: schedules first, then training and testing by turns, then the contest."""
+"""Which episode comes next: schedules, then training and testing by turns, then the contest."""
 
 from dataclasses import dataclass, field, replace
 

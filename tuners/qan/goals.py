@@ -30,6 +30,14 @@ class Goal:
 
     Raises:
         ValueError: A value that is not a number, an unknown unit, a direction that cannot be found.
+
+    Example:
+
+    >>> goal = Goal("val_accuracy", 0.9)
+    >>> round(goal.gap(0.8, 0.1), 3)  # log(0.2 / 0.1)
+    0.693
+    >>> goal.reached(0.93)
+    True
     """
 
     def __init__(self, metric, value=None, direction=None, unit="steps"):

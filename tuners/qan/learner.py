@@ -44,6 +44,7 @@ class Learner:
         self.updates, self.shaping = updates, shaping
         self._network, self._arguments, self._policy = network, agent, policy
         self._project, self.seed = project, seed
+        self._rate = None  # of the agent's optimizer at first; None if it is a schedule
         self.learned = 0  # episodes that the network has learned from
         self._written = 0  # the same, of the last file
         self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far

@@ -1,6 +1,7 @@
 """The Q-network."""
 
 import functools
+import math
 
 import keras
 import tensorflow as tf
@@ -44,9 +45,9 @@ class Greedy:
 
     @functools.cached_property
     def _best(self):
-        # Concrete functions are called in a third of the time, which is more than small networks take;
-        # and after a seed is set, which each episode does, TensorFlow prepares single kernels at once,
-        # but graphs of them in ten times as long as an answer takes.
+        # A concrete function skips what `tf.function` does at each call. And setting a seed, as each
+        # episode does, makes TensorFlow prepare graphs anew, which takes ten times as long as an
+        # answer; a single XLA kernel is not affected.
         return tf.function(
             lambda x: tf.argmax(self.network(x, training=False), -1),
             input_signature=[tf.TensorSpec((None, self.network.input_shape[-1]), "float32")],
@@ -74,7 +75,7 @@ def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None
     Returns:
         A functional model, which saves as any other.
     """
-    sizes = [_size(shape) for shape, _ in parts]
+    sizes = [math.prod(shape) for shape, _ in parts]
     inputs = layers.Input((sum(sizes),), name="observation")
     features, start = [], 0
     for (shape, encode), size in zip(parts, sizes, strict=True):
@@ -94,13 +95,6 @@ def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None
         outputs = layers.Dense(actions, kernel_initializer=small)(x)
         outputs = layers.Rescaling(scale)(outputs)
     return keras.Model(inputs, outputs, name="q_network")
-
-
-def _size(shape):
-    size = 1
-    for n in shape:
-        size *= n
-    return size
 
 
 def _cut(inputs, start, size, total):

@@ -203,17 +203,18 @@ class QANOracle(ResilientOracle):
         if behaviour is None or behaviour.reports != number:
             return None
         decision = behaviour.decide(report)
-        return STOP if self._is_hopeless(behaviour, report) else decision
+        if self._is_hopeless(behaviour.episode, report):
+            behaviour.ended = TRUNCATED
+            return STOP
+        return decision
 
-    def _is_hopeless(self, behaviour, report):
+    def _is_hopeless(self, episode, report):
+        """Whether it goes on, and has cost too much already."""
         ranked = self.curriculum.schedules_ranked()
-        if behaviour.episode.kind not in (TRAIN, GUIDED) or self.goal.value is None or not ranked:
+        if episode.kind not in (TRAIN, GUIDED) or self.goal.value is None or not ranked:
             return False
         spent = report.step if self.goal.unit == "steps" else report.seconds
-        if report.ended or spent < self.cut * np.mean(ranked[0][1]):
-            return False
-        behaviour.ended = TRUNCATED
-        return True
+        return not report.ended and spent >= self.cut * np.mean(ranked[0][1])
 
     def episode(self, trial_id):
         """The `Episode` of a trial."""

@@ -51,7 +51,7 @@ class Policy:
         actions: The `Actions`.
         goal: The `Goal` that it was learned for.
         every: Steps between decisions.
-        start_rate: The learning rate that its trainings began with.
+        start_rate: The learning rate that its trainings began with, for information.
         budget: Their steps, that the feature `time` is relative to.
         network: A `keras.Model` of Q-values; None if it is a schedule.
         schedule: A `Schedule`; None if it is a network.

@@ -17,12 +17,13 @@ class View:
         model: as it is now.
         variables: lists of trainable variables, one for each group that is decided for.
         budget: steps of the whole training.
-        start_rate: the learning rate that it was compiled with.
+        start_rate: the learning rate that the model was compiled with.
         every: steps of a full chunk.
         step: steps taken so far.
         steps: of the last chunk.
         rates, momenta: (groups,) of the chunk that comes next, if nothing is changed.
-        losses: mean training loss of each chunk so far, the one before training first.
+        losses: mean training loss of each chunk so far; first the validation loss before training,
+            where it is measured.
         gaps: to the goal, at each decision so far.
         val_losses: of each decision so far; empty without validation data.
         motion: (groups, 4): ‖w‖², ‖Δ‖², ⟨Δ, Δ'⟩ and ‖Δ'‖², with Δ the last chunk's and Δ' the change
@@ -59,7 +60,14 @@ class State:
     names = ()
 
     def prepare(self, first_run):
-        """Called once with the models of a first run's decisions, before anything is observed."""
+        """Called once with a first run, before anything is observed.
+
+        Args:
+            first_run: of each decision, one stand-in for the model: with `layers`, which have a `name`
+                and a `kernel` (an array or None), and `get_layer(name)`.
+
+        What is found must be an array `self.codebook`, which is what other processes get.
+        """
 
     def needs_first_run(self):
         """Whether `prepare` wants to be called."""
@@ -71,7 +79,7 @@ class State:
 
     def encode(self, tensor):
         """The agent's own features of a batch of them, as Keras layers: (batch, features)."""
-        return tensor
+        return keras.layers.Flatten()(tensor) if len(self.shape) > 1 else tensor
 
     @property
     def size(self):
@@ -92,7 +100,7 @@ class Ratios(State):
     For a decision at step t of T, with α the rate, ℓ the last chunk's mean loss, w the weights, Δ
     their change in that chunk, Δ' in the one before, n of its k steps taken:
 
-        rate            log₁₀ α / α_start
+        rate            log₁₀ α / α_compiled
         time            t / T
         loss            log ℓ / ℓ_0
         loss_mean       its mean over the last five decisions
@@ -115,7 +123,10 @@ class Ratios(State):
 
     Args:
         names: Those to take. Defaults to `Ratios.FEW`; `Ratios.ALL` are all. A policy has to find out
-            which of them do not matter, from some hundred episodes: more names made it worse.
+            which of them do not matter, from some hundred episodes.
+
+    Raises:
+        ValueError: Unknown names, or none.
     """
 
     FEW = ("rate", "time", "loss", "gap", "gap_mean", "best_gap", "update")

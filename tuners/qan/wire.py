@@ -1,6 +1,6 @@
 """How decisions travel: as metrics to `update_trial`, and as values in its answer.
 
-KerasTuner hands both on between processes; keys with this prefix are never recorded as a trial's.
+KerasTuner hands both on between processes; metrics with this prefix are never recorded as a trial's.
 """
 
 import numpy as np
