@@ -19,6 +19,24 @@ def oracle(tmp_path):
     return make(tmp_path, meta_optimizer=keras.optimizers.SGD(1.0))
 
 
+@pytest.mark.parametrize(
+    "owner, names",
+    [
+        (
+            keras_tuner.oracles.RandomSearch(objective="val_loss", max_trials=1),
+            "_set_project_dir _project_dir _save_trial _display _retry_queue _seed_state",
+        ),
+        (
+            keras_tuner.Tuner,
+            "_build_hypermodel _try_build _configure_tensorboard_dir _get_tuner_fname",
+        ),
+    ],
+    ids=["oracle", "tuner"],
+)
+def test_private_names_of_keras_tuner_that_are_used(owner, names):
+    assert [name for name in names.split() if not hasattr(owner, name)] == []
+
+
 def test_one_worker_goes_meta_iteration_by_meta_iteration(oracle):
     rates = []
     for _ in range(4):
