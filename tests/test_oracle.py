@@ -23,7 +23,7 @@ def oracle(tmp_path):
     "owner, names",
     [
         (
-            keras_tuner.oracles.RandomSearch(objective="val_loss", max_trials=1),
+            keras_tuner.oracles.RandomSearchOracle(objective="val_loss", max_trials=1),
             "_set_project_dir _project_dir _save_trial _display _retry_queue _seed_state",
         ),
         (
