@@ -24,7 +24,7 @@ def oracle(tmp_path):
     [
         (
             keras_tuner.oracles.RandomSearchOracle(objective="val_loss", max_trials=1),
-            "_set_project_dir _project_dir _save_trial _display _retry_queue _seed_state",
+            "_set_project_dir _save_trial _display _retry_queue _seed_state",
         ),
         (
             keras_tuner.Tuner,
