@@ -202,6 +202,37 @@ def test_lists_of_inputs_are_validated():
     assert found == pytest.approx(model.evaluate(x, VAL[1], verbose=0), rel=1e-5)
 
 
+class Pairs(keras.Model):
+    """Whose steps take `(x, y)`, and nothing else."""
+
+    def test_step(self, data):
+        x, y = data
+        return super().test_step((x, y))
+
+    def train_step(self, data):
+        x, y = data
+        return super().train_step((x, y))
+
+
+def test_steps_of_ones_own_get_what_fit_gives_them(tmp_path):
+    def hypermodel(hp):
+        inputs = keras.Input((6,))
+        model = Pairs(inputs, L.Dense(3)(inputs))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.02), loss, jit_compile=False)
+        return model
+
+    search(make(tmp_path, hypermodel), epochs=1)
+
+
+def test_models_that_cannot_begin_anew_are_refused(tmp_path):
+    model = build()
+    with pytest.raises(ValueError, match="a new model each time"):
+        search(make(tmp_path / "same", lambda hp: model))
+    with pytest.raises(ValueError, match="compiled model"):
+        search(make(tmp_path / "plain", lambda hp: keras.Sequential([L.Input((6,)), L.Dense(3)])))
+
+
 class Named(keras.Model):
     def __init__(self):
         super().__init__()

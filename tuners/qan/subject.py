@@ -78,6 +78,10 @@ class Subject:
         """New initial weights, and an optimizer that has taken no step."""
         keras.utils.set_random_seed(seed)
         new, model = self._build(), self.model
+        if new is model:
+            raise ValueError(
+                "The hypermodel must return a new model each time, not the same again."
+            )
         if not new.built:
             new.build_from_config(model.get_build_config())
         for own, other in zip(model.variables, new.variables, strict=True):

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 from keras_drmad.paths.base import positive_integer
@@ -14,7 +15,7 @@ from keras_drmad.tuners.qan.curriculum import TRAIN
 from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
 from keras_drmad.tuners.qan.regressor import Path, Recorder
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, scalars
 from keras_drmad.tuners.qan.subject import Subject
 from keras_drmad.tuners.qan.validation import Validation
 from keras_drmad.tuners.tuner import ResilientTuner
@@ -156,6 +157,10 @@ class QANTuner(ResilientTuner):
         positive_integer("epochs", epochs)
         batches = _checked(x, y, sample_weight, validation_data, batch_size)
         model = self._build_hypermodel(self.oracle.get_space())
+        if not model.compiled:
+            raise ValueError(
+                "The hypermodel must return a compiled model. Received: one that is not."
+            )
         subject = Subject(
             lambda: self._build_hypermodel(self.oracle.get_space()),
             x,
@@ -200,7 +205,10 @@ class QANTuner(ResilientTuner):
                 f"actions, {low:g} and {high:g}."
             )
         self._own_oracle.search_near(rate)
-        logs = model.test_on_batch(*as_arguments(batches.batch(0)), return_dict=True)
+        # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
+        first = tuple(part for part in as_arguments(batches.batch(0)) if part is not None)
+        first = tf.data.Dataset.from_tensors(first if len(first) > 1 else first[0])
+        logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
         model.reset_metrics()
         if validation_data is not None:
             logs |= Validation(validation_data, batch_size)(model)
