@@ -95,10 +95,12 @@ def actions(tuner, axes=None):
 
 def _baselines(oracle):
     """`[(name, costs)]`: of all episodes that had the best schedule, and the best constant rate."""
-    ranked = [configuration for configuration, _ in oracle.curriculum.schedules_ranked()]
-    constants = [c for c in ranked if c["kind"] == "constant"]
     done = [e for e in oracle.curriculum.episodes if e.kind == SCHEDULE and e.cost is not None]
-    best = {"best schedule searched": ranked[:1], "best constant searched": constants[:1]}
+    constants = [e for e in done if e.schedule["kind"] == "constant"]
+    best = {"best schedule searched": [c for c, _ in oracle.curriculum.schedules_ranked()[:1]]}
+    best["best constant searched"] = [
+        e.schedule for e in sorted(constants, key=lambda e: e.cost)[:1]
+    ]
     of = {name: [e.cost for e in done if e.schedule in found] for name, found in best.items()}
     return [(name, costs) for name, costs in of.items() if costs]
 
