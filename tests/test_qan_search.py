@@ -1,6 +1,7 @@
 """Searches of models, data and settings of other kinds than the tests' usual task."""
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, subject
@@ -28,6 +29,12 @@ def test_weighted_trainings_do_not_diverge(tmp_path):
         verbose=0,
     )
     assert {e.ended for e in tuner.oracle.curriculum.episodes} != {"diverged"}
+
+
+def test_an_objective_may_be_keras_tuners(tmp_path):
+    objective = keras_tuner.Objective("val_my_score", "max")
+    goal = make(tmp_path, goal=None, objective=objective).goal
+    assert (goal.metric, goal.direction, goal.value) == ("val_my_score", "max", None)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -58,9 +58,11 @@ class Goal:
 
     @classmethod
     def of(cls, goal):
-        """A `Goal` from itself, `(metric, value)` or `(metric, value, unit)`."""
+        """A `Goal` from itself, `(metric, value)`, `(metric, value, unit)`, or KerasTuner's `Objective`."""
         if isinstance(goal, cls):
             return goal
+        if isinstance(goal, keras_tuner.Objective):
+            return cls(goal.name, direction=goal.direction)
         if isinstance(goal, tuple | list) and len(goal) == 2:
             return cls(*goal)
         if isinstance(goal, tuple | list) and len(goal) == 3:

@@ -46,7 +46,8 @@ class QANOracle(ResilientOracle):
     Args:
         goal: A `Goal`, `(metric, value)` or `(metric, value, "seconds")`. None: `objective` is made
             as good as it can be within the budget.
-        objective: What is improved where there is no `goal`. Defaults to `"val_loss"`.
+        objective: What is improved where there is no `goal`: a metric's name, or a
+            `keras_tuner.Objective`. Defaults to `"val_loss"`.
         max_trials: Episodes in all. Defaults to 300.
         decision_every: Training steps between decisions. Defaults to 20.
         states: A list of `State`s. Defaults to `[Ratios()]`.
@@ -97,7 +98,9 @@ class QANOracle(ResilientOracle):
         seed=None,
         **kwargs,
     ):
-        self.goal = Goal(objective or "val_loss") if goal is None else Goal.of(goal)
+        if goal is None and isinstance(objective, str | None):
+            goal = Goal(objective or "val_loss")
+        self.goal = Goal.of(objective if goal is None else goal)
         if self.goal.value is None:
             score = keras_tuner.Objective(self.goal.metric, self.goal.direction)
         else:
