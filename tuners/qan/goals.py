@@ -58,7 +58,7 @@ class Goal:
 
     @classmethod
     def of(cls, goal):
-        """A `Goal` from itself, `(metric, value)`, `(metric, value, unit)`, or KerasTuner's `Objective`."""
+        """A `Goal` from itself, `(metric, value)`, `(metric, value, unit)` or an `Objective`."""
         if isinstance(goal, cls):
             return goal
         if isinstance(goal, keras_tuner.Objective):
