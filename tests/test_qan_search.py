@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, subject
 
+from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
+from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.curriculum import CONTEST, TEST, Curriculum, Episode
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.states import Ratios
@@ -177,6 +179,30 @@ def test_pictures_of_an_objective_show_the_objective(tmp_path):
     drawn = np.concatenate([line.get_ydata() for line in axes.get_lines()]).astype(float)
     assert len(drawn) and (drawn >= 0).all() and (drawn <= 1).all()
     assert "val_accuracy" in summary.table(tuner.oracle)
+
+
+# -- optimizers -----------------------------------------------------------------------------
+
+
+def test_scaled_losses_are_looked_through():
+    scaled, decay = keras.optimizers.LossScaleOptimizer, keras.optimizers.schedules.CosineDecay
+    levers = Levers(scaled(keras.optimizers.SGD(0.1, momentum=0.9)), Actions())
+    assert levers.momenta == [0.9]
+    levers.pull([4], levers.rates, levers.momenta)
+    assert levers.rates == pytest.approx([0.2])
+    with pytest.raises(ValueError, match="cannot be set"):
+        Levers(scaled(keras.optimizers.SGD(decay(0.1, 10))), Actions())
+
+
+def test_momentum_moves_under_a_scaled_loss():
+    optimizer = keras.optimizers.LossScaleOptimizer(DrMADSGD(0.1, momentum=0.9))
+    task = subject(
+        build=lambda: build(optimizer=optimizer.from_config(optimizer.get_config())),
+        actions=Actions(momentum=(0.5, 1.0)),
+    )
+    task.run(0, lambda report: [0])
+    inner = task.model.optimizer.inner_optimizer
+    assert inner.hyperparameters["a"]["momentum"] > 0.9
 
 
 # -- pools ----------------------------------------------------------------------------------

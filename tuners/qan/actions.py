@@ -124,6 +124,7 @@ class Levers:
     """
 
     def __init__(self, optimizer, actions):
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of `LossScaleOptimizer`
         self.optimizer, self.actions = optimizer, actions
         learned = isinstance(optimizer, DrMADSGD)
         if not isinstance(getattr(optimizer, "learning_rate", None), keras.Variable):

@@ -10,6 +10,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
 from keras_drmad.tuners.oracle import ResilientOracle
+from keras_drmad.tuners.qan import arguments
 from keras_drmad.tuners.qan.actions import Actions
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import (
@@ -115,7 +116,7 @@ class QANOracle(ResilientOracle):
         self.decision_every = positive_integer("decision_every", decision_every)
         self.states = [Ratios()] if states is None else list(states)
         self.actions = Actions() if actions is None else actions
-        _check_numbers(epsilon, random_starts, cut, shaping, updates)
+        arguments.check_numbers(epsilon, random_starts, cut, shaping, updates)
         self.epsilon, self.random_starts, self.cut = tuple(epsilon), random_starts, cut
         network = {} if network is None else network
         agent = {"imitation": 1.0, "n_step": 10} | dict(agent or {})
@@ -128,14 +129,14 @@ class QANOracle(ResilientOracle):
             agent,
             updates,
             shaping,
-            policy=_loaded(policy, self.states, self.actions),
+            policy=arguments.loaded(policy, self.states, self.actions),
             project=self.project,
             seed=self.seed,
         )
         self.logs = EpisodeLogs(self.project)
         self._settings = {
-            "network": _named(network),
-            "agent": {name: _plain(value) for name, value in agent.items()},
+            "network": arguments.named(network),
+            "agent": {name: arguments.plain(value) for name, value in agent.items()},
             "updates": updates,
             "shaping": shaping,
         }
@@ -144,7 +145,7 @@ class QANOracle(ResilientOracle):
         contest = min(10, n // 20) if contest is None else contest
         self.curriculum = Curriculum(
             total=n,
-            schedules=_schedules(n) if schedule_trials is None else schedule_trials,
+            schedules=arguments.schedules(n) if schedule_trials is None else schedule_trials,
             randoms=max(round(0.02 * n), 1) if random_trials is None else random_trials,
             guided=max(round(0.04 * n), 2) if guided_trials is None else guided_trials,
             finals=2 * contest,
@@ -369,52 +370,3 @@ class QANOracle(ResilientOracle):
         super().reload()
         self._behaviours = {}
         self.learner.reload()
-
-
-def _schedules(trials):
-    """How many of the trials search schedules: less than some thirty find none worth following."""
-    return max(min(trials // 3, 36), round(0.15 * trials))
-
-
-def _loaded(policy, states, actions):
-    """The `Policy` that learning begins with."""
-    if policy is None:
-        return None
-    policy = policy if isinstance(policy, Policy) else Policy.load(policy)
-    differences = policy.differences(states, actions)
-    if policy.network is None:
-        differences.append("it is a schedule, and has no network")
-    if differences:
-        raise ValueError(f"`policy` does not fit this search. {'; '.join(differences)}")
-    return policy
-
-
-def _named(network):
-    """What tells networks apart in a file."""
-    if callable(network):
-        return getattr(network, "__qualname__", type(network).__qualname__)
-    return {name: repr(value) for name, value in network.items()}
-
-
-def _plain(value):
-    """What tells values apart in a file; addresses of objects do not."""
-    if hasattr(value, "get_config"):
-        config = {k: _plain(v) for k, v in value.get_config().items() if k != "name"}
-        return {"class": type(value).__name__} | config
-    return repr(value)
-
-
-def _check_numbers(epsilon, random_starts, cut, shaping, updates):
-    """Refuses what would fail, or do nothing, in the middle of a search."""
-    positive_integer("updates", updates)
-    for name, value, least, most in (
-        ("random_starts", random_starts, 0, 1),
-        ("cut", cut, 1, np.inf),
-        ("shaping", shaping, 0, np.inf),
-    ):
-        if not np.isscalar(value) or not least <= value <= most:
-            raise ValueError(f"`{name}` must be from {least} to {most}. Received: {name}={value!r}")
-    if np.shape(epsilon) != (2,) or not all(0 <= e <= 1 for e in epsilon):
-        raise ValueError(
-            f"`epsilon` must be (first, last), both from 0 to 1. Received: epsilon={epsilon!r}"
-        )
