@@ -378,6 +378,9 @@ def test_a_network_of_ones_own(tmp_path):
 # -- bad input ------------------------------------------------------------------------------
 
 
+ENDLESS = tf.data.Dataset.from_tensor_slices(VAL).batch(8).repeat()
+
+
 def scheduled(hp):
     return build(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)))
 
@@ -397,6 +400,7 @@ def scheduled(hp):
         ({}, {"validation_data": (VAL[0][:, :4], VAL[1])}, "validation_data.*samples like"),
         ({}, {"validation_data": (VAL[0] * np.nan, VAL[1])}, "validation_data.*NaN"),
         ({}, {"validation_data": (VAL[0], VAL[1][:5])}, "same number of samples"),
+        ({}, {"validation_data": ENDLESS}, "repeats for ever"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, arguments, match):

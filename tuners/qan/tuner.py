@@ -343,6 +343,9 @@ def _checked(x, y, sample_weight, validation_data, batch_size):
     data = x if y is None and sample_weight is None else (x, y, sample_weight)
     named = {"x": training_batches(data, batch_size)}
     if validation_data is not None:
+        is_dataset = isinstance(validation_data, tf.data.Dataset)
+        if is_dataset and validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("`validation_data` repeats for ever: use `dataset.take(...)`.")
         named["validation_data"] = as_batches(validation_data, batch_size)
     for name, batches in named.items():
         if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
