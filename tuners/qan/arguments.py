@@ -39,8 +39,12 @@ def plain(value):
     return repr(value)
 
 
-def check_numbers(epsilon, random_starts, cut, shaping, updates):
-    """Refuses what would fail, or do nothing, in the middle of a search."""
+def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):
+    """Refuses what would fail, or do nothing, in the middle of a search.
+
+    Args:
+        **episodes: numbers of episodes; None for defaults.
+    """
     positive_integer("updates", updates)
     for name, value, least, most in (
         ("random_starts", random_starts, 0, 1),
@@ -49,6 +53,9 @@ def check_numbers(epsilon, random_starts, cut, shaping, updates):
     ):
         if not np.isscalar(value) or not least <= value <= most:
             raise ValueError(f"`{name}` must be from {least} to {most}. Received: {name}={value!r}")
+    for name, value in episodes.items():
+        if value is not None and value < 0:
+            raise ValueError(f"`{name}` must not be negative. Received: {name}={value!r}")
     if np.shape(epsilon) != (2,) or not all(0 <= e <= 1 for e in epsilon):
         raise ValueError(
             f"`epsilon` must be (first, last), both from 0 to 1. Received: epsilon={epsilon!r}"

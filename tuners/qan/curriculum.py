@@ -94,13 +94,8 @@ class Curriculum:
         """Whether there is anything to learn in.
 
         Raises:
-            ValueError: There is not, or a number is negative.
+            ValueError: There is not.
         """
-        for name in ("schedules", "randoms", "guided", "contest"):
-            if getattr(self, name) < 0:
-                given = {"randoms": "random"}.get(name, name).removesuffix("s")
-                given = given if given == "contest" else f"{given}_trials"
-                raise ValueError(f"`{given}` must not be negative. Received: {getattr(self, name)}")
         before = self.randoms + self.schedules + self.guided
         if before + self.finals + 2 * self.contest + TRAININGS_A_TEST >= self.total:
             raise ValueError(

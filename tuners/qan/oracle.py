@@ -116,7 +116,17 @@ class QANOracle(ResilientOracle):
         self.decision_every = positive_integer("decision_every", decision_every)
         self.states = [Ratios()] if states is None else list(states)
         self.actions = Actions() if actions is None else actions
-        arguments.check_numbers(epsilon, random_starts, cut, shaping, updates)
+        arguments.check_numbers(
+            epsilon,
+            random_starts,
+            cut,
+            shaping,
+            updates,
+            schedule_trials=schedule_trials,
+            random_trials=random_trials,
+            guided_trials=guided_trials,
+            contest=contest,
+        )
         self.epsilon, self.random_starts, self.cut = tuple(epsilon), random_starts, cut
         network = {} if network is None else network
         agent = {"imitation": 1.0, "n_step": 10} | dict(agent or {})

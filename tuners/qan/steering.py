@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_drmad.hyperparameters import variable_names
 from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.states import View, observe
+from keras_drmad.tuners.qan.validation import scalars
 
 STOP = "stop"
 EXPLODED = 4.0  # times the loss before training: diverged
@@ -256,11 +257,6 @@ class Steering(keras.callbacks.Callback):
         if REACHED in self.stop and view.step and self.goal.reached(metric):
             return REACHED
         return TRUNCATED if view.step >= view.budget else ""
-
-
-def scalars(logs):
-    """`{name: number}` of those metrics that are one."""
-    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
 def _no_means(model):

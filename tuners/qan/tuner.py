@@ -15,9 +15,9 @@ from keras_drmad.tuners.qan.curriculum import TRAIN
 from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
 from keras_drmad.tuners.qan.regressor import Path, Recorder
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, scalars
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
 from keras_drmad.tuners.qan.subject import Subject
-from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.qan.validation import Validation, scalars
 from keras_drmad.tuners.tuner import ResilientTuner
 
 FIRST_SEED = 0  # of the first run

@@ -56,7 +56,7 @@ class Validation:
             kept = _metrics(model)
             logs = model.evaluate(self._data, verbose=0, return_dict=True)
             _set_metrics(model, kept)
-        return {f"val_{name}": float(v) for name, v in logs.items() if np.ndim(v) == 0}
+        return {f"val_{name}": number for name, number in scalars(logs).items()}
 
     def _evaluate(self):
         model = self._model
@@ -75,6 +75,11 @@ class Validation:
     def _batch_from(self, start):
         end = start + self._batch
         return keras.tree.map_structure(lambda array: array[start:end], self._arrays)
+
+
+def scalars(logs):
+    """`{name: number}` of those metrics that are one."""
+    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
 def _without_lists(part):
