@@ -40,7 +40,7 @@ def subject(states=None, actions=None, goal=GOAL, epochs=2, **arguments):
         arguments.pop("build", build),
         *TRAIN,
         validation_data=VAL,
-        batch_size=8,
+        batch_size=arguments.pop("batch_size", 8),
         epochs=epochs,
         every=arguments.pop("every", 3),
         states=states or [Ratios()],

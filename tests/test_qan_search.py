@@ -4,6 +4,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, subject
 
 from keras_drmad import DrMADSGD
@@ -37,6 +38,52 @@ def test_an_objective_may_be_keras_tuners(tmp_path):
     objective = keras_tuner.Objective("val_my_score", "max")
     goal = make(tmp_path, goal=None, objective=objective).goal
     assert (goal.metric, goal.direction, goal.value) == ("val_my_score", "max", None)
+
+
+def test_two_devices_see_what_one_sees():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def mirrored():
+        with strategy.scope():
+            return build()
+
+    def episode(build):
+        task = subject(
+            states=[Ratios(Ratios.ALL)],
+            batch_size=10,
+            epochs=3,
+            goal=("val_loss", 1e-9),
+            build=build,
+        )
+        reports, _ = task.run(0, lambda report: [1 + report.step % 3])
+        return reports
+
+    one, two = episode(build), episode(mirrored)
+    assert [r.step for r in two] == [0, 3, 6, 7, 10, 13, 14, 17, 20, 21]
+    for a, b in zip(one, two, strict=True):
+        assert (a.step, a.ended) == (b.step, b.ended)
+        np.testing.assert_allclose(a.observation, b.observation, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(a.rates, b.rates)
+
+
+def test_episodes_on_two_devices(tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    few = {"max_trials": 6, "contest": 0, "schedule_trials": 1, "guided_trials": 1}
+    tuner = search(make(tmp_path, distribution_strategy=strategy, **few), epochs=1)
+    assert all(e.ended in ("reached", "truncated") for e in tuner.oracle.curriculum.episodes)
+    with strategy.scope():
+        model = build()
+    callback = tuner.get_best_policy("network").schedule(VAL)
+    model.fit(*TRAIN, batch_size=8, epochs=2, callbacks=[callback], verbose=0)
+    assert [report.step for report in callback.reports] == [0, 3, 6, 8, 11, 14, 16]
+
+
+def test_two_devices_validate_on_odd_numbers():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = build()
+    odd, one = (X[:31], Y[:31]), build()
+    one.set_weights(model.get_weights())
+    assert Validation(odd)(model)["val_loss"] == pytest.approx(one.evaluate(*odd, verbose=0))
 
 
 @pytest.mark.parametrize("sign", [1, -1])

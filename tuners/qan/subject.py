@@ -46,7 +46,9 @@ class Subject:
         self.data = {name: _as_tensors(part) for name, part in data.items()}
         self.data["batch_size"] = batch_size
         self.model = model or build()
-        self.model.steps_per_execution = every
+        # Several steps a call are what several replicas cannot do (Keras 3.15).
+        replicas = self.model.distribute_strategy.num_replicas_in_sync
+        self.model.steps_per_execution = every if replicas == 1 else 1
         validate = None
         if validation_data is not None:
             validation = Validation(validation_data, batch_size)

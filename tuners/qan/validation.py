@@ -13,7 +13,7 @@ class Validation:
     """Evaluates a model without a trace in the training metrics of an epoch in progress.
 
     One compiled call, as `evaluate` would take longer to begin than most chunks of training last;
-    where it cannot be one (several replicas, a `PyDataset`), `evaluate` is called.
+    where it cannot be one (a `PyDataset`, or a dataset for several replicas), `evaluate` is called.
 
     Args:
         data: `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
@@ -28,7 +28,6 @@ class Validation:
                 lambda array: tf.convert_to_tensor(np.asarray(array)),
                 tuple(_without_lists(part) for part in data if part is not None),
             )
-            data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(self._batch)
         self._data = data
         self._model, self._compiled = None, None
 
@@ -41,14 +40,20 @@ class Validation:
         """`{"val_<metric>": number}`."""
         if model is not self._model:
             self._model = model
+            replicas = model.distribute_strategy.num_replicas_in_sync
+            if self._arrays is not None:
+                # Keras builds metrics by the first batch, which replicas must share evenly.
+                samples = len(keras.tree.flatten(self._arrays)[0])
+                batch = min(self._batch, max(samples - samples % replicas, 1))
+                self._data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch)
             kept = _metrics(model)
             model.evaluate(self._data, verbose=0)  # builds the metrics
             if len(kept) == len(model.metrics_variables):
                 _set_metrics(model, kept)
             else:
                 model.reset_metrics()
-            replicas = model.distribute_strategy.num_replicas_in_sync
             is_compiled = isinstance(self._data, tf.data.Dataset) and replicas == 1
+            is_compiled |= self._arrays is not None
             self._compiled = tf.function(self._evaluate) if is_compiled else None
         if self._compiled is not None:
             logs = self._compiled()
@@ -66,11 +71,18 @@ class Validation:
             for batch in self._data:
                 model.test_step(batch)
         else:  # an iterator would take longer to begin than a small model to evaluate
-            for start in tf.range(0, len(keras.tree.flatten(self._arrays)[0]), self._batch):
-                model.test_step(self._batch_from(start))
+            model.distribute_strategy.run(self._evaluate_share)
         logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
         _set_metrics(model, kept)
         return logs
+
+    def _evaluate_share(self):
+        """Of one replica: every n-th batch, of n replicas."""
+        of = tf.distribute.get_replica_context()
+        first, replicas = of.replica_id_in_sync_group * self._batch, of.num_replicas_in_sync
+        end = tf.maximum(len(keras.tree.flatten(self._arrays)[0]), first)
+        for start in tf.range(first, end, replicas * self._batch):
+            self._model.test_step(self._batch_from(start))
 
     def _batch_from(self, start):
         end = start + self._batch
