@@ -3,8 +3,8 @@
     python benchmarks/qan.py                                   # 5 seeds: at most 2½ hours on one core
     python benchmarks/qan.py --seeds 1 --trials 100            # about 10 minutes
     python benchmarks/qan.py --variants default no-shaping n=1 # ablations
-    python benchmarks/qan.py --seeds 1 --save policy           # and policy.keras, policy_schedule.keras
-    python benchmarks/qan.py --transfer policy                 # tries these two on `--targets`
+    python benchmarks/qan.py --save policy            # and policy_0.keras, policy_0_schedule.keras, ...
+    python benchmarks/qan.py --transfer policy_0 policy_1      # tries them on `--targets`
     python benchmarks/qan.py --first-seed 3 --seeds 2 --results FILE  # a part; FILE collects all parts
     python benchmarks/qan.py --seeds 0 --results FILE                 # their table
 
@@ -247,27 +247,23 @@ OTHERS = {
 }
 
 
-def transfer(stem, names, trials=20, seed=0):
-    """On other tasks: a saved policy, the schedule saved with it, and one tuned there."""
+def transferred(name, stem, seed, trials=20):
+    """`{row: outcomes}` on another task: a saved policy, the schedule saved with it, one tuned there."""
     policy, schedule = Policy.load(f"{stem}.keras"), Policy.load(f"{stem}_schedule.keras").rate
-    rows = {}
-    for name in names:
-        target = Target(**OTHERS[name])
-        seeds = [int(s) for s in np.random.SeedSequence((seed, 11)).generate_state(FRESH)]
-        tuned, _ = search_schedules(target, trials * target.budget, seed)
-        subject = target.of(policy.states, policy.actions)
-        scaled = target.scaled(schedule)
-        found = {
-            "policy, as learned on MNIST": [target.of_policy(policy, s, subject) for s in seeds],
-            f"schedule, tuned on MNIST: {scaled}": [target.of_schedule(scaled, s) for s in seeds],
-            f"schedule, tuned here in {trials} trainings: {tuned}": [
-                target.of_schedule(tuned, s) for s in seeds
-            ],
-        }
-        for of, outcomes in found.items():
-            row(f"{name}: {of}", outcomes)
-        rows |= {f"{name}: {of}": outcomes for of, outcomes in found.items()}
-    return rows
+    target = Target(**OTHERS[name])
+    fresh = [int(s) for s in np.random.SeedSequence((seed, 11)).generate_state(FRESH)]
+    tuned, _ = search_schedules(target, trials * target.budget, seed)
+    subject = target.of(policy.states, policy.actions)
+    scaled = target.scaled(schedule)
+    print(f"{name}, {stem}: {scaled}; tuned here: {tuned}", flush=True)
+    found = {
+        "policy, as learned on MNIST": [target.of_policy(policy, s, subject) for s in fresh],
+        "schedule, tuned on MNIST": [target.of_schedule(scaled, s) for s in fresh],
+        f"schedule, tuned here in {trials} trainings": [
+            target.of_schedule(tuned, s) for s in fresh
+        ],
+    }
+    return {f"{name}: {of}": outcomes for of, outcomes in found.items()}
 
 
 def compared(options, variant, target, seed):
@@ -288,10 +284,23 @@ def compared(options, variant, target, seed):
             found[f"by hand, always {pool}"] = [target.by_hand(s, always) for s in fresh]
         print(f"  {schedule.rate}; alone, of {number}: {alone}")
     if options.save:
-        policy.save(f"{options.save}.keras")
-        schedule.save(f"{options.save}_schedule.keras")
+        policy.save(f"{options.save}_{seed}.keras")
+        schedule.save(f"{options.save}_{seed}_schedule.keras")
     print(f"seed {seed}, {steps:.0f} training steps", flush=True)
     return {f"{options.trials} episodes: {name}": rows for name, rows in found.items()}
+
+
+def parts(options):
+    """`{row: outcomes}` of one search, or of one policy on another task, after the other."""
+    if options.transfer:
+        for seed, stem in enumerate(options.transfer):
+            for name in options.targets:
+                yield transferred(name, stem, seed)
+        return
+    target = Target()
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for variant in options.variants:
+            yield compared(options, variant, target, seed)
 
 
 def main():
@@ -301,29 +310,22 @@ def main():
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--no-baselines", action="store_true", help="the search's own two only")
+    parser.add_argument("--save", help="stem of files for policy and schedule of each seed")
     parser.add_argument(
-        "--save", help="stem of files that the last policy and schedule are saved to"
-    )
-    parser.add_argument(
-        "--transfer", help="stem of saved ones, which are tried on other tasks; no search"
+        "--transfer", nargs="+", help="stems of saved ones, tried on other tasks; no search"
     )
     parser.add_argument("--targets", nargs="+", default=list(OTHERS), choices=OTHERS)
     parser.add_argument("--results", help="file of JSON lines that outcomes are added to")
     options = parser.parse_args()
     begun, table = time.perf_counter(), {}
-    if options.transfer:
-        table = transfer(options.transfer, options.targets)
-    else:
-        target = Target()
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            for variant in options.variants:
-                for name, outcomes in compared(options, variant, target, seed).items():
-                    row(name, outcomes)
-                    table.setdefault(name, []).extend(outcomes)
-                    if options.results:
-                        with open(options.results, "a") as file:
-                            print(json.dumps([name, outcomes]), file=file)
-    if options.results and not options.transfer:
+    for found in parts(options):
+        for name, outcomes in found.items():
+            row(name, outcomes)
+            table.setdefault(name, []).extend(outcomes)
+            if options.results:
+                with open(options.results, "a") as file:
+                    print(json.dumps([name, outcomes]), file=file)
+    if options.results:
         table = {}
         with open(options.results) as file:
             for name, outcomes in map(json.loads, file):
