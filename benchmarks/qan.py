@@ -205,7 +205,7 @@ def learned(variant, target, seed, trials):
             lambda hp: target.build(options.get("actions", Actions())),
             goal=target.goal,
             max_trials=trials,
-            decision_every=EVERY,
+            decision_every=target.every,
             directory=folder,
             seed=seed,
             **options,
@@ -217,8 +217,9 @@ def learned(variant, target, seed, trials):
         policy, schedule = map(tuner.get_best_policy, ("network", "schedule"))
         names = ("seconds", "validating", "deciding", "learning")
         seconds = {name: total(oracle, name) for name in names}
-        parts = ", ".join(f"{name} {spent:.0f}" for name, spent in seconds.items())
-        print(f"  of all episodes: {parts}\n  {verdict(oracle)}", flush=True)
+        of = sum(seconds.values())
+        parts = ", ".join(f"{n} {spent:.0f} ({spent / of:.1%})" for n, spent in seconds.items())
+        print(f"  seconds of all episodes: {parts}\n  {verdict(oracle)}", flush=True)
     return policy, schedule, steps
 
 
@@ -297,7 +298,7 @@ def parts(options):
             for name in options.targets:
                 yield transferred(name, stem, seed)
         return
-    target = Target()
+    target = Target(**OTHERS.get(options.task, {}))
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for variant in options.variants:
             yield compared(options, variant, target, seed)
@@ -311,6 +312,7 @@ def main():
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--no-baselines", action="store_true", help="the search's own two only")
     parser.add_argument("--save", help="stem of files for policy and schedule of each seed")
+    parser.add_argument("--task", choices=OTHERS, help="what is searched on, instead of the first")
     parser.add_argument(
         "--transfer", nargs="+", help="stems of saved ones, tried on other tasks; no search"
     )

@@ -24,9 +24,8 @@ def main():
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out/qan_distributed"))
     arguments = parser.parse_args()
-    tuner = qan_digits.make_tuner(arguments.trials, arguments.folder)
     if launch.is_launched():
-        qan_digits.search(tuner)
+        qan_digits.search(qan_digits.make_tuner(arguments.trials, arguments.folder))
         return
     launch.launch(arguments.workers)
     tuner = qan_digits.make_tuner(arguments.trials, arguments.folder)  # from what is in the folder

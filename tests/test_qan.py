@@ -385,11 +385,19 @@ def scheduled(hp):
     return build(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)))
 
 
+def measured(hp):
+    model = build()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(model.optimizer, loss, metrics=["acc"])
+    return model
+
+
 @pytest.mark.parametrize(
     "tuner, arguments, match",
     [
         ({"goal": Goal("val_auc", 0.5, "max")}, {}, r"what is measured is \['loss', 'val_loss'\]"),
         ({"goal": ("val_loss", 50.0)}, {}, "an untrained model reaches it"),
+        ({"goal": ("val_acc", 96.5), "hypermodel": measured}, {}, "from 0 to 1.*mean 0.965"),
         ({}, {"validation_data": None}, "needs `validation_data`"),
         ({"hypermodel": scheduled}, {}, "cannot be set"),
         ({"actions": Actions(per="layer")}, {}, "DrMADSGD"),

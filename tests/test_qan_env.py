@@ -75,6 +75,23 @@ def nothing_is_left_behind(shared):
     assert set(threading.enumerate()) <= before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"validation_data": None}, "needs `validation_data`"),
+        ({"goal": ("val_accuracy", 0.9)}, r"what is measured is \['loss', 'val_loss'\]"),
+        ({"goal": ("val_loss", 1e3)}, "an untrained model reaches it"),
+        ({"epochs": 0}, "`epochs` must be"),
+        ({"every": 0}, "`every` must be"),
+        ({"validation_data": (X[:8, :2], Y[:8])}, "`validation_data` must hold samples like"),
+        ({"actions": Actions(bounds=(0.1, 1.0))}, "learning rate, 0.02, is not within the bounds"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**arguments)
+
+
 # -- the interface --------------------------------------------------------------------------
 
 
@@ -281,7 +298,7 @@ def test_an_error_in_training_is_the_callers():
 
 
 def test_a_training_without_decisions_says_so():
-    env = make(validation_data=None, epochs=1, every=8)
+    env = make(goal=("loss", 1e-9), validation_data=None, epochs=1, every=8)
     with pytest.raises(RuntimeError, match=r"truncated.* smaller `every`"):
         env.reset(seed=0)
     assert env._thread is None

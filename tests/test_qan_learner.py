@@ -14,6 +14,24 @@ from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED
 GAPS = np.array([2.0, 1.0, 0.5, 0.75])
 
 
+@pytest.mark.parametrize(
+    ("goal", "metric", "initial", "gap"),
+    [
+        (Goal("val_accuracy", 0.9), 0.6, 0.1, np.log(4)),
+        (Goal("val_accuracy", 0.9), 0.95, 0.1, -np.log(2)),
+        (Goal("val_loss", 0.5), 2.0, 3.0, np.log(4)),
+        (Goal("val_loss", 1e-9), 1e-8, 3.0, np.log(10)),  # small ones are told apart, too
+        (Goal("val_loss", 0.5), 0.0, 3.0, np.log(1e-6)),
+        (Goal("val_loss"), 1.5, 3.0, -np.log(2)),  # against what it was at first
+        (Goal("val_loss", -2.0), 4.0, 3.0, 3.0),
+        (Goal("score", 50.0, "max"), 40.0, 1.0, 0.2),
+        (Goal("score", 0.1, "max"), -0.4, -1.0, 0.5),
+    ],
+)
+def test_gaps_are_what_goals_document(goal, metric, initial, gap):
+    assert goal.gap(metric, initial) == pytest.approx(gap)
+
+
 def learner(folder, goal=("val_loss", 0.1), **agent):
     project = Project()
     project.folder = str(folder)

@@ -86,6 +86,54 @@ def test_two_devices_validate_on_odd_numbers():
     assert Validation(odd)(model)["val_loss"] == pytest.approx(one.evaluate(*odd, verbose=0))
 
 
+class Nameless(keras.Model):
+    """Its steps do not say what the loss is."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def test_step(self, data):
+        x, y = data
+        return {"score": -self.compute_loss(x, y, self(x))}
+
+
+def test_what_does_not_measure_a_loss_is_refused(tmp_path):
+    def nameless(hp):
+        model = Nameless()
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    tuner = make(tmp_path, nameless, goal=Goal("val_score", -0.5, "max"))
+    with pytest.raises(ValueError, match="'loss' is needed"):
+        search(tuner)
+
+
+class Eager(keras.Model):
+    """What it validates by is no graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def test_step(self, data):
+        size = float(np.mean(self(data[0]).numpy() ** 2))
+        return {"loss": size, "size": size}
+
+
+def test_models_that_run_eagerly_are_validated_eagerly():
+    model = Eager()
+    model.compile("sgd", "mse", run_eagerly=True)
+    loss = Validation(VAL)(model)["val_loss"]
+    assert loss == pytest.approx(np.mean(model(VAL[0]).numpy() ** 2))
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_explosion_is_seen_whatever_training_losses_are(sign):
     """Of validation losses: training ones may be weighted; and losses may be negative."""

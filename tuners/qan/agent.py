@@ -43,6 +43,16 @@ class DQN:
     References:
         Mnih et al., 2015; van Hasselt et al., Double Q-learning, AAAI 2016; Hessel et al., Rainbow,
         AAAI 2018; Hester et al., Deep Q-learning from demonstrations, AAAI 2018 (the margin).
+
+    Example:
+
+    >>> from keras_drmad.tuners.qan.network import q_network
+    >>> agent = DQN(q_network([((1,), None)], actions=2, units=(8,), seed=0), n_step=1)
+    >>> for reward in (0.0, 1.0):  # the second action is paid, and ends it
+    ...     agent.remember(np.zeros((2, 1)), [int(reward)], [reward], terminated=True)
+    >>> logs = agent.learn(updates=200)
+    >>> agent.act(np.zeros((1, 1))).tolist()
+    [1]
     """
 
     def __init__(

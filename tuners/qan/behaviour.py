@@ -46,10 +46,12 @@ class Behaviour:
         greedy: a function (groups, D) → (groups,) actions; of no use to schedules and random ones.
         epsilon: ε.
         decisions: of a whole episode.
+        most: what it may cost before it is cut off.
     """
 
-    def __init__(self, episode, actions, greedy, epsilon, decisions):
+    def __init__(self, episode, actions, greedy, epsilon, decisions, most=np.inf):
         self.episode, self.actions, self.greedy = episode, actions, greedy
+        self.most = most
         self.schedule = episode.schedule and Schedule(**episode.schedule)
         self.guide = episode.guide and Schedule(**episode.guide)
         self.epsilon = {RANDOM: 1.0, GUIDED: 1.0, TRAIN: epsilon}.get(episode.kind, 0.0)

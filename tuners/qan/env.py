@@ -35,6 +35,9 @@ class TrainingEnv(gymnasium.Env):
         states: Defaults to `[Ratios()]`.
         actions: An `Actions(per="global")`. Defaults to five multipliers of the learning rate.
 
+    Raises:
+        ValueError: Something in the data, the model, the goal, the states or the actions.
+
     Example:
 
     >>> def build():
@@ -89,6 +92,7 @@ class TrainingEnv(gymnasium.Env):
             actions=self.actions,
             goal=self.goal,
         )
+        self._subject.check()
         # Others than `Ratios` say nothing of their range: any float32 but infinity.
         most = float(np.finfo("float32").max)
         limits = [np.full(s.size, LIMIT if isinstance(s, Ratios) else most) for s in states]

@@ -35,12 +35,26 @@ class BagOfFilters(State):
         words: Of the codebook. Defaults to 16.
         layer: The layer's name. Defaults to the first that has a kernel.
         codebook: (words, inputs); None: it is made of the first run. Needs scikit-learn (extra `qan`).
+
+    References:
+        Sivic and Zisserman, Video Google, ICCV 2003 (bags of visual words).
+
+    Example:
+
+    >>> from keras_drmad.tuners.qan.states import View
+    >>> state = BagOfFilters(2, codebook=[[1.0, 0.0], [0.0, 1.0]])
+    >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(4, use_bias=False)])
+    >>> model.set_weights([np.array([[1.0, 0.9, 3.0, 0.0], [0.1, 0.0, 2.0, 1.0]])])
+    >>> view = View(model, [model.weights], budget=100, start_rate=0.01, every=20)
+    >>> view.rates = np.array([0.01])
+    >>> state.observe(view).tolist()  # three of four filters are nearer to the first word
+    [[1.5, 0.5]]
     """
 
     def __init__(self, words=16, layer=None, codebook=None):
         self.words, self.layer = words, layer
         self.codebook = None if codebook is None else np.array(codebook, "float32")
-        self.shape, self.names = (words,), tuple(f"word_{i}" for i in range(words))
+        self.shape = (words,)
 
     def needs_first_run(self):
         return self.codebook is None
@@ -80,6 +94,17 @@ class RawFilters(State):
             convolution over 16 channels.
         filters: How many filters, the first ones. Defaults to 8.
         layer: The layer's name. Defaults to the first that has a kernel.
+
+    Raises:
+        ValueError: While training begins: no such layer, or one of other filters.
+
+    References:
+        Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016.
+
+    Example:
+
+    >>> RawFilters(inputs=784, filters=8).size
+    6272
     """
 
     def __init__(self, inputs, filters=8, layer=None):

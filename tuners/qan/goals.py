@@ -6,7 +6,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-LEAST = 1e-6  # of errors whose logarithm is taken
+LEAST = 1e-6  # of errors and shares whose logarithm is taken
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -86,7 +86,7 @@ class Goal:
                 return float(np.log(max(1 - metric, LEAST) / max(1 - to, LEAST)))
             return float((to - metric) / max(abs(to), 1))
         if metric >= 0 and to > 0:
-            return float(np.log(max(metric, LEAST) / max(to, LEAST)))
+            return float(np.log(max(metric / to, LEAST)))
         return float((metric - to) / max(abs(to), 1))
 
     def left(self, report, budget, every):

@@ -11,13 +11,12 @@ from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.agent import DQN
 from keras_drmad.tuners.qan.goals import rewards
 from keras_drmad.tuners.qan.network import Greedy, q_network
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED, UNKNOWN
 
 _log = logging.getLogger("keras_drmad")
 
 ANNEALED = 0.8  # of the training episodes, after which exploration and shaping stay as they are
 REST = 0.05  # of the agent's learning rate, what it falls to: policies shall differ less in the end
-UNKNOWN = 1e30  # gaps of metrics that are no numbers are larger
 SCALE = 10.0  # about the size of Q-values, which are counted in chunks of training
 
 

@@ -74,6 +74,12 @@ def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None
 
     Returns:
         A functional model, which saves as any other.
+
+    Example:
+
+    >>> network = q_network([((7,), None)], actions=5, units=(16,), scale=10.0, seed=0)
+    >>> network.input_shape, network.output_shape
+    ((None, 7), (None, 5))
     """
     sizes = [math.prod(shape) for shape, _ in parts]
     inputs = layers.Input((sum(sizes),), name="observation")

@@ -73,6 +73,20 @@ class QANOracle(ResilientOracle):
         policy: A `Policy`, or the file of one, whose network learning begins with.
         timeout, seed: As in `DrMADOracle`.
         **kwargs: As in `keras_tuner.Oracle`.
+
+    Raises:
+        ValueError: Arguments that make no sense, or leave no episode to learn in; unknown ones of
+            agent or network; a policy for other states or actions.
+
+    References:
+        Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016; the
+        agent's in `DQN`.
+
+    Example:
+
+    >>> oracle = QANOracle(goal=("val_accuracy", 0.965), max_trials=100, seed=0)
+    >>> oracle.objective.name, oracle.curriculum.schedules, oracle.curriculum.contest
+    ('steps_to_goal', 33, 5)
     """
 
     def __init__(
@@ -217,18 +231,18 @@ class QANOracle(ResilientOracle):
         if behaviour is None or behaviour.reports != number:
             return None
         decision = behaviour.decide(report)
-        if self._is_hopeless(behaviour.episode, report):
+        spent = report.step if self.goal.unit == "steps" else report.seconds
+        if not report.ended and spent >= behaviour.most:
             behaviour.ended = TRUNCATED
             return STOP
         return decision
 
-    def _is_hopeless(self, episode, report):
-        """Whether it goes on, and has cost too much already."""
+    def _most(self, episode):
+        """What an episode may cost before it is hopeless."""
         ranked = self.curriculum.schedules_ranked()
         if episode.kind not in (TRAIN, GUIDED) or self.goal.value is None or not ranked:
-            return False
-        spent = report.step if self.goal.unit == "steps" else report.seconds
-        return not report.ended and spent >= self.cut * np.mean(ranked[0][1])
+            return np.inf
+        return self.cut * np.mean(ranked[0][1])
 
     def episode(self, trial_id):
         """The `Episode` of a trial."""
@@ -242,6 +256,7 @@ class QANOracle(ResilientOracle):
             lambda observations: self.learner.act(episode.snapshot, observations),
             epsilon=first + (last - first) * min(episode.progress / ANNEALED, 1.0),
             decisions=self.curriculum.budget / self.decision_every,
+            most=self._most(episode),
         )
 
     # -- learning ----------------------------------------------------------------------------

@@ -59,8 +59,9 @@ def learning_rates(tuner, axes=None, episodes=5):
         for i, episode in enumerate(of[:episodes]):
             history = _history(tuner, episode)
             if history is not None:
-                label = name if i == 0 else None
-                axes.step(history["steps"], history["rates"], color=colour, alpha=0.6, label=label)
+                lines = axes.step(history["steps"], history["rates"], color=colour, alpha=0.6)
+                if i == 0:
+                    lines[0].set_label(name)  # one for all layers
     axes.set(xlabel="step", ylabel="learning rate", yscale="log")
     if axes.get_lines():
         axes.legend(fontsize=7)

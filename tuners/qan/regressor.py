@@ -76,6 +76,20 @@ class Regressor:
     Args:
         strength: Defaults to 0.005.
         until: The share of the budget after which it is off. Defaults to 0.5.
+
+    Raises:
+        ValueError: One of them is not in [0, 1].
+
+    Example:
+
+    >>> from keras_drmad.tuners.qan.states import View
+    >>> model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    >>> model.set_weights([np.ones((1, 1))])
+    >>> before = Path([0, 100], [[np.zeros((1, 1))], [np.zeros((1, 1))]])
+    >>> view = View(model, [model.weights], budget=100, start_rate=0.1, every=20, step=20, steps=20)
+    >>> Regressor(strength=0.01).hold(model, before, view)
+    >>> round(float(model.get_weights()[0][0, 0]), 3)  # 0.99 ** 20
+    0.818
     """
 
     def __init__(self, strength=0.005, until=0.5):

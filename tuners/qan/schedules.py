@@ -50,7 +50,7 @@ class Schedule:
         return f"{self.kind.replace('_', '-')} {self.peak:.3g}{over}"
 
 
-def propose(number, total, tried, low, high, budget, rng, kinds=KINDS):
+def propose(number, total, tried, low, high, budget, rng):
     """The next schedule of a search: half of them at random, then near the best of each kind.
 
     Args:
@@ -60,9 +60,8 @@ def propose(number, total, tried, low, high, budget, rng, kinds=KINDS):
         low, high: bounds of rates, drawn log-uniformly.
         budget: steps; schedules go over a fifth of them to all.
         rng: a NumPy generator.
-        kinds: those to search.
     """
-    kind = kinds[number % len(kinds)]
+    kind = KINDS[number % len(KINDS)]
     same = [entry for entry in tried if entry[0].kind == kind]
     if number < total // 2 or not same:
         peak = np.exp(rng.uniform(np.log(low), np.log(high)))

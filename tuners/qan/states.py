@@ -52,12 +52,22 @@ class State:
     policy by its `get_config`.
 
     Attributes:
-        shape: of what `observe` returns for one group.
-        names: what its entries mean; for messages and logs.
+        shape: of what `observe` returns for one group; not empty.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable(package="mine")
+    ... class Norm(State):
+    ...     shape = (1,)
+    ...
+    ...     def observe(self, view):
+    ...         norms = [[np.sqrt(sum(np.sum(v.numpy() ** 2) for v in of))] for of in view.variables]
+    ...         return np.log1p(np.array(norms, "float32"))
+    >>> Norm().size
+    1
     """
 
     shape = ()
-    names = ()
 
     def prepare(self, first_run):
         """Called once with a first run, before anything is observed.
@@ -127,6 +137,16 @@ class Ratios(State):
 
     Raises:
         ValueError: Unknown names, or none.
+
+    Example:
+
+    >>> state = Ratios(("rate", "time", "gap"))
+    >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+    >>> view = View(model, [model.trainable_variables], budget=80, start_rate=0.01, every=20)
+    >>> view.step, view.losses, view.gaps = 20, [1.0, 0.5], [2.0, 1.5]
+    >>> view.rates, view.momenta, view.motion = np.array([0.1]), np.zeros(1), np.ones((1, 4))
+    >>> state.observe(view).round(3).tolist()
+    [[1.0, 0.25, 1.5]]
     """
 
     FEW = ("rate", "time", "loss", "gap", "gap_mean", "best_gap", "update")

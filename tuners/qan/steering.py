@@ -14,6 +14,7 @@ from keras_drmad.tuners.qan.states import View, observe
 from keras_drmad.tuners.qan.validation import scalars
 
 STOP = "stop"
+UNKNOWN = 1e30  # a metric, or a gap, that is larger is no number
 EXPLODED = 4.0  # times the loss before training: diverged
 REACHED, DIVERGED, TRUNCATED = "reached", "diverged", "truncated"
 
@@ -190,11 +191,14 @@ class Steering(keras.callbacks.Callback):
             self.validating += time.perf_counter() - begun
             begun = time.perf_counter()
             logs = logs | self.validated
-            view.val_losses.append(logs["val_loss"])
+            view.val_losses.append(self._measured(logs, "val_loss"))
             logs.setdefault("loss", logs["val_loss"])
         view.step, view.steps = view.step + taken, taken
-        view.losses.append(logs["loss"])
-        metric = self._metric(logs)
+        view.losses.append(self._measured(logs, "loss"))
+        name = self.goal.metric
+        if self.validate is None:  # training metrics stand in for validation's
+            name = name.removeprefix("val_")
+        metric = self._measured(logs, name)
         if self._first is None:
             self._first = metric
         view.gaps.append(self.goal.gap(metric, self._first))
@@ -227,13 +231,10 @@ class Steering(keras.callbacks.Callback):
             self.hold(view)
         self.deciding += time.perf_counter() - begun
 
-    def _metric(self, logs):
-        name = self.goal.metric
-        if self.validate is None:  # training metrics stand in for validation's
-            name = name.removeprefix("val_")
+    def _measured(self, logs, name):
         if name not in logs:
             raise ValueError(
-                f"The goal's metric {name!r} is not among what is measured: {sorted(logs)}"
+                f"The goal is {self.goal}, but {name!r} is not among what is measured: {sorted(logs)}"
             )
         return logs[name]
 

@@ -7,9 +7,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.data import ArrayBatches, as_arguments, as_batches
+from keras_drmad.paths.base import positive_integer
+from keras_drmad.tuners.checks import check_samples, check_values, training_batches
+from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.steering import Steering
-from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.qan.validation import Validation, scalars
+
+SHARES = ("accuracy", "acc", "auc", "precision", "recall")  # endings of metrics from 0 to 1
 
 
 class Subject:
@@ -22,8 +28,10 @@ class Subject:
         batch_size: of arrays.
         epochs: of a training; its budget.
         every: steps between decisions; also what is compiled into one call.
-        model: a model that `build` has made before. Defaults to a new one.
-        **steering: `states`, `actions`, `goal`, `reference` of `Steering`.
+        **steering: `states`, `actions`, `goal` of `Steering`.
+
+    Raises:
+        ValueError: Something in the data, or a model that is not compiled.
     """
 
     def __init__(
@@ -37,15 +45,18 @@ class Subject:
         batch_size=None,
         epochs=1,
         every=20,
-        model=None,
         **steering,
     ):
-        self._build, self.epochs = build, epochs
+        self.epochs = positive_integer("epochs", epochs)
+        positive_integer("every", every)
+        self._batches = _checked(x, y, sample_weight, validation_data, batch_size)
+        self._build, self.model = build, build()
+        if not self.model.compiled:
+            raise ValueError("There must be a compiled model. Received: one that is not compiled.")
         # As tensors: `fit` would copy arrays, and its copies go only when Python looks for cycles.
         data = {"x": x, "y": y, "sample_weight": sample_weight}
         self.data = {name: _as_tensors(part) for name, part in data.items()}
         self.data["batch_size"] = batch_size
-        self.model = model or build()
         # Several steps a call are what several replicas cannot do (Keras 3.15).
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         self.model.steps_per_execution = every if replicas == 1 else 1
@@ -75,6 +86,51 @@ class Subject:
             x = next(iter(x))
             x = x[0] if isinstance(x, tuple) else x
         self.model(keras.tree.map_structure(lambda part: part[:1], x))
+
+    def check(self):
+        """Refuses what cannot work, before anything is trained. Seeds everything random.
+
+        Raises:
+            ValueError: The same model again; a learning rate that cannot be set, or is out of bounds; a
+                goal that is not measured, or reached already.
+        """
+        self.restart(seed=0)
+        model, goal, actions = self.model, self.steering.goal, self.steering.actions
+        Levers(model.optimizer, actions)
+        low, high = actions.bounds
+        if not low <= self.start_rate <= high:
+            raise ValueError(
+                f"The compiled learning rate, {self.start_rate:g}, is not within the bounds of the "
+                f"actions, {low:g} and {high:g}."
+            )
+        # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
+        first = tuple(part for part in as_arguments(self._batches.batch(0)) if part is not None)
+        first = tf.data.Dataset.from_tensors(first if len(first) > 1 else first[0])
+        logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
+        model.reset_metrics()
+        if self.steering.validate is not None:
+            logs |= self.steering.validate()
+        elif goal.metric.startswith("val_"):
+            raise ValueError(f"`goal` is {goal}: it needs `validation_data`.")
+        for name in ("loss", goal.metric):
+            if name not in logs:
+                raise ValueError(
+                    f"`goal` is {goal}, but what is measured is {sorted(logs)}: {name!r} is needed."
+                )
+        is_share = goal.direction == "max" and 0 <= logs[goal.metric] <= 1
+        if is_share and goal.metric.endswith(SHARES) and (goal.value or 0) > 1:
+            raise ValueError(
+                f"`goal` is {goal}, which is from 0 to 1. Did you mean {goal.value / 100:g}?"
+            )
+        if goal.reached(logs[goal.metric]):
+            raise ValueError(
+                f"`goal` is {goal}: an untrained model reaches it ({logs[goal.metric]:.4g})."
+            )
+
+    @property
+    def start_rate(self):
+        """The compiled learning rate, as it was given; once an optimizer has one."""
+        return float(f"{float(self.model.optimizer.learning_rate.numpy()):.6g}")
 
     def restart(self, seed):
         """New initial weights, and an optimizer that has taken no step."""
@@ -135,6 +191,22 @@ class Subject:
         variables = (*self.model.variables, *self.model.optimizer.variables)
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
+
+
+def _checked(x, y, sample_weight, validation_data, batch_size):
+    """`Batches` of the training data, once they and those of validation are seen to be in order."""
+    data = x if y is None and sample_weight is None else (x, y, sample_weight)
+    named = {"x": training_batches(data, batch_size)}
+    if validation_data is not None:
+        is_dataset = isinstance(validation_data, tf.data.Dataset)
+        if is_dataset and validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("`validation_data` repeats for ever: use `dataset.take(...)`.")
+        named["validation_data"] = as_batches(validation_data, batch_size)
+    for name, batches in named.items():
+        if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
+            check_values(name, batches)
+        check_samples(name, batches, named["x"])
+    return named["x"]
 
 
 def _as_tensors(part):

@@ -2,22 +2,17 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
-from keras_drmad.tuners.checks import check_samples, check_values, training_batches
 from keras_drmad.tuners.chief import role
 from keras_drmad.tuners.qan import summary, wire
-from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.curriculum import TRAIN
 from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
 from keras_drmad.tuners.qan.regressor import Path, Recorder
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
 from keras_drmad.tuners.qan.subject import Subject
-from keras_drmad.tuners.qan.validation import Validation, scalars
 from keras_drmad.tuners.tuner import ResilientTuner
 
 FIRST_SEED = 0  # of the first run
@@ -48,6 +43,12 @@ class QANTuner(ResilientTuner):
             guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
             `keras_tuner.Tuner`.
+
+    Raises:
+        ValueError: Arguments that make no sense; see `QANOracle`, and `search`.
+
+    References:
+        Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016.
 
     Example:
 
@@ -142,6 +143,9 @@ class QANTuner(ResilientTuner):
     ):
         """Learns; or goes on with a search of this project that was broken off.
 
+        The global generators of Python, NumPy and TensorFlow are seeded for each episode, as by
+        `keras.utils.set_random_seed`.
+
         Args:
             x, y, sample_weight: The training data, as in `fit`; data in batches must have a length.
             validation_data: Evaluated at every decision. Needed where the goal is a validation metric.
@@ -154,13 +158,6 @@ class QANTuner(ResilientTuner):
             ValueError: Something in the data, the model or the arguments, before anything is
                 trained.
         """
-        positive_integer("epochs", epochs)
-        batches = _checked(x, y, sample_weight, validation_data, batch_size)
-        model = self._build_hypermodel(self.oracle.get_space())
-        if not model.compiled:
-            raise ValueError(
-                "The hypermodel must return a compiled model. Received: one that is not."
-            )
         subject = Subject(
             lambda: self._build_hypermodel(self.oracle.get_space()),
             x,
@@ -170,20 +167,21 @@ class QANTuner(ResilientTuner):
             batch_size=batch_size,
             epochs=epochs,
             every=self._own_oracle.decision_every,
-            model=model,
             states=self._own_oracle.states,
             actions=self.actions,
             goal=self.goal,
         )
-        subject.restart(seed=0)
-        self._check(model, batches, validation_data, batch_size)
-        self._subject = subject
+        subject.check()
+        self._subject, self._start_rate = subject, subject.start_rate
+        self._own_oracle.search_near(self._start_rate)
         self._own_oracle.logs.folder = _tensorboard_folder(callbacks)
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
             "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
-            "optimizer": {k: v for k, v in model.optimizer.get_config().items() if k != "name"},
+            "optimizer": {
+                k: v for k, v in subject.model.optimizer.get_config().items() if k != "name"
+            },
         }
         self._first_run = self._of_first_run()
         if role() != "chief":
@@ -192,34 +190,6 @@ class QANTuner(ResilientTuner):
 
     def _of_first_run(self):
         return FirstRun(self.project.first_run, self._own_oracle.states, self.jump_start)
-
-    def _check(self, model, batches, validation_data, batch_size):
-        """Refuses what cannot work, before anything is trained."""
-        goal = self.goal
-        Levers(model.optimizer, self.actions)
-        self._start_rate = float(model.optimizer.learning_rate.numpy())
-        (low, high), rate = self.actions.bounds, float(f"{self._start_rate:.6g}")  # as it was given
-        if not low <= rate <= high:
-            raise ValueError(
-                f"The compiled learning rate, {rate:g}, is not within the bounds of the "
-                f"actions, {low:g} and {high:g}."
-            )
-        self._own_oracle.search_near(rate)
-        # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
-        first = tuple(part for part in as_arguments(batches.batch(0)) if part is not None)
-        first = tf.data.Dataset.from_tensors(first if len(first) > 1 else first[0])
-        logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
-        model.reset_metrics()
-        if validation_data is not None:
-            logs |= Validation(validation_data, batch_size)(model)
-        elif goal.metric.startswith("val_"):
-            raise ValueError(f"`goal` is {goal}: `search` needs `validation_data`.")
-        if goal.metric not in logs:
-            raise ValueError(f"`goal` is {goal}, but what is measured is {sorted(logs)}.")
-        if goal.reached(logs[goal.metric]):
-            raise ValueError(
-                f"`goal` is {goal}: an untrained model reaches it ({logs[goal.metric]:.4g})."
-            )
 
     # -- an episode --------------------------------------------------------------------------
 
@@ -336,19 +306,3 @@ def _tensorboard_folder(callbacks):
         if isinstance(callback, keras.callbacks.TensorBoard):
             return callback.log_dir
     return None
-
-
-def _checked(x, y, sample_weight, validation_data, batch_size):
-    """`Batches` of the training data, once they and those of validation are seen to be in order."""
-    data = x if y is None and sample_weight is None else (x, y, sample_weight)
-    named = {"x": training_batches(data, batch_size)}
-    if validation_data is not None:
-        is_dataset = isinstance(validation_data, tf.data.Dataset)
-        if is_dataset and validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ValueError("`validation_data` repeats for ever: use `dataset.take(...)`.")
-        named["validation_data"] = as_batches(validation_data, batch_size)
-    for name, batches in named.items():
-        if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
-            check_values(name, batches)
-        check_samples(name, batches, named["x"])
-    return named["x"]

@@ -13,7 +13,8 @@ class Validation:
     """Evaluates a model without a trace in the training metrics of an epoch in progress.
 
     One compiled call, as `evaluate` would take longer to begin than most chunks of training last;
-    where it cannot be one (a `PyDataset`, or a dataset for several replicas), `evaluate` is called.
+    where it cannot be one (a `PyDataset`, a dataset for several replicas, a model that runs eagerly),
+    `evaluate` is called.
 
     Args:
         data: `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
@@ -54,6 +55,7 @@ class Validation:
                 model.reset_metrics()
             is_compiled = isinstance(self._data, tf.data.Dataset) and replicas == 1
             is_compiled |= self._arrays is not None
+            is_compiled &= not model.run_eagerly
             self._compiled = tf.function(self._evaluate) if is_compiled else None
         if self._compiled is not None:
             logs = self._compiled()

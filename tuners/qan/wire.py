@@ -16,7 +16,7 @@ _STATE, _RATE = PREFIX + "state/", PREFIX + "rate/"
 _STOP = PREFIX + "stop"
 _NUMBERS = ("gap", "step", "cost", "metric", "seconds")
 _ENDED = ("", REACHED, DIVERGED, TRUNCATED)
-_LIMIT = 3e38  # infinities do not survive every way
+_LIMIT = 3e38  # infinities do not survive every way; this is beyond `UNKNOWN`
 
 
 class MustBeginAgain(Exception):
