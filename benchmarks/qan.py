@@ -153,13 +153,14 @@ class Target:
         return self.steps(seed, policy.decide, self.start, subject)
 
     def by_hand(self, seed, subject=None):
-        """Double the rate to 0.25; from a gap of 0.57 on, times 0.9 a decision, down to a twentieth."""
+        """Double the rate, to 0.25 of 0.005; from a gap of 0.57 on, times 0.9, down to a twentieth."""
         rate, near = self.start, False
+        low, high = 2.5 * self.start, 50 * self.start
 
         def decide(report):
             nonlocal rate, near
             near = near or report.gap < 0.57
-            rate = max(0.9 * rate, 0.0125) if near else min(2 * rate, 0.25)
+            rate = max(0.9 * rate, low) if near else min(2 * rate, high)
             return rate
 
         return self.steps(seed, decide, self.start, subject)
@@ -182,9 +183,10 @@ class Target:
 def search_schedules(target, steps, seed):
     """The best schedule that so many training steps find; a fifth of them test the three best again."""
     rng, tried, spent = np.random.default_rng((seed, 9)), [], 0
+    bounds = 0.2 * target.start, 200 * target.start  # as `QANTuner` searches them
     expected = max(int(0.8 * steps / (0.85 * target.budget)), 4)
     while spent < 0.8 * steps:
-        schedule = propose(len(tried), expected, tried, 1e-3, 1.0, target.budget, rng)
+        schedule = propose(len(tried), expected, tried, *bounds, target.budget, rng)
         taken, counts, hit, gap = target.of_schedule(schedule, int(rng.integers(2**31)))
         tried.append((schedule, counts + (0 if hit else counts * max(gap, 0))))
         spent += taken
@@ -285,10 +287,12 @@ def compared(options, variant, target, seed):
             found[f"by hand, always {pool}"] = [target.by_hand(s, always) for s in fresh]
         print(f"  {schedule.rate}; alone, of {number}: {alone}")
     if options.save:
-        policy.save(f"{options.save}_{seed}.keras")
-        schedule.save(f"{options.save}_{seed}_schedule.keras")
+        stem = options.save if variant == "default" else f"{options.save}_{variant}"
+        policy.save(f"{stem}_{seed}.keras")
+        schedule.save(f"{stem}_{seed}_schedule.keras")
     print(f"seed {seed}, {steps:.0f} training steps", flush=True)
-    return {f"{options.trials} episodes: {name}": rows for name, rows in found.items()}
+    task = f"{options.task}, " if options.task else ""
+    return {f"{task}{options.trials} episodes: {name}": rows for name, rows in found.items()}
 
 
 def parts(options):

@@ -36,10 +36,7 @@ def test_schedules():
 
 def test_the_search_of_schedules_goes_near_the_best():
     tried = [(Schedule("constant", 0.1), 10.0), (Schedule("constant", 0.001), 99.0)]
-    near = [
-        propose(10, 12, tried, 1e-4, 1, 100, np.random.default_rng(i), ("constant",)).peak
-        for i in range(50)
-    ]
+    near = [propose(8, 12, tried, 1e-4, 1, 100, np.random.default_rng(i)).peak for i in range(50)]
     assert 0.05 < np.exp(np.mean(np.log(near))) < 0.2
 
 
@@ -171,7 +168,7 @@ def test_a_search_ends_with_a_contest_and_says_who_won(finished, capsys):
 def test_the_best_network_and_the_best_schedule_can_be_had(finished):
     network, schedule = map(finished.get_best_policy, ("network", "schedule"))
     assert network.network is not None and schedule.network is None
-    assert schedule.rate == finished.oracle.curriculum.best_schedule()
+    assert schedule.rate == finished.oracle.curriculum.best_schedule()[0]
     with pytest.raises(ValueError, match=r"\"network\" or \"schedule\". Received: kind='best'"):
         finished.get_best_policy("best")
 
@@ -439,6 +436,7 @@ def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, argume
         ({"shaping": -1}, "`shaping`"),
         ({"updates": 2.5}, "`updates`"),
         ({"contest": -1}, "`contest`"),
+        ({"schedule_trials": 0.15}, "`schedule_trials` must be a whole number"),
         ({"schedule_trials": -3}, "`schedule_trials`"),
     ],
 )

@@ -34,6 +34,15 @@ def of_unknown_length():
     return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=of)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras says so of unknown lengths
+def test_each_fit_has_its_own_budget():
+    callback, model = scheduled(budget=1570).schedule(), build()
+    model.fit(of_unknown_length(), epochs=1, shuffle=False, callbacks=[callback], verbose=0)
+    assert callback.view.budget == 1570
+    fit(model, callback, epochs=2)
+    assert callback.view.budget == 16
+
+
 class Rates(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.seen = []

@@ -25,7 +25,9 @@ GAPS = np.array([2.0, 1.0, 0.5, 0.75])
         (Goal("val_loss"), 1.5, 3.0, -np.log(2)),  # against what it was at first
         (Goal("val_loss", -2.0), 4.0, 3.0, 3.0),
         (Goal("score", 50.0, "max"), 40.0, 1.0, 0.2),
-        (Goal("score", 0.1, "max"), -0.4, -1.0, 0.5),
+        (Goal("r2", 0.8, "max"), -0.2, -1.0, np.log(6)),
+        (Goal("r2", 0.8, "max"), 0.2, -1.0, np.log(4)),
+        (Goal("val_loss"), -1.0, 3.0, np.log(1e-6)),
     ],
 )
 def test_gaps_are_what_goals_document(goal, metric, initial, gap):

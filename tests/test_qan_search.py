@@ -12,6 +12,7 @@ from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
 from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.curriculum import CONTEST, TEST, Curriculum, Episode
+from keras_drmad.tuners.qan.filters import BagOfFilters
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.subject import Subject
@@ -78,12 +79,101 @@ def test_episodes_on_two_devices(tmp_path):
     assert [report.step for report in callback.reports] == [0, 3, 6, 8, 11, 14, 16]
 
 
-def test_two_devices_validate_on_odd_numbers():
+@pytest.mark.parametrize("samples", [31, 1100])
+def test_two_devices_validate_on_odd_numbers(samples):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         model = build()
-    odd, one = (X[:31], Y[:31]), build()
+    odd, one = (np.resize(X, (samples, 6)), np.resize(Y, samples)), build()
     one.set_weights(model.get_weights())
-    assert Validation(odd)(model)["val_loss"] == pytest.approx(one.evaluate(*odd, verbose=0))
+    found = Validation(odd, batch_size=1025)(model)["val_loss"]
+    assert found == pytest.approx(one.evaluate(*odd, verbose=0))
+
+
+def test_models_without_weights_are_built_on_two_devices():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def build():
+        with strategy.scope():
+            model = keras.Sequential([L.Dense(3)])
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile("sgd", loss)
+        return model
+
+    task = subject(build=build, goal=("val_loss", 1e-9), epochs=1)
+    reports, _ = task.run(0, lambda report: [2])
+    assert [report.step for report in reports] == [0, 3, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 9}, "2 replicas must share batches evenly.*9 samples"),
+        ({"actions": Actions(pools=("uniform", "hardest"))}, "needs one replica"),
+    ],
+)
+def test_what_two_devices_cannot_do_is_refused(arguments, message):
+    def mirrored():
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            return build()
+
+    with pytest.raises(ValueError, match=message):
+        subject(build=mirrored, **arguments)
+
+
+def of_batches(read):
+    """A dataset of 8 batches, which counts what is read."""
+
+    def batches():
+        for start in range(0, 64, 8):
+            read.append(start)
+            yield X[start : start + 8], Y[start : start + 8]
+
+    of = (tf.TensorSpec((8, 6)), tf.TensorSpec((8,), "int64"))
+    return tf.data.Dataset.from_generator(batches, output_signature=of)
+
+
+def test_datasets_are_not_read_before_training(tmp_path):
+    read = []
+    known = of_batches(read).apply(tf.data.experimental.assert_cardinality(8))
+    steering = {"states": [Ratios()], "actions": Actions(), "goal": Goal.of(("loss", 1e-9))}
+    task = Subject(build, known, epochs=1, every=3, **steering)
+    task.check()
+    assert len(read) <= 2
+    reports, _ = task.run(0, lambda report: None)
+    assert reports[-1].step == 8
+    tuner = make(tmp_path, goal=("loss", 1e-9))
+    with pytest.raises(ValueError, match="length of the training data is not known"):
+        tuner.search(of_batches(read))
+
+
+def test_an_objective_that_is_no_number_is_the_worst(tmp_path):
+    def none(y, predicted):
+        return tf.reduce_mean(predicted) * np.nan
+
+    def build_measured(hp):
+        model = build()
+        model.compile(model.optimizer, model.loss, metrics=[none])
+        return model
+
+    objective = keras_tuner.Objective("val_none", "max")
+    tuner = search(make(tmp_path, build_measured, goal=None, objective=objective), epochs=1)
+    assert {e.cost for e in tuner.oracle.curriculum.episodes} == {np.inf}
+
+
+def test_what_a_search_finds_is_not_put_into_the_users_states(tmp_path):
+    state = BagOfFilters(2)
+    for _ in range(2):  # so the second one goes on with the first
+        tuner = search(make(tmp_path, states=[state]), epochs=1)
+    assert state.needs_first_run()
+    assert tuner.get_best_policy().states[0].codebook.shape == (2, 6)
+
+
+def test_schedules_stay_within_the_bounds(tmp_path):
+    bounds = (0.015, 0.03)
+    tuner = search(make(tmp_path, actions=Actions(bounds=bounds), schedule_trials=6, max_trials=20))
+    rates = [plots._history(tuner, e)["rates"] for e in tuner.oracle.curriculum.episodes]
+    assert min(map(np.min, rates)) >= 0.0149
+    assert max(map(np.max, rates)) <= 0.0301
 
 
 class Nameless(keras.Model):
@@ -132,6 +222,22 @@ def test_models_that_run_eagerly_are_validated_eagerly():
     model.compile("sgd", "mse", run_eagerly=True)
     loss = Validation(VAL)(model)["val_loss"]
     assert loss == pytest.approx(np.mean(model(VAL[0]).numpy() ** 2))
+
+
+class Returned(Eager):
+    """What it validates by is in no metric."""
+
+    def test_step(self, data):
+        size = keras.ops.mean(self(data[0]) ** 2)
+        return {"loss": size, "size": size}
+
+
+def test_what_a_test_step_returns_counts():
+    model = Returned()
+    model.compile("sgd", "mse")
+    assert Validation(VAL)(model)["val_size"] == pytest.approx(
+        np.mean(model(VAL[0]).numpy() ** 2), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("sign", [1, -1])

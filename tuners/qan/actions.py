@@ -84,7 +84,11 @@ class Actions:
 
     def rate_after(self, action, rate):
         """The learning rate after an action."""
-        return float(np.clip(rate * self.all[action][0], *self.bounds))
+        return self.within(rate * self.all[action][0])
+
+    def within(self, rate):
+        """The learning rate within the bounds that is nearest to one."""
+        return float(np.clip(rate, *self.bounds))
 
     def moves_momentum(self):
         return len(self.momentum) > 1

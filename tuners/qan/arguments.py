@@ -1,5 +1,7 @@
 """Arguments of `QANOracle`: checked, read, and named in a file."""
 
+import numbers
+
 import numpy as np
 
 from keras_drmad.paths.base import positive_integer
@@ -54,8 +56,8 @@ def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):
         if not np.isscalar(value) or not least <= value <= most:
             raise ValueError(f"`{name}` must be from {least} to {most}. Received: {name}={value!r}")
     for name, value in episodes.items():
-        if value is not None and value < 0:
-            raise ValueError(f"`{name}` must not be negative. Received: {name}={value!r}")
+        if value is not None and (not isinstance(value, numbers.Integral) or value < 0):
+            raise ValueError(f"`{name}` must be a whole number, 0 or more. Received: {value!r}")
     if np.shape(epsilon) != (2,) or not all(0 <= e <= 1 for e in epsilon):
         raise ValueError(
             f"`epsilon` must be (first, last), both from 0 to 1. Received: epsilon={epsilon!r}"

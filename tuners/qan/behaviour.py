@@ -79,7 +79,7 @@ class Behaviour:
         self.ended = report.ended
         groups = len(report.rates)
         if self.schedule is not None:
-            rate = float(self.schedule(report.step))
+            rate = self.actions.within(self.schedule(report.step))
             nearest, usable = zip(
                 *(self.actions.nearest(rate / before) for before in report.rates), strict=True
             )

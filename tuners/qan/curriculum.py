@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from keras_drmad.tuners.qan.schedules import Schedule, propose
+from keras_drmad.tuners.qan.schedules import KINDS, Schedule, propose
 
 SCHEDULE, RANDOM, GUIDED = "schedule", "random", "guided"
 TRAIN, TEST, CONTEST = "train", "test", "contest"
@@ -202,10 +202,12 @@ class Curriculum:
     def _done(self, *kinds):
         return [e for e in self.episodes if e.kind in kinds and e.cost is not None]
 
-    def schedules_ranked(self):
-        """`[(configuration, ranks)]` of searched schedules, best first."""
+    def schedules_ranked(self, kinds=KINDS):
+        """`[(configuration, ranks)]` of searched schedules of these kinds, best first."""
         costs = {}
         for episode in self._done(SCHEDULE):
+            if episode.schedule["kind"] not in kinds:
+                continue
             key = tuple(sorted(episode.schedule.items()))
             costs.setdefault(key, (episode.schedule, []))[1].append(self.rank(episode))
         # Those of the search had one seed; the best of many is partly luck. Retested ones come first.
@@ -213,9 +215,13 @@ class Curriculum:
         retested = [entry for entry in costs.values() if len(entry[1]) > 1 or most == 1]
         return sorted(retested, key=lambda entry: float(np.mean(entry[1])))
 
-    def best_schedule(self):
-        """The `Schedule`."""
-        return Schedule(**self.schedules_ranked()[0][0])
+    def best_schedule(self, kinds=KINDS):
+        """The `Schedule`, and the episodes that have searched it; None if there is none."""
+        ranked = self.schedules_ranked(kinds)
+        if not ranked:
+            return None
+        of = [e for e in self._done(SCHEDULE) if e.schedule == ranked[0][0]]
+        return Schedule(**ranked[0][0]), of
 
     def snapshots_ranked(self):
         """`[(snapshot, ranks, m + b)]` of tested snapshots, best first; see above."""

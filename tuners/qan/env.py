@@ -36,7 +36,8 @@ class TrainingEnv(gymnasium.Env):
         actions: An `Actions(per="global")`. Defaults to five multipliers of the learning rate.
 
     Raises:
-        ValueError: Something in the data, the model, the goal, the states or the actions.
+        ValueError: Something in the data, the model, the goal, the states or the actions. To see it, the
+            constructor seeds as `reset` does, and evaluates a model.
 
     Example:
 
@@ -132,6 +133,12 @@ class TrainingEnv(gymnasium.Env):
         return self._observation(), self._info()
 
     def step(self, action):
+        """Applies an action, and trains for a chunk; as in `gymnasium.Env`.
+
+        Raises:
+            RuntimeError: The episode has ended.
+            ValueError: There is no such action.
+        """
         if self._thread is None or self._report.ended:
             raise RuntimeError("The episode has ended: call `reset`.")
         if not self.action_space.contains(action):

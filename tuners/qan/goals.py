@@ -15,12 +15,13 @@ class Goal:
 
     How far a training is from its goal is its *gap*, 0 where the goal is reached:
 
-        accuracies and other metrics in [0, 1] to be raised:   log((1 − m) / (1 − value))
-        others to be raised:                                   (value − m) / max(|value|, 1)
-        positive metrics to be lowered:                        log(m / value)
-        others to be lowered:                                  (m − value) / max(|value|, 1)
+        to be raised to a value in [0, 1] (accuracies):   log((1 − m) / (1 − value))
+        to be raised to another one:                      (value − m) / max(|value|, 1)
+        to be lowered to a positive value (losses):       log(m / value)
+        to be lowered to another one:                     (m − value) / max(|value|, 1)
 
-    Without a value, the gap is taken to the metric at the beginning of the training.
+    with 1 − m and m / value of at least 10⁻⁶. Without a value, the gap is taken to the metric at the
+    beginning of the training.
 
     Args:
         metric: A name from the logs, such as `"val_accuracy"`.
@@ -81,11 +82,12 @@ class Goal:
     def gap(self, metric, initial):
         """The gap at a value of the metric; `initial`: its value when the training began."""
         to = initial if self.value is None else self.value
+        # By the value alone: one formula for a whole training, whatever the metric becomes.
         if self.direction == "max":
-            if 0 <= metric <= 1 and 0 <= to <= 1:
+            if 0 <= to <= 1:
                 return float(np.log(max(1 - metric, LEAST) / max(1 - to, LEAST)))
             return float((to - metric) / max(abs(to), 1))
-        if metric >= 0 and to > 0:
+        if to > 0:
             return float(np.log(max(metric / to, LEAST)))
         return float((metric - to) / max(abs(to), 1))
 

@@ -26,7 +26,7 @@ class EpisodeLogs:
     """
 
     def __init__(self, project):
-        self._project, self._writer = project, None
+        self._project, self._writers = project, {}
         self.folder = None
 
     def record(self, trial, episode, behaviour, learned, objective):
@@ -58,13 +58,13 @@ class EpisodeLogs:
 
     def _write_summaries(self, trial, episode, numbers, history):
         folder = os.path.join(self.folder, "agent")
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(folder)
-        with self._writer.as_default(step=episode.number):
+        if folder not in self._writers:  # another search may have another one
+            self._writers[folder] = tf.summary.create_file_writer(folder)
+        with self._writers[folder].as_default(step=episode.number):
             for name, value in numbers.items():
                 tf.summary.scalar(name, value)
             tf.summary.histogram("actions", history["actions"].ravel())
-        self._writer.flush()
+        self._writers[folder].flush()
         writer = tf.summary.create_file_writer(os.path.join(folder, trial.trial_id))
         with writer.as_default():
             for i, step in enumerate(history["steps"]):

@@ -1,5 +1,6 @@
 """`QANOracle`: hosts the policy: says which episode comes next, decides in it, and learns from it."""
 
+import copy
 import time
 from dataclasses import asdict
 
@@ -128,7 +129,8 @@ class QANOracle(ResilientOracle):
             **kwargs,
         )
         self.decision_every = positive_integer("decision_every", decision_every)
-        self.states = [Ratios()] if states is None else list(states)
+        # Copies, for what a search finds (codebooks) is its own.
+        self.states = [Ratios()] if states is None else copy.deepcopy(list(states))
         self.actions = Actions() if actions is None else actions
         arguments.check_numbers(
             epsilon,
@@ -184,7 +186,7 @@ class QANOracle(ResilientOracle):
 
     def search_near(self, rate):
         """Schedules are searched from a fifth of a compiled rate to 200 times it, within the bounds."""
-        low, high = (float(np.clip(rate * x, *self.actions.bounds)) for x in SCHEDULES)
+        low, high = (self.actions.within(rate * x) for x in SCHEDULES)
         self.curriculum.bounds = (low, high)
 
     # -- handing out -------------------------------------------------------------------------
@@ -200,7 +202,7 @@ class QANOracle(ResilientOracle):
             self._references[-1] if episode.kind == TRAIN and self._references else ""
         )
         if episode.schedule is not None:
-            values[RATE] = float(Schedule(**episode.schedule)(0))
+            values[RATE] = self.actions.within(Schedule(**episode.schedule)(0))
         return {"status": TrialStatus.RUNNING, "values": values}
 
     def _start(self, episode):
@@ -347,7 +349,7 @@ class QANOracle(ResilientOracle):
             "budget": self.curriculum.budget,
         }
         if kind == "schedule" and schedules:
-            return Policy(schedule=self.curriculum.best_schedule(), **common)
+            return Policy(schedule=self.curriculum.best_schedule()[0], **common)
         if kind == "schedule" or not snapshots:
             raise RuntimeError(f"There is no {kind} yet: no episode of one has ended.")
         network = self.learner.network()

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.curriculum import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN
+from keras_drmad.tuners.qan.schedules import KINDS
 
 COLOURS = {RANDOM: "0.6", SCHEDULE: "tab:orange", GUIDED: "tab:olive", TRAIN: "tab:blue"}
 COLOURS |= {TEST: "tab:green", CONTEST: "tab:red"}
@@ -34,9 +35,11 @@ def learning_curve(tuner, axes=None):
     if len(tests) >= 5:
         means = np.convolve([sign * e.cost for e in tests], np.ones(5) / 5, "valid")
         axes.plot([e.number for e in tests[4:]], means, color=COLOURS[TEST], label="five tests")
-    for name, costs in _baselines(oracle):
-        style = "--" if name.startswith("best schedule") else ":"
-        axes.axhline(sign * np.mean(costs), color="black", linestyle=style, linewidth=1, label=name)
+    for name, style, kinds in (("schedule", "--", KINDS), ("constant", ":", ("constant",))):
+        if best := oracle.curriculum.best_schedule(kinds):
+            mean = sign * np.mean([episode.cost for episode in best[1]])
+            label = f"best {name} searched"
+            axes.axhline(mean, color="black", linestyle=style, linewidth=1, label=label)
     axes.set(xlabel="episode", ylabel=oracle.objective.name.replace("_", " "))
     axes.legend(fontsize=7)
     return axes
@@ -81,7 +84,7 @@ def actions(tuner, axes=None):
     for episode in oracle.curriculum.episodes:
         history = _history(tuner, episode) if episode.kind in (TRAIN, TEST) else None
         if history is not None:
-            rows.append(factors[history["actions"]].mean(-1))
+            rows.append(factors[history["actions"][:-1]].mean(-1))  # nothing comes of the last
     if rows:
         image = np.full((len(rows), max(map(len, rows))), np.nan)
         for row, taken in zip(image, rows, strict=True):
@@ -92,18 +95,6 @@ def actions(tuner, axes=None):
         axes.figure.colorbar(drawn, ax=axes, label="log₂ of the factor")
     axes.set(xlabel="decision", ylabel="training and test episodes")
     return axes
-
-
-def _baselines(oracle):
-    """`[(name, costs)]`: of all episodes that had the best schedule, and the best constant rate."""
-    done = [e for e in oracle.curriculum.episodes if e.kind == SCHEDULE and e.cost is not None]
-    constants = [e for e in done if e.schedule["kind"] == "constant"]
-    best = {"best schedule searched": [c for c, _ in oracle.curriculum.schedules_ranked()[:1]]}
-    best["best constant searched"] = [
-        e.schedule for e in sorted(constants, key=lambda e: e.cost)[:1]
-    ]
-    of = {name: [e.cost for e in done if e.schedule in found] for name, found in best.items()}
-    return [(name, costs) for name, costs in of.items() if costs]
 
 
 def _history(tuner, episode):

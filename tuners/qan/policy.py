@@ -87,7 +87,7 @@ class Policy:
             One action for each group, a learning rate, or None.
         """
         if self.rate is not None:
-            return float(self.rate(report.step if report else 0))
+            return self.actions.within(self.rate(report.step if report else 0))
         if report is None:
             return None
         return [int(choice) for choice in self._greedy(report.observation)]
@@ -223,9 +223,12 @@ class PolicySchedule(Steering):
 
     def on_train_begin(self, logs=None):
         self.validate = self._data and (lambda: self._data(self.model))
-        if self.params.get("steps") is None and self._budget is None:
-            self._budget = self.policy.budget
         super().on_train_begin(logs)
+
+    def _steps_in_all(self):
+        if self._budget is None and self.params.get("steps") is None:
+            return self.policy.budget
+        return super()._steps_in_all()
 
     def _decide(self, report):
         if report is not None and (report.ended or self.goal.reached(report.metric)):

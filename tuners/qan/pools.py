@@ -18,8 +18,8 @@ class Pools:
         newest      those that were trained on longest ago, or never
 
     A sample's weight is a factor of its loss. The last chunk of an epoch may be shorter: what was
-    chosen beyond it is passed over. The losses cost a forward pass of the candidates, which
-    is not counted as training steps.
+    chosen beyond it is passed over, as is what is chosen before a decision at step 0. The losses cost
+    a forward pass of the candidates, which is not counted as training steps.
 
     Args:
         model: a compiled model with one loss.

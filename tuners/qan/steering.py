@@ -100,12 +100,7 @@ class Steering(keras.callbacks.Callback):
         return self.__dict__ | training
 
     def on_train_begin(self, logs=None):
-        steps = self.params.get("steps")
-        if self._budget is None and steps is None:
-            raise ValueError(
-                "How many steps the training has is not known: pass `budget=`, or data with a length."
-            )
-        model = self.model
+        model, budget = self.model, self._steps_in_all()
         if not model.built:
             if self.validate is None:
                 raise ValueError(
@@ -122,7 +117,7 @@ class Steering(keras.callbacks.Callback):
         self.view = View(
             model=model,
             variables=variables,
-            budget=self._budget or steps * self.params["epochs"],
+            budget=budget,
             start_rate=compiled,
             every=self.every,
         )
@@ -135,6 +130,15 @@ class Steering(keras.callbacks.Callback):
         self.validated = {}
         self._seconds, self._begun, self._first = 0.0, None, None
         self._has_begun = False
+
+    def _steps_in_all(self):
+        if self._budget is not None:
+            return self._budget
+        if self.params.get("steps") is None:
+            raise ValueError(
+                "How many steps the training has is not known: pass `budget=`, or data with a length."
+            )
+        return self.params["steps"] * self.params["epochs"]
 
     def on_epoch_begin(self, epoch, logs=None):
         self._within, self._before = 0, (0, {})

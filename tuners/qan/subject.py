@@ -49,7 +49,7 @@ class Subject:
     ):
         self.epochs = positive_integer("epochs", epochs)
         positive_integer("every", every)
-        self._batches = _checked(x, y, sample_weight, validation_data, batch_size)
+        self._first = _checked(x, y, sample_weight, validation_data, batch_size)
         self._build, self.model = build, build()
         if not self.model.compiled:
             raise ValueError("There must be a compiled model. Received: one that is not compiled.")
@@ -57,8 +57,13 @@ class Subject:
         data = {"x": x, "y": y, "sample_weight": sample_weight}
         self.data = {name: _as_tensors(part) for name, part in data.items()}
         self.data["batch_size"] = batch_size
-        # Several steps a call are what several replicas cannot do (Keras 3.15).
         replicas = self.model.distribute_strategy.num_replicas_in_sync
+        samples = len(keras.tree.flatten(self._first)[0])
+        if samples % replicas:
+            raise ValueError(
+                f"{replicas} replicas must share batches evenly. Received: batches of {samples} samples"
+            )
+        # Several steps a call are what several replicas cannot do (Keras 3.15).
         self.model.steps_per_execution = every if replicas == 1 else 1
         validate = None
         if validation_data is not None:
@@ -71,28 +76,26 @@ class Subject:
             **steering,
         )
         if not self.model.built:
-            self._build_by_a_batch()
+            with self.model.distribute_strategy.scope():  # `fit` would, but weights are set before
+                self.model(keras.tree.map_structure(lambda part: part[:1], self._first[0]))
         self._pools = None
         if steering["actions"].pools != ("uniform",):
+            if replicas > 1:
+                raise ValueError(
+                    '`Actions(pools=...)` beyond "uniform" needs one replica: several read batches '
+                    f"before they are chosen. Received: {replicas} replicas"
+                )
             parts = (self.data[name] for name in data)
             self._pools = Pools(self.model, *parts, batch_size or 32, every)
             self.data = {"x": self._pools.dataset}
             self.steering.fill = self._pools.fill
 
-    def _build_by_a_batch(self):
-        # `fit` would do it, but initial weights are set before.
-        x = self.data["x"]
-        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
-            x = next(iter(x))
-            x = x[0] if isinstance(x, tuple) else x
-        self.model(keras.tree.map_structure(lambda part: part[:1], x))
-
     def check(self):
         """Refuses what cannot work, before anything is trained. Seeds everything random.
 
         Raises:
-            ValueError: The same model again; a learning rate that cannot be set, or is out of bounds; a
-                goal that is not measured, or reached already.
+            ValueError: The same model again; a learning rate that cannot be set, or is out of bounds; no
+                loss that is measured; a goal that is not, that is out of reach, or reached already.
         """
         self.restart(seed=0)
         model, goal, actions = self.model, self.steering.goal, self.steering.actions
@@ -104,7 +107,7 @@ class Subject:
                 f"actions, {low:g} and {high:g}."
             )
         # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
-        first = tuple(part for part in as_arguments(self._batches.batch(0)) if part is not None)
+        first = tuple(part for part in as_arguments(self._first) if part is not None)
         first = tf.data.Dataset.from_tensors(first if len(first) > 1 else first[0])
         logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
         model.reset_metrics()
@@ -141,7 +144,8 @@ class Subject:
                 "The hypermodel must return a new model each time, not the same again."
             )
         if not new.built:
-            new.build_from_config(model.get_build_config())
+            with new.distribute_strategy.scope():
+                new.build_from_config(model.get_build_config())
         for own, other in zip(model.variables, new.variables, strict=True):
             own.assign(other.numpy())
         for optimizer, source in ((model.optimizer, model), (new.optimizer, new)):
@@ -171,6 +175,7 @@ class Subject:
         steering.decide, steering.start_rate = decide, start_rate
         history = self.model.fit(
             **{name: value for name, value in self.data.items() if value is not None},
+            shuffle=not isinstance(self.data["x"], tf.data.Dataset),  # Keras warns of each
             epochs=self.epochs,
             callbacks=[steering, *callbacks],
             verbose=verbose,
@@ -194,8 +199,15 @@ class Subject:
 
 
 def _checked(x, y, sample_weight, validation_data, batch_size):
-    """`Batches` of the training data, once they and those of validation are seen to be in order."""
+    """The first batch of the training data, once all data are seen to be in order."""
     data = x if y is None and sample_weight is None else (x, y, sample_weight)
+    if isinstance(x, tf.data.Dataset) and x.cardinality() != tf.data.INFINITE_CARDINALITY:
+        if x.cardinality() == tf.data.UNKNOWN_CARDINALITY:
+            raise ValueError(
+                "The length of the training data is not known. Use "
+                "`dataset.apply(tf.data.experimental.assert_cardinality(batches))`."
+            )
+        data = x.take(1)  # all of it need not fit in memory
     named = {"x": training_batches(data, batch_size)}
     if validation_data is not None:
         is_dataset = isinstance(validation_data, tf.data.Dataset)
@@ -206,7 +218,7 @@ def _checked(x, y, sample_weight, validation_data, batch_size):
         if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
             check_values(name, batches)
         check_samples(name, batches, named["x"])
-    return named["x"]
+    return named["x"].batch(0)
 
 
 def _as_tensors(part):

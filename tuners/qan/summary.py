@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_drmad.tuners.qan.curriculum import RANDOM, SCHEDULE
+from keras_drmad.tuners.qan.curriculum import RANDOM
 from keras_drmad.tuners.qan.schedules import Schedule
 
 
@@ -21,13 +21,9 @@ def rows(oracle):
         found.append(
             (f"policy, tests of snapshot {snapshot}", [e for e in tests if e.kind == "test"])
         )
-    done = [e for e in curriculum.episodes if e.cost is not None]
-    constants = [e for e in done if e.kind == SCHEDULE and e.schedule["kind"] == "constant"]
-    if constants:
-        best = min(constants, key=lambda e: e.cost).schedule
-        same = [e for e in constants if e.schedule == best]
-        found.append((f"best constant rate searched: {best['peak']:.3g}", same))
-    random = [e for e in done if e.kind == RANDOM]
+    if constant := curriculum.best_schedule(("constant",)):
+        found.append((f"best constant rate searched: {constant[0].peak:.3g}", constant[1]))
+    random = [e for e in curriculum.episodes if e.kind == RANDOM and e.cost is not None]
     if random:
         found.append(("random actions", random))
     return [(name, [e.cost for e in of], sum(e.hit for e in of)) for name, of in found if of]

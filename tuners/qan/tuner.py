@@ -148,7 +148,8 @@ class QANTuner(ResilientTuner):
 
         Args:
             x, y, sample_weight: The training data, as in `fit`; data in batches must have a length.
-            validation_data: Evaluated at every decision. Needed where the goal is a validation metric.
+            validation_data: Evaluated at every decision, arrays in batches of at least 1024. Needed
+                where the goal is a validation metric.
             batch_size: Of arrays. Defaults to 32.
             epochs: Of each episode: its budget.
             callbacks: Callbacks for each episode; each gets copies of them.
@@ -156,7 +157,8 @@ class QANTuner(ResilientTuner):
 
         Raises:
             ValueError: Something in the data, the model or the arguments, before anything is
-                trained.
+                trained; or other settings than those of the search that would go on.
+            RuntimeError: Three trials after each other have failed.
         """
         subject = Subject(
             lambda: self._build_hypermodel(self.oracle.get_space()),
@@ -219,7 +221,7 @@ class QANTuner(ResilientTuner):
         """The learning rate that an episode begins with."""
         if multiple == 1.0:
             return self._start_rate
-        return float(np.clip(multiple * self._start_rate, *self.actions.bounds))
+        return self.actions.within(multiple * self._start_rate)
 
     def _jump(self, _):
         self._subject.set_weights(self._first_run.start)
@@ -269,7 +271,7 @@ class QANTuner(ResilientTuner):
                 budget = steering.view.budget
                 spent = budget * (1 if goal.unit == "steps" else last.seconds / max(last.step, 1))
             metrics[self.oracle.objective.name] = spent
-        elif last.ended == DIVERGED:
+        elif last.ended == DIVERGED or not np.isfinite(last.metric):
             metrics[goal.metric] = np.inf if goal.direction == "min" else -np.inf
         return {n: float(v) for n, v in metrics.items() if not np.isnan(v)}
 
@@ -282,6 +284,10 @@ class QANTuner(ResilientTuner):
 
         Args:
             kind: `"network"` or `"schedule"`, for the best of these, whichever won.
+
+        Raises:
+            ValueError: An unknown `kind`.
+            RuntimeError: There is nothing to choose from yet.
         """
         if self._start_rate is None:
             model = self._build_hypermodel(self.oracle.get_space())

@@ -13,8 +13,8 @@ class Validation:
     """Evaluates a model without a trace in the training metrics of an epoch in progress.
 
     One compiled call, as `evaluate` would take longer to begin than most chunks of training last;
-    where it cannot be one (a `PyDataset`, a dataset for several replicas, a model that runs eagerly),
-    `evaluate` is called.
+    where it cannot be one (a `PyDataset`, a dataset for several replicas, a model that runs eagerly, or
+    whose `test_step` returns other than its metrics), `evaluate` is called.
 
     Args:
         data: `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
@@ -44,18 +44,21 @@ class Validation:
             replicas = model.distribute_strategy.num_replicas_in_sync
             if self._arrays is not None:
                 # Keras builds metrics by the first batch, which replicas must share evenly.
-                samples = len(keras.tree.flatten(self._arrays)[0])
-                batch = min(self._batch, max(samples - samples % replicas, 1))
+                batch = min(self._batch, len(keras.tree.flatten(self._arrays)[0]))
+                batch = max(batch - batch % replicas, 1)
                 self._data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch)
             kept = _metrics(model)
-            model.evaluate(self._data, verbose=0)  # builds the metrics
+            logs = model.evaluate(self._data, verbose=0, return_dict=True)  # builds the metrics
+            is_of_metrics = set(logs) == set(
+                model.get_metrics_result()
+            )  # else of `test_step` itself
             if len(kept) == len(model.metrics_variables):
                 _set_metrics(model, kept)
             else:
                 model.reset_metrics()
             is_compiled = isinstance(self._data, tf.data.Dataset) and replicas == 1
             is_compiled |= self._arrays is not None
-            is_compiled &= not model.run_eagerly
+            is_compiled &= is_of_metrics and not model.run_eagerly
             self._compiled = tf.function(self._evaluate) if is_compiled else None
         if self._compiled is not None:
             logs = self._compiled()
