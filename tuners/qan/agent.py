@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_drmad.tuners.qan.network import Greedy, suits_xla
 from keras_drmad.tuners.qan.replay import Replay
 
-PIECE_BYTES = 32 * 2**20  # of what one call learns from
+PIECE, PIECE_BYTES = 64, 32 * 2**20  # gradient steps a call, and the most that they may read
 
 
 class DQN:
@@ -93,15 +93,19 @@ class DQN:
         self.actions, self._greedy = network.output_shape[-1], Greedy(network)
         self.bursts = 0  # of learning
         size = network.input_shape[-1]
-        rows, ints = tf.TensorSpec((None, None, size), "float32"), (None, None)
-        number = tf.TensorSpec(ints, "float32")
-        self._update = tf.function(self._update_by, jit_compile=suits_xla(network))
+        self._piece = int(np.clip(PIECE_BYTES // (2 * 4 * batch_size * size), 1, PIECE))
+        shape = (self._piece, batch_size)
+        rows, number = tf.TensorSpec((*shape, size), "float32"), tf.TensorSpec(shape, "float32")
+        # One XLA kernel, of one shape: setting a seed, as each episode does, makes TensorFlow prepare
+        # everything else anew, which takes longer than some hundred steps and is never given back.
         self._learn = tf.function(
             self._learn_from,
             input_signature=[
-                *(rows, tf.TensorSpec(ints, "int32"), number, rows, *[number] * 3),
+                *(rows, tf.TensorSpec(shape, "int32"), number, rows, *[number] * 3),
+                tf.TensorSpec((), "int32"),
                 *[tf.TensorSpec((), "float32")] * 2,
             ],
+            jit_compile=suits_xla(network),
         )
 
     def act(self, observations, epsilon=0.0, rng=None):
@@ -117,7 +121,7 @@ class DQN:
         self.replay.add(observations, actions, rewards, terminated, **more)
 
     def learn(self, updates, shaping=0.0, bounds=(-np.inf, np.inf)):
-        """Takes so many gradient steps, in one compiled call unless observations are large.
+        """Takes so many gradient steps, up to 64 in one compiled call.
 
         Args:
             updates: their number.
@@ -137,12 +141,13 @@ class DQN:
         indices, weights = self.replay.draw(rng, updates, self.batch_size)
         low, high = (tf.constant(bound, "float32") for bound in bounds)
         losses, values, errors = [], [], []
-        for piece in self._pieces(updates):
-            batches = self.replay.take(indices[piece], weights[piece], shaping)
-            loss, q, error = self._learn(*map(tf.constant, batches), low, high)
-            losses.append(loss)
-            values.append(q)
-            errors.append(error)
+        for start in range(0, updates, self._piece):
+            taken = min(self._piece, updates - start)
+            rows = np.minimum(np.arange(start, start + self._piece), updates - 1)
+            batches = self.replay.take(indices[rows], weights[rows], shaping)
+            found = self._learn(*map(tf.constant, batches), tf.constant(taken), low, high)
+            for of, array in zip((losses, values, errors), found, strict=True):
+                of.append(array.numpy()[:taken])
         errors = np.concatenate(errors)
         if self.replay.prioritized:
             self.replay.update_priorities(indices, errors)
@@ -152,25 +157,19 @@ class DQN:
             "error": float(np.abs(errors).mean()),
         }
 
-    def _pieces(self, updates):
-        """Slices of so many updates, whose observations fit in `PIECE_BYTES`."""
-        size = 2 * 4 * self.batch_size * self.network.input_shape[-1]
-        length = max(PIECE_BYTES // size, 1)
-        return [slice(start, start + length) for start in range(0, updates, length)]
-
-    def _learn_from(self, *batches_and_bounds):
-        *batches, low, high = batches_and_bounds
-        updates = tf.shape(batches[0])[0]
-        losses = tf.TensorArray("float32", updates)
-        values = tf.TensorArray("float32", updates)
-        errors = tf.TensorArray("float32", updates)
-        for i in tf.range(updates):
+    def _learn_from(self, *batches_and_more):
+        """The first `taken` batches of a piece."""
+        *batches, taken, low, high = batches_and_more
+        losses = tf.TensorArray("float32", self._piece, element_shape=())
+        values = tf.TensorArray("float32", self._piece, element_shape=())
+        errors = tf.TensorArray("float32", self._piece, element_shape=(self.batch_size,))
+        for i in tf.range(taken):
             loss, value, error = self._update(*[part[i] for part in batches], low, high)
             losses, values = losses.write(i, loss), values.write(i, value)
             errors = errors.write(i, error)
         return losses.stack(), values.stack(), errors.stack()
 
-    def _update_by(
+    def _update(
         self,
         observations,
         actions,
