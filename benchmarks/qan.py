@@ -2,6 +2,7 @@
 
     python benchmarks/qan.py                                   # 5 seeds: at most 2½ hours on one core
     python benchmarks/qan.py --seeds 1 --trials 100            # about 10 minutes
+    python benchmarks/qan.py --schedules 800_000                # schedules alone, with so many steps
     python benchmarks/qan.py --variants default no-shaping n=1 # ablations
     python benchmarks/qan.py --save policy            # and policy_0.keras, policy_0_schedule.keras, ...
     python benchmarks/qan.py --transfer policy_0 policy_1      # tries them on `--targets`
@@ -269,23 +270,34 @@ def transferred(name, stem, seed, trials=20):
     return {f"{name}: {of}": outcomes for of, outcomes in found.items()}
 
 
+def alone(target, steps, seed):
+    """Outcomes of a search that does nothing else than schedules."""
+    schedule, number = search_schedules(target, steps, seed)
+    print(f"  schedules alone, of {number}: {schedule}", flush=True)
+    return [target.of_schedule(schedule, s) for s in fresh_seeds(seed)]
+
+
+def fresh_seeds(seed):
+    """Of the trainings that a search is judged by."""
+    return [int(s) for s in np.random.SeedSequence((seed, 5)).generate_state(FRESH)]
+
+
 def compared(options, variant, target, seed):
     """`{row: outcomes}` of one search and what it is compared with."""
-    fresh = [int(s) for s in np.random.SeedSequence((seed, 5)).generate_state(FRESH)]
+    fresh = fresh_seeds(seed)
     policy, schedule, steps = learned(variant, target, seed, options.trials)
     subject = target.of(policy.states, policy.actions)
     found = {f"policy, {variant}": [target.of_policy(policy, s, subject) for s in fresh]}
     of_search = f"schedule of its search, {variant}"
     found[of_search] = [target.of_schedule(schedule.rate, s) for s in fresh]
     if not options.no_baselines:
-        alone, number = search_schedules(target, steps, seed)
-        found["schedules alone"] = [target.of_schedule(alone, s) for s in fresh]
+        found["schedules alone"] = alone(target, steps, seed)
         found["random"] = [target.of_chance(s) for s in fresh]
         found["by hand"] = [target.by_hand(s) for s in fresh]
         for pool in policy.actions.pools[1:]:
             always = target.with_pool(pool)
             found[f"by hand, always {pool}"] = [target.by_hand(s, always) for s in fresh]
-        print(f"  {schedule.rate}; alone, of {number}: {alone}")
+        print(f"  {schedule.rate}")
     if options.save:
         stem = options.save if variant == "default" else f"{options.save}_{variant}"
         policy.save(f"{stem}_{seed}.keras")
@@ -304,6 +316,13 @@ def parts(options):
         return
     target = Target(**OTHERS.get(options.task, {}))
     for seed in range(options.first_seed, options.first_seed + options.seeds):
+        if options.schedules:
+            yield {
+                f"{options.schedules} steps: schedules alone": alone(
+                    target, options.schedules, seed
+                )
+            }
+            continue
         for variant in options.variants:
             yield compared(options, variant, target, seed)
 
@@ -316,6 +335,7 @@ def main():
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--no-baselines", action="store_true", help="the search's own two only")
     parser.add_argument("--save", help="stem of files for policy and schedule of each seed")
+    parser.add_argument("--schedules", type=int, help="only schedules, with so many training steps")
     parser.add_argument("--task", choices=OTHERS, help="what is searched on, instead of the first")
     parser.add_argument(
         "--transfer", nargs="+", help="stems of saved ones, tried on other tasks; no search"
