@@ -41,85 +41,6 @@ def test_an_objective_may_be_keras_tuners(tmp_path):
     assert (goal.metric, goal.direction, goal.value) == ("val_my_score", "max", None)
 
 
-def test_two_devices_see_what_one_sees():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-    def mirrored():
-        with strategy.scope():
-            return build()
-
-    def episode(build):
-        task = subject(
-            states=[Ratios(Ratios.ALL)],
-            batch_size=10,
-            epochs=3,
-            goal=("val_loss", 1e-9),
-            build=build,
-        )
-        reports, _ = task.run(0, lambda report: [1 + report.step % 3])
-        return reports
-
-    one, two = episode(build), episode(mirrored)
-    assert [r.step for r in two] == [0, 3, 6, 7, 10, 13, 14, 17, 20, 21]
-    for a, b in zip(one, two, strict=True):
-        assert (a.step, a.ended) == (b.step, b.ended)
-        np.testing.assert_allclose(a.observation, b.observation, rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(a.rates, b.rates)
-
-
-def test_episodes_on_two_devices(tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    few = {"max_trials": 6, "contest": 0, "schedule_trials": 1, "guided_trials": 1}
-    tuner = search(make(tmp_path, distribution_strategy=strategy, **few), epochs=1)
-    assert all(e.ended in ("reached", "truncated") for e in tuner.oracle.curriculum.episodes)
-    with strategy.scope():
-        model = build()
-    callback = tuner.get_best_policy("network").schedule(VAL)
-    model.fit(*TRAIN, batch_size=8, epochs=2, callbacks=[callback], verbose=0)
-    assert [report.step for report in callback.reports] == [0, 3, 6, 8, 11, 14, 16]
-
-
-@pytest.mark.parametrize("samples", [31, 1100])
-def test_two_devices_validate_on_odd_numbers(samples):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        model = build()
-    odd, one = (np.resize(X, (samples, 6)), np.resize(Y, samples)), build()
-    one.set_weights(model.get_weights())
-    found = Validation(odd, batch_size=1025)(model)["val_loss"]
-    assert found == pytest.approx(one.evaluate(*odd, verbose=0))
-
-
-def test_models_without_weights_are_built_on_two_devices():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-    def build():
-        with strategy.scope():
-            model = keras.Sequential([L.Dense(3)])
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile("sgd", loss)
-        return model
-
-    task = subject(build=build, goal=("val_loss", 1e-9), epochs=1)
-    reports, _ = task.run(0, lambda report: [2])
-    assert [report.step for report in reports] == [0, 3, 6, 8]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"batch_size": 9}, "2 replicas must share batches evenly.*9 samples"),
-        ({"actions": Actions(pools=("uniform", "hardest"))}, "needs one replica"),
-    ],
-)
-def test_what_two_devices_cannot_do_is_refused(arguments, message):
-    def mirrored():
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-            return build()
-
-    with pytest.raises(ValueError, match=message):
-        subject(build=mirrored, **arguments)
-
-
 def of_batches(read):
     """A dataset of 8 batches, which counts what is read."""
 
@@ -176,15 +97,17 @@ def test_schedules_stay_within_the_bounds(tmp_path):
     assert max(map(np.max, rates)) <= 0.0301
 
 
-class Nameless(keras.Model):
-    """Its steps do not say what the loss is."""
-
+class Dense(keras.Model):
     def __init__(self):
         super().__init__()
         self.dense = L.Dense(3)
 
     def call(self, x):
         return self.dense(x)
+
+
+class Nameless(Dense):
+    """Its steps do not say what the loss is."""
 
     def test_step(self, data):
         x, y = data
@@ -202,42 +125,28 @@ def test_what_does_not_measure_a_loss_is_refused(tmp_path):
         search(tuner)
 
 
-class Eager(keras.Model):
-    """What it validates by is no graph."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = L.Dense(3)
-
-    def call(self, x):
-        return self.dense(x)
+class Eager(Dense):
+    """Its steps are no graph."""
 
     def test_step(self, data):
         size = float(np.mean(self(data[0]).numpy() ** 2))
         return {"loss": size, "size": size}
 
 
-def test_models_that_run_eagerly_are_validated_eagerly():
-    model = Eager()
-    model.compile("sgd", "mse", run_eagerly=True)
-    loss = Validation(VAL)(model)["val_loss"]
-    assert loss == pytest.approx(np.mean(model(VAL[0]).numpy() ** 2))
-
-
-class Returned(Eager):
-    """What it validates by is in no metric."""
+class Returned(Dense):
+    """What its steps return is in no metric."""
 
     def test_step(self, data):
         size = keras.ops.mean(self(data[0]) ** 2)
         return {"loss": size, "size": size}
 
 
-def test_what_a_test_step_returns_counts():
-    model = Returned()
-    model.compile("sgd", "mse")
-    assert Validation(VAL)(model)["val_size"] == pytest.approx(
-        np.mean(model(VAL[0]).numpy() ** 2), rel=1e-5
-    )
+@pytest.mark.parametrize("model", [Eager, Returned])
+def test_what_a_test_step_returns_counts(model):
+    model = model()
+    model.compile("sgd", "mse", run_eagerly=isinstance(model, Eager))
+    size = np.mean(model(VAL[0]).numpy() ** 2)
+    assert Validation(VAL)(model)["val_size"] == pytest.approx(size, rel=1e-5)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

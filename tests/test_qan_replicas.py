@@ -1,0 +1,80 @@
+"""Episodes on several replicas (`tf.distribute`)."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from qan_task import TRAIN, VAL, X, Y, build, make, search, subject
+
+from keras_drmad.tuners import Actions
+from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.validation import Validation
+
+L = keras.layers
+STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def mirrored(build=build):
+    with STRATEGY.scope():
+        return build()
+
+
+def test_two_devices_see_what_one_sees():
+    def episode(build):
+        task = subject(
+            states=[Ratios(Ratios.ALL)],
+            batch_size=10,
+            epochs=3,
+            goal=("val_loss", 1e-9),
+            build=build,
+        )
+        reports, _ = task.run(0, lambda report: [1 + report.step % 3])
+        return reports
+
+    one, two = episode(build), episode(mirrored)
+    assert [r.step for r in two] == [0, 3, 6, 7, 10, 13, 14, 17, 20, 21]
+    for a, b in zip(one, two, strict=True):
+        assert (a.step, a.ended) == (b.step, b.ended)
+        np.testing.assert_allclose(a.observation, b.observation, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(a.rates, b.rates)
+
+
+def test_episodes_on_two_devices(tmp_path):
+    few = {"max_trials": 6, "contest": 0, "schedule_trials": 1, "guided_trials": 1}
+    tuner = search(make(tmp_path, distribution_strategy=STRATEGY, **few), epochs=1)
+    assert all(e.ended in ("reached", "truncated") for e in tuner.oracle.curriculum.episodes)
+    callback = tuner.get_best_policy("network").schedule(VAL)
+    mirrored().fit(*TRAIN, batch_size=8, epochs=2, callbacks=[callback], verbose=0)
+    assert [report.step for report in callback.reports] == [0, 3, 6, 8, 11, 14, 16]
+
+
+@pytest.mark.parametrize("samples", [31, 1100])
+def test_two_devices_validate_on_odd_numbers(samples):
+    odd = np.resize(X, (samples, 6)), np.resize(Y, samples)
+    model, one = mirrored(), build()
+    one.set_weights(model.get_weights())
+    found = Validation(odd, batch_size=1025)(model)["val_loss"]
+    assert found == pytest.approx(one.evaluate(*odd, verbose=0))
+
+
+def test_models_without_weights_are_built_on_two_devices():
+    def build():
+        model = keras.Sequential([L.Dense(3)])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    task = subject(build=lambda: mirrored(build), goal=("val_loss", 1e-9), epochs=1)
+    reports, _ = task.run(0, lambda report: [2])
+    assert [report.step for report in reports] == [0, 3, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 9}, "2 replicas must share batches evenly.*9 samples"),
+        ({"actions": Actions(pools=("uniform", "hardest"))}, "needs one replica"),
+    ],
+)
+def test_what_two_devices_cannot_do_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        subject(build=mirrored, **arguments)
