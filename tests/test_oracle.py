@@ -111,6 +111,18 @@ def test_a_lost_workers_share_is_repeated_by_another(tmp_path):
     assert oracle.get_trial(lost.trial_id).score == 0.5
 
 
+def test_the_time_that_a_worker_was_away_is_not_a_trainings(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("keras_drmad.tuners.workers.time.monotonic", lambda: now[0])
+    oracle = make(tmp_path)
+    oracle.create_trial("a")
+    now[0] += 10_000.0
+    trial = oracle.create_trial("a")  # started again
+    now[0] += 5.0
+    end(oracle, trial)
+    assert oracle.workers.slowest == 5.0
+
+
 def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path):
     oracle = make(tmp_path, max_trials=2, clients=2)
     a, b = oracle.create_trial("a"), oracle.create_trial("b")

@@ -11,7 +11,7 @@ import pytest
 from oracle_trials import end, make, place, rate
 
 from keras_drmad.tuners import DrMADOracle, files
-from keras_drmad.tuners.client import outlive_the_chief
+from keras_drmad.tuners.client import SearchIsOver, outlive_the_chief
 from keras_drmad.tuners.drmad.oracle import FINITE, GROWTH
 
 
@@ -123,10 +123,20 @@ def test_calls_that_a_chiefs_death_has_cut_off_are_made_again(monkeypatch):
         raise Cut(grpc.StatusCode.INTERNAL)
 
     stub = types.SimpleNamespace(GetSpace=get_space, EndTrial=end_trial)
-    outlive_the_chief(types.SimpleNamespace(stub=stub))
-    assert stub.GetSpace("space", timeout=1) == ("space", 1) and not left
+    outlive_the_chief(types.SimpleNamespace(stub=stub), is_over=lambda: False)
+    assert stub.GetSpace("space", timeout=1, wait_for_ready=True) == ("space", 1) and not left
     with pytest.raises(Cut):
         stub.EndTrial("trial")
+
+
+def test_who_calls_when_the_search_is_over_hears_of_it():
+    def create_trial(request, timeout):
+        raise Cut(grpc.StatusCode.UNAVAILABLE)
+
+    stub = types.SimpleNamespace(CreateTrial=create_trial)
+    outlive_the_chief(types.SimpleNamespace(stub=stub), is_over=lambda: True)
+    with pytest.raises(SearchIsOver):
+        stub.CreateTrial("worker1", timeout=3600)
 
 
 def test_metrics_that_are_missing_are_named(oracle):

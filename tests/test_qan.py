@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 from matplotlib import pyplot
 from processes import starter
-from qan_task import GOAL, VAL, build, make, outcomes, search, subject
+from qan_task import GOAL, VAL, build, make, outcomes, search
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, QANOracle, files
-from keras_drmad.tuners.qan import plots, wire
+from keras_drmad.tuners.qan import plots
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import CONTEST, SCHEDULE, TEST, TRAIN, Curriculum, Episode
 from keras_drmad.tuners.qan.filters import BagOfFilters
@@ -121,30 +121,6 @@ def test_random_actions_are_sticky():
         # One in five is followed by another of the same action.
         expected = np.mean(np.exp(logs).astype(int)) / 0.8
         assert np.mean(lengths[of == action]) == pytest.approx(expected, rel=0.1)
-
-
-# -- the wire -------------------------------------------------------------------------------
-
-
-def test_decisions_do_not_grow_the_trial(tmp_path):
-    oracle = QANOracle(goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0)
-    oracle._set_project_dir(str(tmp_path), "p")
-    trial = oracle.create_trial("w")
-    size = len(str(oracle.get_trial(trial.trial_id).get_state()))
-    reports, _ = subject().run(0, lambda report: 0.01)
-    for number, report in enumerate(reports[:-1]):
-        decision = wire.ask(oracle, trial.trial_id, number, report, 16)
-        assert isinstance(decision, list)
-    assert len(str(oracle.get_trial(trial.trial_id).get_state())) == size
-
-
-def test_an_episode_without_its_beginning_begins_again(tmp_path):
-    oracle = QANOracle(goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0)
-    oracle._set_project_dir(str(tmp_path), "p")
-    trial = oracle.create_trial("w")
-    reports, _ = subject().run(0, lambda report: 0.01)
-    with pytest.raises(wire.MustBeginAgain):
-        wire.ask(oracle, trial.trial_id, 4, reports[4], 16)
 
 
 # -- searches -------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import time
 import uuid
 
 import numpy as np
+
+_log = logging.getLogger("keras_drmad")
 
 TEMPORARY = ".tmp"
 
@@ -66,9 +69,13 @@ def read_arrays(path):
 
 
 def remove(path):
-    """Removes a file, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
+    """Removes a file, if it is there and can be removed; one too many does no harm."""
+    try:
         os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # of a shared folder; an exception might leave a lock held
+        _log.error("%s could not be removed (%s).", path, error)
 
 
 def sweep(folder, older_than=3600):

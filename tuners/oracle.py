@@ -24,7 +24,7 @@ class ResilientOracle(keras_tuner.Oracle):
     that was started again gets its trial back.
 
     Subclasses set `project`, and may extend `get_state`, `set_state`, `reload`, `tidy`, `judge`,
-    `settle` and `drop`; they must not let exceptions escape from methods under KerasTuner's lock,
+    `settle`, `drop` and `knows`; they must not let exceptions escape from methods under its lock,
     which would stay locked.
 
     Args:
@@ -54,7 +54,8 @@ class ResilientOracle(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def create_trial(self, tuner_id):
         self.workers.asks(tuner_id)
-        if tuner_id in self.ongoing_trials:  # a worker that was started again
+        again = tuner_id in self.ongoing_trials
+        if again:  # a worker that was started again
             trial = self.ongoing_trials[tuner_id]
             if trial.trial_id not in self._display.trial_start:
                 self._display.on_trial_begin(trial)
@@ -64,7 +65,7 @@ class ResilientOracle(keras_tuner.Oracle):
             if trial is None or trial.status == TrialStatus.STOPPED:
                 trial = self._wait_or_stop(tuner_id)
         if trial.status == TrialStatus.RUNNING:
-            self.workers.takes(trial.trial_id)
+            self.workers.takes(trial.trial_id, again)
             self._began = self._began or time.monotonic()
         return trial
 
@@ -131,9 +132,10 @@ class ResilientOracle(keras_tuner.Oracle):
             self.drop(name)
             return
         known = self.trials[name]
-        if trial.status == TrialStatus.COMPLETED and not known.metrics.metrics:
-            # They died with a chief that was killed before the trial ended. It stays with its worker,
+        if trial.status == TrialStatus.COMPLETED and not self.knows(known):
+            # It died with a chief that was killed before the trial ended. It stays with its worker,
             # which gets it again when it asks.
+            known.metrics = Trial(None).metrics
             return
         self.judge(trial, known)
         self.workers.brings(name)
@@ -142,6 +144,10 @@ class ResilientOracle(keras_tuner.Oracle):
         super().end_trial(trial)
         self.settle(name)
         self._say_time_left()
+
+    def knows(self, trial):
+        """Whether what a training has brought is there: its metrics, and what subclasses need of it."""
+        return bool(trial.metrics.metrics)
 
     def judge(self, trial, known):
         """Called before a trial ends; may change its status and message. `known` has its metrics."""
@@ -218,6 +224,7 @@ class ResilientOracle(keras_tuner.Oracle):
             trial.status, trial.metrics = TrialStatus.RUNNING, Trial(None).metrics
             trial.score = trial.message = None
             (self.workers.abandoned if alone else self.workers.takes)(trial.trial_id)
+        self.is_saved = True
         self.tuner_ids = set(self.ongoing_trials)
         for worker in self.tuner_ids:
             self.workers.asks(worker)

@@ -1,5 +1,6 @@
 """What every tuner here has: chief and workers, going on, and errors before anything is trained."""
 
+import contextlib
 import copy
 import logging
 import os
@@ -10,7 +11,7 @@ import keras_tuner
 
 from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.chief import role, serving
-from keras_drmad.tuners.client import outlive_the_chief
+from keras_drmad.tuners.client import SearchIsOver, outlive_the_chief
 from keras_drmad.tuners.oracle import FAILURES_ALLOWED
 
 _log = logging.getLogger("keras_drmad")
@@ -37,7 +38,7 @@ class ResilientTuner(keras_tuner.Tuner):
             kwargs["overwrite"] = False  # the chief does it once, for all
         super().__init__(oracle, hypermodel, **kwargs)
         if self._is_worker():
-            outlive_the_chief(self.oracle)
+            outlive_the_chief(self.oracle, self._is_over)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
         if not self._is_worker() and not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
@@ -51,13 +52,20 @@ class ResilientTuner(keras_tuner.Tuner):
         settings.check(self.project.settings, now)
         if not self._is_worker():
             self._own_oracle.tidy()
-        with serving(self._own_oracle):
+        if role() == "chief" and self._is_over():
+            return  # workers see that themselves
+        with serving(self._own_oracle), contextlib.suppress(SearchIsOver):
             super().search(*args, **kwargs)
         if self._is_worker():
             # The chief ends with its workers; results are in the project's folder.
             self._own_oracle.reload()
             self.oracle = self._own_oracle
         self._raise_failures()
+
+    def _is_over(self):
+        """Whether all trials have ended, by the chief's file."""
+        state = files.read_json(self.project.oracle)
+        return state is not None and len(state["end_order"]) >= self._own_oracle.max_trials
 
     def _raise_failures(self):
         if self._is_worker():

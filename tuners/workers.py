@@ -11,20 +11,22 @@ class Workers:
     """Clocks of an oracle's workers and of the trainings they have; all in seconds.
 
     Args:
-        timeout: after which a training is overdue; None for four times the slowest so far.
+        timeout: of silence, after which a training is overdue; None for four times the longest so far
+            of a training that has come back.
     """
 
     def __init__(self, timeout=None):
         self.timeout = timeout
-        self.slowest = None  # training that has come back
-        self._begun = {}  # trial -> when it was handed out
+        self.slowest = None  # the longest silence of a training that has come back
+        self._begun = {}  # trial -> when it was handed out, or last gave a sign of life
+        self._longest = {}  # trial -> its longest silence
         self._seen = {}  # worker -> when it last asked
 
     def asks(self, worker):
         self._seen[worker] = time.monotonic()
 
     def takes(self, trial_id, again=False):
-        """A training is handed out; `again`: to another worker, which begins now."""
+        """A training is handed out; `again`: once more, and begins now."""
         if again or trial_id not in self._begun:
             self._begun[trial_id] = time.monotonic()
 
@@ -32,10 +34,20 @@ class Workers:
         """Whoever had this training is no more."""
         self._begun[trial_id] = LONG_AGO
 
-    def brings(self, trial_id):
-        begun = self._begun.pop(trial_id, LONG_AGO)
+    def lives(self, trial_id):
+        """A training gives a sign of life."""
+        now, begun = time.monotonic(), self._begun.get(trial_id, LONG_AGO)
         if begun > LONG_AGO:
-            self.slowest = max(self.slowest or 0.0, time.monotonic() - begun)
+            self._longest[trial_id] = max(self._longest.get(trial_id, 0.0), now - begun)
+        self._begun[trial_id] = now
+
+    def brings(self, trial_id):
+        """A training comes back."""
+        if self._begun.get(trial_id, LONG_AGO) > LONG_AGO:
+            self.lives(trial_id)
+            self.slowest = max(self.slowest or 0.0, self._longest[trial_id])
+        self._begun.pop(trial_id, None)
+        self._longest.pop(trial_id, None)
 
     def is_overdue(self, trial_id):
         return time.monotonic() - self._begun.get(trial_id, time.monotonic()) > self._timeout()

@@ -67,8 +67,9 @@ class FirstRun:
         groups = {"start": {str(i): w for i, w in enumerate(start)}}
         if self._states:
             groups["codebooks"] = {str(i): s.codebook for i, s in enumerate(self._states)}
-        files.write_arrays(self._path, **groups)
-        self.start = start or None
+        if not self.load():  # another worker was faster
+            files.write_arrays(self._path, **groups)
+            self.start = start or None
 
 
 class _Frozen:

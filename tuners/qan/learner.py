@@ -48,6 +48,7 @@ class Learner:
         self._written = 0  # the same, of the last file
         self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far
         self._snapshots = {}  # weights, by number
+        self._unwritten = set()  # of them
         self._playing = None  # the one that the player has
 
     def network(self):
@@ -94,7 +95,8 @@ class Learner:
         if self._policy is not None:
             for model in (agent.network, agent.target):
                 model.set_weights(self._policy.network.get_weights())
-        if self._written and (saved := files.read_arrays(self._project.learner(self._written))):
+        saved = files.read_arrays(self._project.learner(self._written)) if self._written else None
+        if saved is not None:
             agent.set_state(saved["agent"])
             self._most = saved["most"]
         return agent
@@ -175,23 +177,29 @@ class Learner:
 
     def keep(self, number):
         """Keeps the present network (its running average) under a number."""
-        self._snapshots[number] = weights = self.agent.target.get_weights()
-        self._write(
-            self._project.snapshot(number), weights={str(i): w for i, w in enumerate(weights)}
-        )
+        self._snapshots[number] = self.agent.target.get_weights()
+        self._write_snapshot(number)
+
+    def _write_snapshot(self, number):
+        weights = {str(i): w for i, w in enumerate(self._snapshots[number])}
+        written = self._write(self._project.snapshot(number), weights=weights)
+        (self._unwritten.discard if written else self._unwritten.add)(number)
 
     def snapshot(self, number):
-        """The weights of a snapshot's network."""
+        """The weights of a snapshot's network; None if a full disk and a kill have lost them."""
         if number not in self._snapshots:
-            saved = files.read_arrays(self._project.snapshot(number))["weights"]
+            saved = files.read_arrays(self._project.snapshot(number))
+            if saved is None:
+                return None
+            saved = saved["weights"]
             self._snapshots[number] = [saved[str(i)] for i in range(len(saved))]
         return self._snapshots[number]
 
     def act(self, number, observations):
         """(groups,) greedy actions of a snapshot; of the present network if `number` is None."""
-        if number is None:
+        weights = None if number is None else self.snapshot(number)
+        if weights is None:
             return self.agent.act(observations)
-        weights = self.snapshot(number)
         if weights is not self._playing:
             self._player.network.set_weights(weights)
             self._playing = weights
@@ -204,6 +212,9 @@ class Learner:
     def tidy(self, needed):
         """Forgets all snapshots but the needed ones, and all files that are not needed."""
         self._snapshots = {n: w for n, w in self._snapshots.items() if n in needed}
+        self._unwritten &= needed
+        for number in sorted(self._unwritten):
+            self._write_snapshot(number)
         self._project.tidy({self._written}, needed)
 
     def _write(self, path, **groups):

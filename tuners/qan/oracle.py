@@ -181,7 +181,7 @@ class QANOracle(ResilientOracle):
         )
         self.curriculum.check()
         self.search_near(COMPILED)
-        self._behaviours = {}  # of episodes in flight, by trial
+        self._behaviours = {}  # of episodes in flight, by trial and beginning
         self._references = []  # trials whose paths of weights may be there; the next is held to the last
 
     def search_near(self, rate):
@@ -223,13 +223,17 @@ class QANOracle(ResilientOracle):
         trial.hyperparameters.values = answer(self._decide(trial_id, *read(metrics)))
         return trial
 
-    def _decide(self, trial_id, number, report, budget):
+    def _decide(self, trial_id, beginning, number, report, budget):
+        if trial_id in self.end_order:
+            return STOP  # another worker was faster
         if trial_id not in self.trials:
             return None
+        self.workers.lives(trial_id)
         self.curriculum.budget = budget
+        trainings = self._behaviours.setdefault(trial_id, {})
         if number == 0:
-            self._behaviours[trial_id] = self._behaviour(self.episode(trial_id))
-        behaviour = self._behaviours.get(trial_id)
+            trainings[beginning] = self._behaviour(self.episode(trial_id))
+        behaviour = trainings.get(beginning)
         if behaviour is None or behaviour.reports != number:
             return None
         decision = behaviour.decide(report)
@@ -263,30 +267,44 @@ class QANOracle(ResilientOracle):
 
     # -- learning ----------------------------------------------------------------------------
 
+    def knows(self, trial):
+        return super().knows(trial) and self._ended(trial.trial_id) is not None
+
+    def _ended(self, trial_id):
+        """The `Behaviour` of a training that has ended, the first of the trial."""
+        trainings = self._behaviours.get(trial_id, {}).values()
+        return next((behaviour for behaviour in trainings if behaviour.ended), None)
+
     def judge(self, trial, known):
         episode = self.episode(trial.trial_id)
         if trial.status == TrialStatus.COMPLETED:
             self._record(episode, known, trial)
         elif trial.status in (TrialStatus.FAILED, TrialStatus.INVALID):
             episode.ended = "failed"
+        self._behaviours.pop(trial.trial_id, None)
+        self.curriculum.needed_snapshots()  # drops others, which is to be saved before files go
 
     def settle(self, name):
         self._tidy()
 
+    def drop(self, name):
+        if name not in self._references:
+            files.remove(self.project.reference(name))
+
     def _record(self, episode, known, trial):
         """Takes an episode's outcome in, and learns from its transitions."""
-        behaviour = self._behaviours.pop(trial.trial_id, None)
+        behaviour = self._ended(trial.trial_id)
         score = known.metrics.get_history(self.objective.name)[0].value[0]
         episode.cost = score if self.objective.direction == "min" else -score
-        episode.ended = behaviour.ended if behaviour else TRUNCATED
+        episode.ended = behaviour.ended
         episode.hit = episode.ended == REACHED
-        if not episode.hit and self.goal.value is not None and behaviour:
+        if not episode.hit and self.goal.value is not None:
             episode.lack = episode.cost * behaviour.least_gap
         if episode.ended == DIVERGED:
             trial.message = "Diverged: it pays for the rest of its budget."
         if episode.kind == TRAIN:
             self._references.append(trial.trial_id)
-        if behaviour is not None and behaviour.is_begun:
+        if behaviour.is_begun:
             learned = {} if episode.kind == CONTEST else self._learn(episode, behaviour, known)
             self.logs.record(known, episode, behaviour, learned, self.objective.name)
 
@@ -350,10 +368,12 @@ class QANOracle(ResilientOracle):
         }
         if kind == "schedule" and schedules:
             return Policy(schedule=self.curriculum.best_schedule()[0], **common)
-        if kind == "schedule" or not snapshots:
+        weights = (self.learner.snapshot(snapshot) for snapshot, *_ in snapshots)
+        weights = next((of for of in weights if of is not None), None)
+        if kind == "schedule" or weights is None:
             raise RuntimeError(f"There is no {kind} yet: no episode of one has ended.")
         network = self.learner.network()
-        network.set_weights(self.learner.snapshot(snapshots[0][0]))
+        network.set_weights(weights)
         return Policy(network=network, **common)
 
     def settings(self):

@@ -45,4 +45,5 @@ class Project(project.Project):
 
     def _numbered(self, name):
         for path in pathlib.Path(self.folder).glob(f"{name}_*.npz"):
-            yield int(re.search(r"\d+", path.name)[0]), path
+            if number := re.fullmatch(rf"{name}_(\d+)\.npz", path.name):  # others are temporary
+                yield int(number[1]), path

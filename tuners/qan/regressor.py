@@ -53,6 +53,8 @@ class Recorder:
         self._steps, self._weights = [], []
 
     def add(self, step, model):
+        if len(self._steps) == 8 * KNOTS:  # more than enough to take knots from
+            self._steps, self._weights = self._steps[::2], self._weights[::2]
         self._steps.append(step)
         self._weights.append([v.numpy() for v in model.trainable_variables])
 

@@ -49,7 +49,8 @@ class Subject:
     ):
         self.epochs = positive_integer("epochs", epochs)
         positive_integer("every", every)
-        self._first = _checked(x, y, sample_weight, validation_data, batch_size)
+        self._first, steps = _checked(x, y, sample_weight, validation_data, batch_size)
+        self.budget = steps * epochs
         self._build, self.model = build, build()
         if not self.model.compiled:
             raise ValueError("There must be a compiled model. Received: one that is not compiled.")
@@ -199,15 +200,15 @@ class Subject:
 
 
 def _checked(x, y, sample_weight, validation_data, batch_size):
-    """The first batch of the training data, once all data are seen to be in order."""
-    data = x if y is None and sample_weight is None else (x, y, sample_weight)
+    """The first training batch, and their number, once all data are seen to be in order."""
+    data, steps = x if y is None and sample_weight is None else (x, y, sample_weight), None
     if isinstance(x, tf.data.Dataset) and x.cardinality() != tf.data.INFINITE_CARDINALITY:
         if x.cardinality() == tf.data.UNKNOWN_CARDINALITY:
             raise ValueError(
                 "The length of the training data is not known. Use "
                 "`dataset.apply(tf.data.experimental.assert_cardinality(batches))`."
             )
-        data = x.take(1)  # all of it need not fit in memory
+        data, steps = x.take(1), int(x.cardinality())  # all of it need not fit in memory
     named = {"x": training_batches(data, batch_size)}
     if validation_data is not None:
         is_dataset = isinstance(validation_data, tf.data.Dataset)
@@ -218,7 +219,7 @@ def _checked(x, y, sample_weight, validation_data, batch_size):
         if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
             check_values(name, batches)
         check_samples(name, batches, named["x"])
-    return named["x"].batch(0)
+    return named["x"].batch(0), steps or named["x"].epoch_steps
 
 
 def _as_tensors(part):

@@ -1,5 +1,7 @@
 """`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
 
+import uuid
+
 import keras
 import numpy as np
 
@@ -176,6 +178,7 @@ class QANTuner(ResilientTuner):
         subject.check()
         self._subject, self._start_rate = subject, subject.start_rate
         self._own_oracle.search_near(self._start_rate)
+        self._own_oracle.curriculum.budget = subject.budget
         self._own_oracle.logs.folder = _tensorboard_folder(callbacks)
         now = self._settings | {
             "epochs": epochs,
@@ -229,6 +232,7 @@ class QANTuner(ResilientTuner):
     def _decisions(self, trial):
         """What `Steering` calls: a fresh counter for each training."""
         number = iter(range(10**9))
+        beginning = uuid.uuid4().int % 2**24  # not of the generators, which workers seed alike
         steering = self._subject.steering
         steering.hold = self._hold(trial) if self.regressor is not None else None
 
@@ -236,7 +240,7 @@ class QANTuner(ResilientTuner):
             if report is None:
                 return None
             budget = steering.view.budget
-            return wire.ask(self.oracle, trial.trial_id, next(number), report, budget)
+            return wire.ask(self.oracle, trial.trial_id, beginning, next(number), report, budget)
 
         return decide
 

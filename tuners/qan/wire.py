@@ -13,7 +13,7 @@ REFERENCE = PREFIX + "reference"
 RATE, ACTION, AGAIN = PREFIX + "rate", PREFIX + "action/", PREFIX + "again"
 
 _STATE, _RATE = PREFIX + "state/", PREFIX + "rate/"
-_STOP = PREFIX + "stop"
+_STOP, _BEGINNING = PREFIX + "stop", PREFIX + "beginning"
 _NUMBERS = ("gap", "step", "cost", "metric", "seconds")
 _ENDED = ("", REACHED, DIVERGED, TRUNCATED)
 _LIMIT = 3e38  # infinities do not survive every way; this is beyond `UNKNOWN`
@@ -27,8 +27,10 @@ def is_message(metrics):
     return any(name.startswith(PREFIX) for name in metrics)
 
 
-def ask(oracle, trial_id, number, report, budget):
+def ask(oracle, trial_id, beginning, number, report, budget):
     """Sends decision `number` of a trial to an oracle; returns what is to be done.
+
+    `beginning` tells two trainings of one trial apart.
 
     Raises:
         MustBeginAgain: see above.
@@ -37,6 +39,7 @@ def ask(oracle, trial_id, number, report, budget):
     metrics = {PREFIX + name: x for name, x in zip(_NUMBERS, numbers, strict=True)}
     metrics |= {PREFIX + "ended": _ENDED.index(report.ended), PREFIX + "number": number}
     metrics |= {PREFIX + "budget": budget, PREFIX + "groups": len(report.rates)}
+    metrics |= {_BEGINNING: beginning}
     metrics |= {f"{_RATE}{i}": float(rate) for i, rate in enumerate(report.rates)}
     metrics |= {f"{_STATE}{i}": x for i, x in enumerate(_finite(report.observation.ravel()))}
     values = oracle.update_trial(trial_id, metrics, step=int(report.step)).hyperparameters.values
@@ -50,7 +53,7 @@ def ask(oracle, trial_id, number, report, budget):
 
 
 def read(metrics):
-    """`(number, Report, budget)` of a message."""
+    """`(beginning, number, Report, budget)` of a message."""
     groups = int(metrics[PREFIX + "groups"])
     size = sum(name.startswith(_STATE) for name in metrics)
     observation = np.array([metrics[f"{_STATE}{i}"] for i in range(size)], "float32")
@@ -62,7 +65,8 @@ def read(metrics):
         ended=_ENDED[int(metrics[PREFIX + "ended"])],
         **numbers,
     )
-    return int(metrics[PREFIX + "number"]), report, int(metrics[PREFIX + "budget"])
+    number, budget = int(metrics[PREFIX + "number"]), int(metrics[PREFIX + "budget"])
+    return int(metrics[_BEGINNING]), number, report, budget
 
 
 def answer(decision):

@@ -1,0 +1,134 @@
+"""`QANOracle`, by messages of workers that are not there."""
+
+import pytest
+from qan_task import GOAL, subject
+
+from keras_drmad.tuners import QANOracle, files
+from keras_drmad.tuners.qan import wire
+from keras_drmad.tuners.qan.curriculum import TEST, Episode
+from keras_drmad.tuners.qan.steering import STOP
+
+
+@pytest.fixture
+def oracle(tmp_path):
+    return an_oracle(tmp_path)
+
+
+def an_oracle(folder):
+    oracle = QANOracle(goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0)
+    oracle._set_project_dir(str(folder), "p")
+    return oracle
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """Of a training, 16 steps, that has missed its goal."""
+    return subject(goal=("val_loss", 1e-9)).run(0, lambda report: 0.01)[0]
+
+
+def asked(oracle, trial, reports, beginning=0):
+    return [
+        wire.ask(oracle, trial.trial_id, beginning, number, report, 16)
+        for number, report in enumerate(reports)
+    ]
+
+
+def bring(oracle, trial, **metrics):
+    oracle.update_trial(trial.trial_id, {"steps_to_goal": 16.0} | metrics)
+    trial.status = "COMPLETED"
+    oracle.end_trial(trial)
+
+
+def test_decisions_do_not_grow_the_trial(oracle, reports):
+    trial = oracle.create_trial("w")
+    size = len(str(oracle.get_trial(trial.trial_id).get_state()))
+    assert all(isinstance(of, list) for of in asked(oracle, trial, reports))
+    assert len(str(oracle.get_trial(trial.trial_id).get_state())) == size
+
+
+def test_an_episode_without_its_beginning_begins_again(oracle, reports):
+    trial = oracle.create_trial("w")
+    with pytest.raises(wire.MustBeginAgain):
+        wire.ask(oracle, trial.trial_id, 0, 4, reports[4], 16)
+
+
+def test_of_two_trainings_of_a_trial_the_first_that_ends_counts(oracle, reports):
+    trial = oracle.create_trial("w")
+    asked(oracle, trial, reports[:3], beginning=1)
+    asked(oracle, trial, reports[:1], beginning=2)  # by another worker
+    for number, report in enumerate(reports[3:], start=3):
+        wire.ask(oracle, trial.trial_id, 1, number, report, 16)
+    bring(oracle, trial)
+    assert oracle.curriculum.episodes[0].cost == 16.0
+    assert wire.ask(oracle, trial.trial_id, 2, 1, reports[1], 16) == STOP
+    bring(oracle, trial, steps_to_goal=3.0)
+    assert oracle.curriculum.episodes[0].cost == 16.0
+
+
+def test_decisions_are_signs_of_life(oracle, reports, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("keras_drmad.tuners.workers.time.monotonic", lambda: now[0])
+    oracle.workers.timeout = 60.0
+    trial = oracle.create_trial("w")
+    for number, report in enumerate(reports):
+        now[0] += 50.0
+        assert not oracle.workers.is_overdue(trial.trial_id)
+        wire.ask(oracle, trial.trial_id, 0, number, report, 16)
+    now[0] += 61.0
+    assert oracle.workers.is_overdue(trial.trial_id)
+    bring(oracle, trial)
+    assert oracle.workers.slowest == 61.0  # of all silences
+
+
+def test_an_episode_whose_decisions_died_with_a_chief_is_repeated(tmp_path, reports, monkeypatch):
+    """Between the last of them and the end of the trial."""
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    first = an_oracle(tmp_path)
+    trial = first.create_trial("w")
+    asked(first, trial, reports)
+    chief = an_oracle(tmp_path)
+    chief.reload()
+    bring(chief, trial)
+    assert chief.learner.learned == 0
+    again = chief.create_trial("w")
+    assert again.trial_id == trial.trial_id
+    asked(chief, again, reports)
+    bring(chief, again)
+    assert chief.learner.learned == 1 and chief.curriculum.episodes[0].cost == 16.0
+
+
+def test_snapshots_that_could_not_be_written_are_written_later(oracle, monkeypatch):
+    def full(*arguments, **named):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(files, "replaced", full)
+        oracle.learner.keep(7)
+    path = oracle.project.snapshot(7)
+    assert files.read_arrays(path) is None
+    oracle.learner.tidy({7})
+    assert files.read_arrays(path) is not None
+
+
+def test_what_is_dropped_is_written_before_its_file_goes(oracle, reports):
+    trial = oracle.create_trial("w")
+    oracle.curriculum.episodes += [
+        Episode(i, TEST, i, snapshot=i, cost=float(i), ended="reached") for i in range(1, 8)
+    ]
+    asked(oracle, trial, reports)
+    with pytest.MonkeyPatch.context() as killed:  # between the two
+        killed.setattr(oracle, "settle", lambda name: None)
+        bring(oracle, trial)
+    assert sorted(files.read_json(oracle.project.oracle)["dropped"]) == [6, 7]
+
+
+def test_a_lost_snapshot_is_played_by_the_present_network(oracle, reports):
+    observation = reports[0].observation
+    assert oracle.learner.act(7, observation) == oracle.learner.act(None, observation)
+
+
+def test_files_that_a_killed_process_has_left_are_no_learners(oracle, tmp_path):
+    oracle.learner.agent  # noqa: B018 (which makes it)
+    (tmp_path / "p").mkdir(exist_ok=True)
+    (tmp_path / "p" / "learner_000005.npz.0a1b.tmp.npz").touch()
+    assert oracle.project.last_learner(9) == 0
