@@ -464,6 +464,9 @@ def test_chief_and_workers(tmp_path):
         for name in ("worker0", "worker1"):
             assert processes[name].wait(timeout=max(end - time.monotonic(), 1)) == 0
         assert processes["chief"].wait(timeout=3) == 0
+        processes = {name: start(name) for name in processes}  # of a search that is over
+        for process in processes.values():
+            assert process.wait(timeout=60) == 0
     finally:
         for process in processes.values():
             process.kill()

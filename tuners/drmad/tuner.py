@@ -216,7 +216,7 @@ class DrMADTuner(ResilientTuner):
         )
 
     def _settings_now(self, data, epochs):
-        model = self._build_hypermodel(self.oracle.get_space())
+        model = self._build_hypermodel(self._own_oracle.get_space())
         optimizer = drmad_optimizer(model)
         batches = data.training(seed=0)
         steps = epochs * batches.epoch_steps

@@ -163,7 +163,7 @@ class QANTuner(ResilientTuner):
             RuntimeError: Three trials after each other have failed.
         """
         subject = Subject(
-            lambda: self._build_hypermodel(self.oracle.get_space()),
+            lambda: self._build_hypermodel(self._own_oracle.get_space()),
             x,
             y,
             sample_weight,
@@ -294,7 +294,7 @@ class QANTuner(ResilientTuner):
             RuntimeError: There is nothing to choose from yet.
         """
         if self._start_rate is None:
-            model = self._build_hypermodel(self.oracle.get_space())
+            model = self._build_hypermodel(self._own_oracle.get_space())
             self._start_rate = float(model.optimizer.learning_rate.numpy())
         self._of_first_run().load()
         return self._own_oracle.policy(self._start_rate, kind)
