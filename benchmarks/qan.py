@@ -251,22 +251,23 @@ OTHERS = {
 }
 
 
-def transferred(name, stem, seed, trials=20):
+def transferred(name, stem, seed, tune, trials=20):
     """`{row: outcomes}` on another task: a saved policy, the schedule saved with it, one tuned there."""
     policy, schedule = Policy.load(f"{stem}.keras"), Policy.load(f"{stem}_schedule.keras").rate
     target = Target(**OTHERS[name])
     fresh = [int(s) for s in np.random.SeedSequence((seed, 11)).generate_state(FRESH)]
-    tuned, _ = search_schedules(target, trials * target.budget, seed)
     subject = target.of(policy.states, policy.actions)
     scaled = target.scaled(schedule)
-    print(f"{name}, {stem}: {scaled}; tuned here: {tuned}", flush=True)
+    print(f"{name}, {stem}: {scaled}", flush=True)
     found = {
         "policy, as learned on MNIST": [target.of_policy(policy, s, subject) for s in fresh],
         "schedule, tuned on MNIST": [target.of_schedule(scaled, s) for s in fresh],
-        f"schedule, tuned here in {trials} trainings": [
-            target.of_schedule(tuned, s) for s in fresh
-        ],
     }
+    if tune:
+        tuned, _ = search_schedules(target, trials * target.budget, seed)
+        print(f"{name}, tuned here: {tuned}", flush=True)
+        of = f"schedule, tuned here in {trials} trainings"
+        found[of] = [target.of_schedule(tuned, s) for s in fresh]
     return {f"{name}: {of}": outcomes for of, outcomes in found.items()}
 
 
@@ -312,7 +313,7 @@ def parts(options):
     if options.transfer:
         for seed, stem in enumerate(options.transfer):
             for name in options.targets:
-                yield transferred(name, stem, seed)
+                yield transferred(name, stem, seed, not options.no_baselines)
         return
     target = Target(**OTHERS.get(options.task, {}))
     for seed in range(options.first_seed, options.first_seed + options.seeds):
@@ -333,7 +334,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--no-baselines", action="store_true", help="the search's own two only")
+    parser.add_argument("--no-baselines", action="store_true", help="a search's own two only")
     parser.add_argument("--save", help="stem of files for policy and schedule of each seed")
     parser.add_argument("--schedules", type=int, help="only schedules, with so many training steps")
     parser.add_argument("--task", choices=OTHERS, help="what is searched on, instead of the first")
