@@ -2,15 +2,18 @@
 
 import json
 import os
+import socket
+import threading
 
 import keras
 import keras_tuner
 import numpy as np
 import pytest
+from keras_tuner.src.distribute import oracle_chief
 from oracle_trials import BOUNDS, end, make, place, rate
 
 from keras_drmad import Sign
-from keras_drmad.tuners import files
+from keras_drmad.tuners import chief, files
 from keras_drmad.tuners.drmad.meta_step import BACK_OFF
 
 
@@ -139,6 +142,24 @@ def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path
     oracle.forget_the_dead()
     assert not oracle.tuner_ids
     assert not oracle.ongoing_trials
+
+
+def test_a_chief_whose_last_worker_has_died_ends(tmp_path, monkeypatch):
+    """Between its last result and the question that would tell it to stop."""
+    oracle = make(tmp_path, max_trials=1)
+    end(oracle, oracle.create_trial("worker"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    monkeypatch.setattr(chief, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr("keras_drmad.tuners.workers.GONE", 0.5)
+    with chief.serving(oracle):
+        server = threading.Thread(target=oracle_chief.start_server, args=(oracle,), daemon=True)
+        server.start()
+        server.join(timeout=30)
+    assert not server.is_alive()
 
 
 def test_each_configuration_has_a_run_of_its_own(tmp_path):

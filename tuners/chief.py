@@ -23,13 +23,17 @@ def serving(oracle):
         yield
         return
     # Imported here, as in KerasTuner, for workers need no server.
-    from keras_tuner.src.distribute import oracle_chief
+    from keras_tuner.src.distribute import oracle_chief, oracle_client
 
     ended, all_gone = threading.Event(), oracle_chief.exit_chief
 
     def watch():
         while not ended.wait(WATCH_SECONDS):
             oracle.forget_the_dead()
+            if oracle.is_left():
+                # The server ends when a worker has asked and was told to stop; the last one died before.
+                oracle_client.OracleClient(oracle).create_trial("chief")
+                return
 
     def wait_until_all_gone(oracle):
         # KerasTuner asks every 20 s; a worker that has heard of the end 50 ms after another one would

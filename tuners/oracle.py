@@ -85,6 +85,11 @@ class ResilientOracle(keras_tuner.Oracle):
             if self.workers.is_gone(worker):
                 self.tuner_ids.discard(worker)
 
+    @keras_tuner.synchronized
+    def is_left(self):
+        """Whether all is done and no worker is there."""
+        return self._is_done() and not (self.ongoing_trials or self._retry_queue or self.tuner_ids)
+
     def _take_over(self, tuner_id):
         """A training that was handed out too long ago, for this worker too; None if there is none."""
         for other, trial in list(self.ongoing_trials.items()):
