@@ -9,7 +9,6 @@ import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.paths.base import positive_integer
-from keras_drmad.tuners import files
 from keras_drmad.tuners.oracle import ResilientOracle
 from keras_drmad.tuners.qan import arguments
 from keras_drmad.tuners.qan.actions import Actions
@@ -27,6 +26,7 @@ from keras_drmad.tuners.qan.learner import ANNEALED, Learner
 from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.policy import Policy
 from keras_drmad.tuners.qan.project import Project
+from keras_drmad.tuners.qan.regressor import References
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
@@ -182,7 +182,7 @@ class QANOracle(ResilientOracle):
         self.curriculum.check()
         self.search_near(COMPILED)
         self._behaviours = {}  # of episodes in flight, by trial and beginning
-        self._references = []  # trials whose paths of weights may be there; the next is held to the last
+        self._references = References(self.project)
 
     def search_near(self, rate):
         """Schedules are searched from a fifth of a compiled rate to 200 times it, within the bounds."""
@@ -198,9 +198,7 @@ class QANOracle(ResilientOracle):
         if episode.snapshot == episode.number:
             self.learner.keep(episode.number)
         values = {KIND: episode.kind, SEED: episode.seed, START: self._start(episode)}
-        values[REFERENCE] = (
-            self._references[-1] if episode.kind == TRAIN and self._references else ""
-        )
+        values[REFERENCE] = self._references.last if episode.kind == TRAIN else ""
         if episode.schedule is not None:
             values[RATE] = self.actions.within(Schedule(**episode.schedule)(0))
         return {"status": TrialStatus.RUNNING, "values": values}
@@ -288,8 +286,7 @@ class QANOracle(ResilientOracle):
         self._tidy()
 
     def drop(self, name):
-        if name not in self._references:
-            files.remove(self.project.reference(name))
+        self._references.drop(name)
 
     def _record(self, episode, known, trial):
         """Takes an episode's outcome in, and learns from its transitions."""
@@ -303,7 +300,7 @@ class QANOracle(ResilientOracle):
         if episode.ended == DIVERGED:
             trial.message = "Diverged: it pays for the rest of its budget."
         if episode.kind == TRAIN:
-            self._references.append(trial.trial_id)
+            self._references.add(trial.trial_id)
         if behaviour.is_begun:
             learned = {} if episode.kind == CONTEST else self._learn(episode, behaviour, known)
             self.logs.record(known, episode, behaviour, learned, self.objective.name)
@@ -330,12 +327,7 @@ class QANOracle(ResilientOracle):
         going_on = {
             trial.hyperparameters.values.get(REFERENCE) for trial in self.ongoing_trials.values()
         }
-        for trial_id in self._references[:-1]:
-            if trial_id not in going_on:
-                files.remove(self.project.reference(trial_id))
-        self._references = [
-            name for name in self._references if name in going_on or name == self._references[-1]
-        ]
+        self._references.tidy(going_on)
 
     # -- results -----------------------------------------------------------------------------
 
@@ -403,7 +395,7 @@ class QANOracle(ResilientOracle):
             "dropped": self.curriculum.dropped,
             "budget": self.curriculum.budget,
             "learned": self.learner.learned,
-            "references": self._references,
+            "references": self._references.names,
         }
 
     def set_state(self, state):
@@ -411,7 +403,7 @@ class QANOracle(ResilientOracle):
         self.curriculum.episodes = [Episode(**episode) for episode in state["episodes"]]
         self.curriculum.dropped, self.curriculum.budget = state["dropped"], state["budget"]
         self.curriculum.seed = self.learner.seed = state["curriculum_seed"]
-        self.learner.learned, self._references = state["learned"], state["references"]
+        self.learner.learned, self._references.names = state["learned"], state["references"]
 
     def reload(self):
         super().reload()

@@ -65,6 +65,38 @@ class Recorder:
             files.write_arrays(path, **found.as_arrays())
 
 
+class References:
+    """Trials whose paths may be there; the next training is held near that of the last.
+
+    Args:
+        project: names of files.
+    """
+
+    def __init__(self, project):
+        self._project, self.names = project, []
+
+    @property
+    def last(self):
+        """ "" before there is one."""
+        return self.names[-1] if self.names else ""
+
+    def add(self, name):
+        self.names.append(name)
+
+    def drop(self, name):
+        """A trial has come back once more; its path is not needed if it was not before."""
+        if name not in self.names:
+            files.remove(self._project.reference(name))
+
+    def tidy(self, needed):
+        """Removes all but the last and those needed."""
+        needed = needed | {self.last}
+        for name in self.names:
+            if name not in needed:
+                files.remove(self._project.reference(name))
+        self.names = [name for name in self.names if name in needed]
+
+
 class Regressor:
     """Meta-momentum: training episodes are held near the path of the one before.
 
