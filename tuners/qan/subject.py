@@ -133,8 +133,7 @@ class Subject:
 
     @property
     def start_rate(self):
-        """The compiled learning rate, as it was given; once an optimizer has one."""
-        return float(f"{float(self.model.optimizer.learning_rate.numpy()):.6g}")
+        return compiled_rate(self.model)
 
     def restart(self, seed):
         """New initial weights, and an optimizer that has taken no step."""
@@ -197,6 +196,11 @@ class Subject:
         variables = (*self.model.variables, *self.model.optimizer.variables)
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
+
+
+def compiled_rate(model):
+    """The learning rate of a model's optimizer, as it was given: float32 has some digits more."""
+    return float(f"{float(model.optimizer.learning_rate.numpy()):.6g}")
 
 
 def _checked(x, y, sample_weight, validation_data, batch_size):

@@ -14,7 +14,7 @@ from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
 from keras_drmad.tuners.qan.regressor import Path, Recorder
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
-from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners.qan.subject import Subject, compiled_rate
 from keras_drmad.tuners.tuner import ResilientTuner
 
 FIRST_SEED = 0  # of the first run
@@ -295,7 +295,7 @@ class QANTuner(ResilientTuner):
         """
         if self._start_rate is None:
             model = self._build_hypermodel(self._own_oracle.get_space())
-            self._start_rate = float(model.optimizer.learning_rate.numpy())
+            self._start_rate = compiled_rate(model)
         self._of_first_run().load()
         return self._own_oracle.policy(self._start_rate, kind)
 

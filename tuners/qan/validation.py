@@ -49,17 +49,16 @@ class Validation:
                 self._data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch)
             kept = _metrics(model)
             logs = model.evaluate(self._data, verbose=0, return_dict=True)  # builds the metrics
-            is_of_metrics = set(logs) == set(
-                model.get_metrics_result()
-            )  # else of `test_step` itself
+            # Else `test_step` returns something of its own.
+            is_of_metrics = set(logs) == set(model.get_metrics_result())
             if len(kept) == len(model.metrics_variables):
                 _set_metrics(model, kept)
             else:
                 model.reset_metrics()
-            is_compiled = isinstance(self._data, tf.data.Dataset) and replicas == 1
-            is_compiled |= self._arrays is not None
-            is_compiled &= is_of_metrics and not model.run_eagerly
-            self._compiled = tf.function(self._evaluate) if is_compiled else None
+            is_dataset = isinstance(self._data, tf.data.Dataset)
+            is_shared = self._arrays is not None or replicas == 1  # by the replicas, in one call
+            is_graph = is_dataset and is_shared and is_of_metrics and not model.run_eagerly
+            self._compiled = tf.function(self._evaluate) if is_graph else None
         if self._compiled is not None:
             logs = self._compiled()
         else:
