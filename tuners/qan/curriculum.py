@@ -250,10 +250,13 @@ class Curriculum:
             found.append((snapshot, of, float(mean), float(spread / np.sqrt(tests))))
         return [entry for entry in found if entry[0] not in self.dropped]
 
+    def drop_snapshots(self):
+        """All but the best are no candidates any more, for good."""
+        self.dropped += [snapshot for snapshot, *_ in self.snapshots_ranked()[CANDIDATES:]]
+
     def needed_snapshots(self):
-        """Snapshots whose networks must stay; the others are dropped for good."""
+        """Snapshots whose networks must stay."""
         ranked = [snapshot for snapshot, *_ in self.snapshots_ranked()]
-        self.dropped += ranked[CANDIDATES:]
         going_on = {e.snapshot for e in self.episodes if not e.ended and e.snapshot is not None}
         contest = {e.snapshot for e in self.episodes if e.kind == CONTEST}
         return (set(ranked[:CANDIDATES]) | going_on | contest) - {None}

@@ -280,7 +280,7 @@ class QANOracle(ResilientOracle):
         elif trial.status in (TrialStatus.FAILED, TrialStatus.INVALID):
             episode.ended = "failed"
         self._behaviours.pop(trial.trial_id, None)
-        self.curriculum.needed_snapshots()  # drops others, which is to be saved before files go
+        self.curriculum.drop_snapshots()  # here, for it is to be saved before files go
 
     def settle(self, name):
         self._tidy()
