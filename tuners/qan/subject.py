@@ -4,13 +4,13 @@ import functools
 import gc
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.checks import check_samples, check_values, training_batches
 from keras_drmad.tuners.qan.actions import Levers
+from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.steering import Steering
 from keras_drmad.tuners.qan.validation import Validation, scalars
@@ -54,10 +54,12 @@ class Subject:
         self._build, self.model = build, build()
         if not self.model.compiled:
             raise ValueError("There must be a compiled model. Received: one that is not compiled.")
-        # As tensors: `fit` would copy arrays, and its copies go only when Python looks for cycles.
-        data = {"x": x, "y": y, "sample_weight": sample_weight}
-        self.data = {name: _as_tensors(part) for name, part in data.items()}
-        self.data["batch_size"] = batch_size
+        data = x, y, sample_weight
+        self._arrays = as_tensors(data) if are_arrays(data) else None
+        # What are no arrays is `fit`'s own business.
+        others = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+        self._others = {name: part for name, part in others.items() if part is not None}
+        self._batch_size = batch_size or 32
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         samples = len(keras.tree.flatten(self._first)[0])
         if samples % replicas:
@@ -86,9 +88,7 @@ class Subject:
                     '`Actions(pools=...)` beyond "uniform" needs one replica: several read batches '
                     f"before they are chosen. Received: {replicas} replicas"
                 )
-            parts = (self.data[name] for name in data)
-            self._pools = Pools(self.model, *parts, batch_size or 32, every)
-            self.data = {"x": self._pools.dataset}
+            self._pools = Pools(self.model, *(self._arrays or data), self._batch_size, every)
             self.steering.fill = self._pools.fill
 
     def check(self):
@@ -169,13 +169,10 @@ class Subject:
         self.restart(seed)
         if begin is not None:
             begin(self.model)
-        if self._pools is not None:
-            self._pools.restart(seed)
         steering = self.steering
         steering.decide, steering.start_rate = decide, start_rate
         history = self.model.fit(
-            **{name: value for name, value in self.data.items() if value is not None},
-            shuffle=not isinstance(self.data["x"], tf.data.Dataset),  # Keras warns of each
+            **self._data(seed),
             epochs=self.epochs,
             callbacks=[steering, *callbacks],
             verbose=verbose,
@@ -184,6 +181,18 @@ class Subject:
         # several iterators of `tf.data` that wait, each takes up to a minute to end (TensorFlow 2.21).
         gc.collect()
         return steering.reports, history
+
+    def _data(self, seed):
+        """What a training reads, as arguments of `fit`."""
+        if self._pools is not None:
+            self._pools.restart(seed)
+            data = {"x": self._pools.dataset}
+        elif self._arrays is not None:
+            data = {"x": shuffled(*self._arrays, self._batch_size)}
+        else:
+            data = self._others
+        # `fit` warns of data sets that it is to shuffle.
+        return data | {"shuffle": not isinstance(data["x"], tf.data.Dataset)}
 
     # -- weights in the middle ---------------------------------------------------------------
 
@@ -224,10 +233,3 @@ def _checked(x, y, sample_weight, validation_data, batch_size):
             check_values(name, batches)
         check_samples(name, batches, named["x"])
     return named["x"].batch(0), steps or named["x"].epoch_steps
-
-
-def _as_tensors(part):
-    """Arrays as tensors, also those in dictionaries and tuples; anything else as it is."""
-    return keras.tree.map_structure(
-        lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, part
-    )

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.tuners.qan.batches import as_tensors
+
 LEAST_BATCH = 1024
 
 
@@ -25,10 +27,7 @@ class Validation:
     def __init__(self, data, batch_size=None):
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
         if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
-            self._arrays = keras.tree.map_structure(
-                lambda array: tf.convert_to_tensor(np.asarray(array)),
-                tuple(_without_lists(part) for part in data if part is not None),
-            )
+            self._arrays = as_tensors([part for part in data if part is not None])
         self._data = data
         self._model, self._compiled = None, None
 
@@ -96,11 +95,6 @@ class Validation:
 def scalars(logs):
     """`{name: number}` of those metrics that are one."""
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
-
-
-def _without_lists(part):
-    # `tf.data` takes a list for one tensor; lists of inputs are tuples to it.
-    return tuple(map(_without_lists, part)) if isinstance(part, list) else part
 
 
 def _metrics(model):
