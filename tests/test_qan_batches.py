@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled
+from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
 
 N = 10
 X, Y, W = np.arange(2.0 * N).reshape(N, 2), np.arange(N), np.arange(N) / 2
@@ -75,3 +75,17 @@ def test_fit_learns_from_them_as_from_arrays(weighted):
     arrays = trained(lambda: {"x": X / 20, "y": Y / 10, "batch_size": N, **weight})
     for a, b in zip(own, arrays, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("chosen", [None, True, False])
+def test_data_are_the_same_untuned_and_what_a_user_has_chosen_stays(chosen):
+    options = tf.data.Options()
+    if chosen is not None:
+        options.autotune.enabled = chosen
+    options.deterministic = True
+    dataset = tf.data.Dataset.range(N).batch(4).with_options(options)
+    found = untuned(dataset)
+    assert [b.numpy().tolist() for b in found] == [b.numpy().tolist() for b in dataset]
+    assert found.cardinality() == 3
+    assert found.options().autotune.enabled is bool(chosen)
+    assert found.options().deterministic

@@ -1,4 +1,4 @@
-"""Batches of arrays, for trainings that are begun and stopped again and again."""
+"""Data that are read from their beginning again and again."""
 
 import keras
 import tensorflow as tf
@@ -27,10 +27,7 @@ def as_tensors(data):
 def shuffled(x, y, sample_weight, batch_size):
     """A `tf.data.Dataset` of the batches that `fit` makes of these tensors, in the same random order.
 
-    (With a global seed, which an episode sets, that is the same one in every epoch.)
-
-    Its parallelism is fixed: the thread of `tf.data` that tunes it outlives its iterator, for up to a
-    minute, and the next epoch waits for that, a quarter of the time of a small model (TensorFlow 2.21).
+    With a global seed, which an episode sets, that is the same one in every epoch.
     """
     if isinstance(sample_weight, tf.Tensor):  # one for all outputs
         sample_weight = keras.tree.map_structure(lambda _: sample_weight, y)
@@ -51,11 +48,22 @@ def shuffled(x, y, sample_weight, batch_size):
         return keras.tree.map_structure(lambda part: tf.gather(part, indices), parts)
 
     options = tf.data.Options()
-    options.autotune.enabled = False
-    # There is nothing that it could make faster.
-    options.experimental_optimization.apply_default_optimizations = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     indices = tf.data.Dataset.range(1).map(order).flat_map(cut)
     data = tf.data.Dataset.from_tensors(parts).repeat()
     batches = tf.data.Dataset.zip(indices, data).map(take).prefetch(2).with_options(options)
-    return batches.apply(tf.data.experimental.assert_cardinality(steps))
+    return untuned(batches.apply(tf.data.experimental.assert_cardinality(steps)))
+
+
+def untuned(dataset):
+    """The same data, from iterators that are quick to begin and to end.
+
+    The thread of `tf.data` that tunes a pipeline outlives its iterator, for up to a minute, and the next
+    one waits for it: a quarter of the time of a small model (TensorFlow 2.21). And that its graph is
+    rewritten for each iterator takes longer than to read some batches.
+    """
+    options, is_tuned = tf.data.Options(), dataset.options().autotune.enabled
+    if is_tuned is None:  # else the user has decided
+        options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)

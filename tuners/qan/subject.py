@@ -10,7 +10,7 @@ from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.checks import check_samples, check_values, training_batches
 from keras_drmad.tuners.qan.actions import Levers
-from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled
+from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.steering import Steering
 from keras_drmad.tuners.qan.validation import Validation, scalars
@@ -57,6 +57,7 @@ class Subject:
         data = x, y, sample_weight
         self._arrays = as_tensors(data) if are_arrays(data) else None
         # What are no arrays is `fit`'s own business.
+        x = untuned(x) if isinstance(x, tf.data.Dataset) else x
         others = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
         self._others = {name: part for name, part in others.items() if part is not None}
         self._batch_size = batch_size or 32

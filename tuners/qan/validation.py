@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.tuners.qan.batches import as_tensors
+from keras_drmad.tuners.qan.batches import as_tensors, untuned
 
 LEAST_BATCH = 1024
 
@@ -28,7 +28,7 @@ class Validation:
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
         if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
             self._arrays = as_tensors([part for part in data if part is not None])
-        self._data = data
+        self._data = untuned(data) if isinstance(data, tf.data.Dataset) else data
         self._model, self._compiled = None, None
 
     def __deepcopy__(self, memo):  # of the same data; what is compiled cannot be copied
@@ -45,7 +45,7 @@ class Validation:
                 # Keras builds metrics by the first batch, which replicas must share evenly.
                 batch = min(self._batch, len(keras.tree.flatten(self._arrays)[0]))
                 batch = max(batch - batch % replicas, 1)
-                self._data = tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch)
+                self._data = untuned(tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch))
             kept = _metrics(model)
             logs = model.evaluate(self._data, verbose=0, return_dict=True)  # builds the metrics
             # Else `test_step` returns something of its own.
@@ -71,8 +71,12 @@ class Validation:
         kept = _metrics(model)
         model.reset_metrics()
         if self._arrays is None:
-            for batch in self._data:
-                model.test_step(batch)
+            # A loop over the data set itself would be prepared anew at each call.
+            iterator = iter(self._data)
+            batch = iterator.get_next_as_optional()
+            while batch.has_value():
+                model.test_step(batch.get_value())
+                batch = iterator.get_next_as_optional()
         else:  # an iterator would take longer to begin than a small model to evaluate
             model.distribute_strategy.run(self._evaluate_share)
         logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
