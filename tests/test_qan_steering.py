@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import GOAL, TRAIN, VAL, X, build, make, subject
+from qan_task import GOAL, TRAIN, VAL, X, Y, build, make, subject
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, Policy, QANOracle
@@ -16,6 +16,7 @@ from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.regressor import Path, Regressor
 from keras_drmad.tuners.qan.states import Ratios, View
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
+from keras_drmad.tuners.qan.subject import Subject
 from keras_drmad.tuners.qan.validation import Validation
 
 # -- steering -------------------------------------------------------------------------------
@@ -84,13 +85,23 @@ def test_divergence_ends_an_episode_and_pays_for_the_rest():
     assert reports[-1].step < 16
 
 
-def test_a_stopped_episode_leaves_no_iterator():
+class Batch(keras.utils.PyDataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return X[:8], Y[:8]
+
+
+def test_a_stopped_episode_leaves_no_iterator_of_keras():
     """Each of many takes up to a minute to end, and searches stop most of their episodes."""
-    task = subject()
+    task = Subject(
+        build, Batch(), every=3, states=[Ratios()], actions=Actions(), goal=Goal.of(("loss", 1e-9))
+    )
     gc.disable()
     try:
         for _ in range(2):
-            task.run(0, lambda report: STOP if report.step == 3 else 0.02)
+            task.run(0, lambda report: report and STOP)
         left = [o for o in gc.get_objects() if isinstance(o, tf.data.Iterator)]
     finally:
         gc.enable()

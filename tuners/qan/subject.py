@@ -172,15 +172,17 @@ class Subject:
             begin(self.model)
         steering = self.steering
         steering.decide, steering.start_rate = decide, start_rate
+        data = self._data(seed)
         history = self.model.fit(
-            **self._data(seed),
+            **data,
             epochs=self.epochs,
             callbacks=[steering, *callbacks],
             verbose=verbose,
         )
-        # Where `fit` is stopped within an epoch, its iterator waits for Python to look for cycles. Of
-        # several iterators of `tf.data` that wait, each takes up to a minute to end (TensorFlow 2.21).
-        gc.collect()
+        if not isinstance(data["x"], tf.data.Dataset):
+            # Where `fit` is stopped within an epoch, its iterator waits for Python to look for cycles.
+            # Those of Keras's own pipelines, which cannot be `untuned`, must not wait for long.
+            gc.collect()
         return steering.reports, history
 
     def _data(self, seed):
