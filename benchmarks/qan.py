@@ -84,9 +84,10 @@ def mlp(optimizer, width=128):
     return compiled(model, optimizer)
 
 
-def cnn(optimizer):
-    layers = [L.Input((784,)), L.Reshape((28, 28, 1)), L.Conv2D(8, 3, 2, activation="relu")]
-    layers += [L.Conv2D(16, 3, 2, activation="relu"), L.Flatten(), L.Dense(10, "softmax")]
+def cnn(optimizer, filters=(8, 16)):
+    layers = [L.Input((784,)), L.Reshape((28, 28, 1))]
+    layers += [L.Conv2D(number, 3, 2, activation="relu") for number in filters]
+    layers += [L.Flatten(), L.Dense(10, "softmax")]
     return compiled(keras.Sequential(layers), optimizer)
 
 
@@ -245,6 +246,7 @@ def row(name, outcomes):
 OTHERS = {
     "fashion": {"data": "fashion_mnist", "goal": ("val_accuracy", 0.85)},
     "cnn": {"build": cnn},
+    "cnn-64": {"build": functools.partial(cnn, filters=(32, 64))},
     "width-512": {"build": functools.partial(mlp, width=512)},
     "batch-32": {"batch_size": 32},
     "batch-32-scaled": {"batch_size": 32, "start": START / 4, "every": 4 * EVERY},
