@@ -59,8 +59,8 @@ def untuned(dataset):
     """The same data, from iterators that are quick to begin and to end.
 
     The thread of `tf.data` that tunes a pipeline outlives its iterator, for up to a minute, and the next
-    one waits for it: a quarter of the time of a small model (TensorFlow 2.21). And that its graph is
-    rewritten for each iterator takes longer than to read some batches.
+    one waits for it (TensorFlow 2.21); and the pipeline's graph is rewritten for each of them. Where
+    models are small, and stopped early, both take longer than to read the data.
     """
     options, is_tuned = tf.data.Options(), dataset.options().autotune.enabled
     if is_tuned is None:  # else the user has decided
