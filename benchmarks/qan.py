@@ -42,6 +42,7 @@ from keras_drmad.tuners import Actions, Goal, QANTuner
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import RANDOM, Episode
 from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.policy import Policy
 from keras_drmad.tuners.qan.regressor import Regressor
 from keras_drmad.tuners.qan.schedules import propose
@@ -49,6 +50,7 @@ from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.steering import REACHED
 from keras_drmad.tuners.qan.subject import Subject
 from keras_drmad.tuners.qan.summary import verdict
+from keras_drmad.tuners.qan.tuner import FIRST_SEED
 
 L = keras.layers
 GOAL, START, EVERY, EPOCHS = ("val_accuracy", 0.965), 0.005, 20, 10
@@ -142,17 +144,17 @@ class Target:
         peak, over = schedule.peak * self.start / START, schedule.over * self.every / EVERY
         return dataclasses.replace(schedule, peak=peak, over=over)
 
-    def steps(self, seed, decide, start=None, subject=None):
+    def steps(self, seed, decide, start=None, subject=None, begin=None):
         """(steps taken, steps that count, whether the goal was reached, gap)."""
-        reports, _ = (subject or self.subject).run(seed, decide, start_rate=start)
+        reports, _ = (subject or self.subject).run(seed, decide, start_rate=start, begin=begin)
         last, hit = reports[-1], reports[-1].ended == REACHED
         return last.step, last.step if hit else self.budget, hit, min(r.gap for r in reports)
 
     def of_schedule(self, schedule, seed):
         return self.steps(seed, lambda report: float(schedule(report.step)), float(schedule(0)))
 
-    def of_policy(self, policy, seed, subject=None):
-        return self.steps(seed, policy.decide, self.start, subject)
+    def of_policy(self, policy, seed, subject=None, begin=None):
+        return self.steps(seed, policy.decide, self.start, subject, begin)
 
     def by_hand(self, seed, subject=None):
         """Double the rate, to 0.25 of 0.005; from a gap of 0.57 on, times 0.9, down to a twentieth."""
@@ -227,6 +229,14 @@ def learned(variant, target, seed, trials):
     return policy, schedule, steps
 
 
+def jump(subject, steps):
+    """What begins a training of a subject where episodes with a `jump_start` begin."""
+    with tempfile.TemporaryDirectory() as folder:
+        first_run = FirstRun(os.path.join(folder, "first_run.npz"), [], steps)
+        first_run.make(subject, FIRST_SEED)
+    return lambda _: subject.set_weights(first_run.start)
+
+
 def total(oracle, name):
     """Of a metric, over all episodes that have it."""
     metrics = [trial.metrics for trial in oracle.trials.values()]
@@ -291,6 +301,10 @@ def compared(options, variant, target, seed):
     policy, schedule, steps = learned(variant, target, seed, options.trials)
     subject = target.of(policy.states, policy.actions)
     found = {f"policy, {variant}": [target.of_policy(policy, s, subject) for s in fresh]}
+    if jump_start := VARIANTS[variant].get("jump_start"):
+        begin = jump(subject, jump_start)
+        rows = [target.of_policy(policy, s, subject, begin) for s in fresh]
+        found[f"policy, {variant}, from there"] = rows
     of_search = f"schedule of its search, {variant}"
     found[of_search] = [target.of_schedule(schedule.rate, s) for s in fresh]
     if not options.no_baselines:
