@@ -19,6 +19,12 @@ def _seed():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="session")
+def two_replicas():
+    """One for all tests: of two in a process, TensorFlow (2.21) mixes up what their replicas share."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture
 def float64():
     keras.config.set_floatx("float64")

@@ -78,7 +78,7 @@ def test_is_keras_sgd_under_a_loss_scale_optimizer():
 
 
 @pytest.mark.parametrize("per", ["layer", "unit"])
-def test_two_replicas_train_like_one(per):
+def test_two_replicas_train_like_one(per, two_replicas):
     def trained(strategy):
         with strategy.scope():
             model = classifier(
@@ -88,9 +88,7 @@ def test_two_replicas_train_like_one(per):
         model.fit(data, epochs=3, shuffle=False, verbose=0)
         return weights(model)
 
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    two = trained(tf.distribute.MirroredStrategy(devices[:2]))
-    one = trained(tf.distribute.OneDeviceStrategy(devices[0]))
+    two, one = trained(two_replicas), trained(tf.distribute.OneDeviceStrategy("CPU:0"))
     np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
 
 

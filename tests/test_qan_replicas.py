@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from qan_task import TRAIN, VAL, X, Y, build, make, search, subject
 
 from keras_drmad.tuners import Actions
@@ -11,15 +10,18 @@ from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.validation import Validation
 
 L = keras.layers
-STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def mirrored(build=build):
-    with STRATEGY.scope():
-        return build()
+@pytest.fixture
+def mirrored(two_replicas):
+    def built(build=build):
+        with two_replicas.scope():
+            return build()
+
+    return built
 
 
-def test_two_devices_see_what_one_sees():
+def test_two_devices_see_what_one_sees(mirrored):
     def episode(build):
         task = subject(
             states=[Ratios(Ratios.ALL)],
@@ -39,9 +41,9 @@ def test_two_devices_see_what_one_sees():
         np.testing.assert_allclose(a.rates, b.rates)
 
 
-def test_episodes_on_two_devices(tmp_path):
+def test_episodes_on_two_devices(tmp_path, mirrored, two_replicas):
     few = {"max_trials": 6, "contest": 0, "schedule_trials": 1, "guided_trials": 1}
-    tuner = search(make(tmp_path, distribution_strategy=STRATEGY, **few), epochs=1)
+    tuner = search(make(tmp_path, distribution_strategy=two_replicas, **few), epochs=1)
     assert all(e.ended in ("reached", "truncated") for e in tuner.oracle.curriculum.episodes)
     callback = tuner.get_best_policy("network").schedule(VAL)
     mirrored().fit(*TRAIN, batch_size=8, epochs=2, callbacks=[callback], verbose=0)
@@ -49,7 +51,7 @@ def test_episodes_on_two_devices(tmp_path):
 
 
 @pytest.mark.parametrize("samples", [31, 1100])
-def test_two_devices_validate_on_odd_numbers(samples):
+def test_two_devices_validate_on_odd_numbers(samples, mirrored):
     odd = np.resize(X, (samples, 6)), np.resize(Y, samples)
     model, one = mirrored(), build()
     one.set_weights(model.get_weights())
@@ -57,7 +59,7 @@ def test_two_devices_validate_on_odd_numbers(samples):
     assert found == pytest.approx(one.evaluate(*odd, verbose=0))
 
 
-def test_models_without_weights_are_built_on_two_devices():
+def test_models_without_weights_are_built_on_two_devices(mirrored):
     def build():
         model = keras.Sequential([L.Dense(3)])
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -75,6 +77,6 @@ def test_models_without_weights_are_built_on_two_devices():
         ({"actions": Actions(pools=("uniform", "hardest"))}, "needs one replica"),
     ],
 )
-def test_what_two_devices_cannot_do_is_refused(arguments, message):
+def test_what_two_devices_cannot_do_is_refused(arguments, message, mirrored):
     with pytest.raises(ValueError, match=message):
         subject(build=mirrored, **arguments)

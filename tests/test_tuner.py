@@ -305,11 +305,12 @@ def test_shards_train_on_a_part(tmp_path):
     assert int(tuner._trainee.optimizer.iterations.numpy()) == 4  # of 8 batches
 
 
-def test_two_devices_find_what_one_finds(tmp_path):
+def test_two_devices_find_what_one_finds(tmp_path, two_replicas):
     """Batches of 9: shares of 5 and 4 samples."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     one = search(make(tmp_path / "one", max_trials=2), batch_size=9)
-    two = search(make(tmp_path / "two", max_trials=2, distribution_strategy=strategy), batch_size=9)
+    two = search(
+        make(tmp_path / "two", max_trials=2, distribution_strategy=two_replicas), batch_size=9
+    )
     assert len(two._trainee.engine.devices) == 2
     np.testing.assert_allclose(scores(one), scores(two), rtol=1e-5)
     for a, b in zip(trials(one), trials(two), strict=True):
