@@ -56,12 +56,14 @@ def shuffled(x, y, sample_weight, batch_size):
 
 
 def untuned(dataset):
-    """The same data, from iterators that are quick to begin and to end.
+    """A data set of the same data whose iterators are quick to begin and to end; others as they are.
 
     The thread of `tf.data` that tunes a pipeline outlives its iterator, for up to a minute, and the next
     one waits for it (TensorFlow 2.21); and the pipeline's graph is rewritten for each of them. Where
     models are small, and stopped early, both take longer than to read the data.
     """
+    if not isinstance(dataset, tf.data.Dataset):
+        return dataset
     options, is_tuned = tf.data.Options(), dataset.options().autotune.enabled
     if is_tuned is None:  # else the user has decided
         options.autotune.enabled = False

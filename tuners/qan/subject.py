@@ -57,8 +57,7 @@ class Subject:
         data = x, y, sample_weight
         self._arrays = as_tensors(data) if are_arrays(data) else None
         # What are no arrays is `fit`'s own business.
-        x = untuned(x) if isinstance(x, tf.data.Dataset) else x
-        others = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+        others = {"x": untuned(x), "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
         self._others = {name: part for name, part in others.items() if part is not None}
         self._batch_size = batch_size or 32
         replicas = self.model.distribute_strategy.num_replicas_in_sync

@@ -28,7 +28,7 @@ class Validation:
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
         if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
             self._arrays = as_tensors([part for part in data if part is not None])
-        self._data = untuned(data) if isinstance(data, tf.data.Dataset) else data
+        self._data = untuned(data)
         self._model, self._compiled = None, None
 
     def __deepcopy__(self, memo):  # of the same data; what is compiled cannot be copied
