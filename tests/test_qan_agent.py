@@ -418,6 +418,17 @@ def test_nothing_is_traced_again():
     assert len(acts) == 1
 
 
+def test_xla_compiles_one_program_for_any_number_of_steps():
+    agent = filled(learner())
+
+    def lowered(taken):
+        *batches, _, low, high = (tf.zeros(s.shape, s.dtype) for s in agent._learn.input_signature)
+        arguments = (*batches, tf.constant(taken), low, high)
+        return agent._learn.experimental_get_compiler_ir(*arguments)(stage="hlo")
+
+    assert lowered(2) == lowered(7)
+
+
 # -- problems whose solution is known -------------------------------------------------------
 
 

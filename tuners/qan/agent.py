@@ -163,10 +163,12 @@ class DQN:
         losses = tf.TensorArray("float32", self._piece, element_shape=())
         values = tf.TensorArray("float32", self._piece, element_shape=())
         errors = tf.TensorArray("float32", self._piece, element_shape=(self.batch_size,))
-        for i in tf.range(taken):
+        i = 0  # not `in tf.range(taken)`: that makes XLA compile anew for each number of steps
+        while i < taken:
             loss, value, error = self._update(*[part[i] for part in batches], low, high)
             losses, values = losses.write(i, loss), values.write(i, value)
             errors = errors.write(i, error)
+            i += 1
         return losses.stack(), values.stack(), errors.stack()
 
     def _update(
