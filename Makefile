@@ -12,7 +12,7 @@ demo-qan: .venv/demo
 	$(BIN)/python examples/qan_digits.py
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ def mlp(**arguments):
     model.compile(
         DrMADSGD(**arguments),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
         **compile_arguments,
     )
     return model

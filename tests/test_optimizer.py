@@ -13,7 +13,7 @@ X = rng.normal(size=(400, 8)).astype("float32")
 Y = rng.integers(0, 3, 400)
 
 
-def classifier(optimizer, l2=0.0, **compile_arguments):
+def classifier(optimizer, l2=0.0, jit_compile=False, **compile_arguments):
     """A small MLP; `l2` as Keras regularizers, for the twin that has no L2 of its own."""
     keras.utils.set_random_seed(1)
     penalty = keras.regularizers.L2(l2 / 2) if l2 else None
@@ -26,7 +26,7 @@ def classifier(optimizer, l2=0.0, **compile_arguments):
         ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, **compile_arguments)
+    model.compile(optimizer, loss, jit_compile=jit_compile, **compile_arguments)
     return model
 
 
@@ -57,10 +57,16 @@ TWINS = {
 }
 
 
-@pytest.mark.parametrize(("jit_compile", "l2"), [(False, 0.01), (True, 0.0)])
-@pytest.mark.parametrize("arguments", TWINS.values(), ids=TWINS)
-def test_is_keras_sgd_plus_l2(arguments, l2, jit_compile):
-    arguments = {"learning_rate": 0.05, "momentum": 0.9} | arguments
+# With XLA, which takes long to compile, what branches or keeps more state.
+COMPILED = ("plain", "global_clipnorm", "ema_overwrite", "accumulation", "schedule")
+
+
+@pytest.mark.parametrize(
+    ("name", "jit_compile", "l2"),
+    [(name, False, 0.01) for name in TWINS] + [(name, True, 0.0) for name in COMPILED],
+)
+def test_is_keras_sgd_plus_l2(name, jit_compile, l2):
+    arguments = {"learning_rate": 0.05, "momentum": 0.9} | TWINS[name]
     theirs = train(classifier(keras.optimizers.SGD(**arguments), l2, jit_compile=jit_compile))
     ours = train(classifier(DrMADSGD(**arguments, l2=l2, learn=()), jit_compile=jit_compile))
     start = weights(classifier("sgd"))
@@ -81,9 +87,7 @@ def test_is_keras_sgd_under_a_loss_scale_optimizer():
 def test_two_replicas_train_like_one(per, two_replicas):
     def trained(strategy):
         with strategy.scope():
-            model = classifier(
-                DrMADSGD(0.05, l2=0.01, per=per, learn=()), jit_compile=False, metrics=[]
-            )
+            model = classifier(DrMADSGD(0.05, l2=0.01, per=per, learn=()), metrics=[])
         data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20, drop_remainder=True)
         model.fit(data, epochs=3, shuffle=False, verbose=0)
         return weights(model)
