@@ -1,5 +1,6 @@
 """QANTuner, its oracle and its policies, with real trainings and real processes."""
 
+import contextlib
 import pathlib
 import re
 import time
@@ -127,9 +128,16 @@ def test_random_actions_are_sticky():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("finished")
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
     keras.utils.set_random_seed(0)
-    return search(make(tmp_path_factory.mktemp("finished")))
+    board = keras.callbacks.TensorBoard(str(folder / "logs"))
+    with open(folder / "shown.txt", "w") as shown, contextlib.redirect_stdout(shown):
+        return search(make(folder), callbacks=[board], verbose=1)
 
 
 def test_a_search_ends_with_a_contest_and_says_who_won(finished, capsys):
@@ -227,8 +235,7 @@ def test_a_full_disk_loses_nothing(finished, tmp_path, monkeypatch):
         ({"contest": 0}, "contest: 1 before, 0 now"),
     ],
 )
-def test_changed_settings_are_refused(finished, changed, match):
-    folder = pathlib.Path(finished.project.folder).parent
+def test_changed_settings_are_refused(finished, folder, changed, match):
     with pytest.raises(ValueError, match=match):
         search(make(folder, **changed))
 
@@ -264,16 +271,15 @@ def test_everything_at_once(tmp_path):
     assert again.get_best_policy().states[1].codebook.shape == (3, 6)
 
 
-def test_tensorboard_gets_the_agents_logs(tmp_path):
-    logs = tmp_path / "logs"
-    tuner = search(make(tmp_path), callbacks=[keras.callbacks.TensorBoard(str(logs))])
+def test_tensorboard_gets_the_agents_logs(finished, folder):
+    logs = folder / "logs"
     numbers = summaries(logs / "agent")
     assert {"epsilon", "return", "learning", "agent_q", "test/steps_to_goal", "actions"} <= set(
         numbers
     )
     assert len(numbers["return"]) == 12 and len(numbers["agent_q"]) == 10  # without the contest
     over = summaries(logs / "agent" / "04")
-    history = files.read_arrays(tuner.project.history("04"))["decisions"]
+    history = files.read_arrays(finished.project.history("04"))["decisions"]
     for name, values in (("learning rate", history["rates"].mean(-1)), ("gap", history["gaps"])):
         steps, seen = zip(*over[f"over steps/{name}"], strict=True)
         np.testing.assert_array_equal(steps, history["steps"])
@@ -291,9 +297,8 @@ def summaries(folder):
     return found
 
 
-def test_the_display_says_how_much_time_is_left(tmp_path, capsys):
-    search(make(tmp_path), verbose=1)
-    left = [line for line in capsys.readouterr().out.splitlines() if "Time left" in line]
+def test_the_display_says_how_much_time_is_left(finished, folder):
+    left = [line for line in (folder / "shown.txt").read_text().splitlines() if "Time left" in line]
     assert len(left) == 11 and all(re.search(r"at most: \d+:\d\d:\d\d", line) for line in left)
 
 
