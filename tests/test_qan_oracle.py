@@ -1,12 +1,14 @@
 """`QANOracle`, by messages of workers that are not there."""
 
+import numpy as np
 import pytest
 from qan_task import GOAL, subject
 
 from keras_drmad.tuners import QANOracle, files
 from keras_drmad.tuners.qan import wire
-from keras_drmad.tuners.qan.curriculum import TEST, Episode
+from keras_drmad.tuners.qan.curriculum import RANDOM, SCHEDULE, TEST, Episode
 from keras_drmad.tuners.qan.steering import STOP
+from keras_drmad.tuners.qan.wire import KIND
 
 
 @pytest.fixture
@@ -33,6 +35,11 @@ def asked(oracle, trial, reports, beginning=0):
     ]
 
 
+def bring_all(oracle, trial, reports):
+    asked(oracle, trial, reports)
+    bring(oracle, trial)
+
+
 def bring(oracle, trial, **metrics):
     oracle.update_trial(trial.trial_id, {"steps_to_goal": 16.0} | metrics)
     trial.status = "COMPLETED"
@@ -46,10 +53,43 @@ def test_decisions_do_not_grow_the_trial(oracle, reports):
     assert len(str(oracle.get_trial(trial.trial_id).get_state())) == size
 
 
-def test_an_episode_without_its_beginning_begins_again(oracle, reports):
-    trial = oracle.create_trial("w")
-    with pytest.raises(wire.MustBeginAgain):
-        wire.ask(oracle, trial.trial_id, 0, 4, reports[4], 16)
+class Line:
+    """To an oracle that may be another one after a while."""
+
+    def __init__(self, oracle):
+        self.oracle, self.calls = oracle, 0
+
+    def update_trial(self, *arguments, **named):
+        self.calls += 1
+        return self.oracle.update_trial(*arguments, **named)
+
+
+@pytest.mark.parametrize("kind", [SCHEDULE, RANDOM, TEST])
+def test_an_oracle_that_was_started_again_is_told_what_it_has_forgotten(
+    tmp_path, reports, kind, monkeypatch
+):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")  # so trainings in flight stay in flight
+
+    def asked(restarted_at):
+        folder = tmp_path / str(restarted_at)
+        line, worker = Line(an_oracle(folder)), 0
+        while (trial := line.oracle.create_trial(f"w{worker}")).hyperparameters.values[
+            KIND
+        ] != kind:
+            bring_all(line.oracle, trial, reports)
+            worker += 1
+        talk = wire.Conversation(line, trial.trial_id)
+        for number, report in enumerate(reports):
+            if number == restarted_at:
+                line.oracle, line.calls = an_oracle(folder), 0
+                line.oracle.reload()
+            talk.ask(report, 16)
+        return line.oracle._ended(trial.trial_id).history(), line.calls
+
+    (whole, _), (again, calls) = asked(None), asked(3)
+    assert calls == 1 + 3 + len(reports) - 3
+    for name, values in whole.items():
+        np.testing.assert_array_equal(again[name], values)
 
 
 def test_of_two_trainings_of_a_trial_the_first_that_ends_counts(oracle, reports):
@@ -80,19 +120,22 @@ def test_decisions_are_signs_of_life(oracle, reports, monkeypatch):
     assert oracle.workers.slowest == 61.0  # of all silences
 
 
-def test_an_episode_whose_decisions_died_with_a_chief_is_repeated(tmp_path, reports, monkeypatch):
+def test_an_episode_whose_decisions_died_with_a_chief_is_told_again(tmp_path, reports, monkeypatch):
     """Between the last of them and the end of the trial."""
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     first = an_oracle(tmp_path)
     trial = first.create_trial("w")
-    asked(first, trial, reports)
-    chief = an_oracle(tmp_path)
+    line = Line(first)
+    talk = wire.Conversation(line, trial.trial_id)
+    for report in reports:
+        talk.ask(report, 16)
+    line.oracle = chief = an_oracle(tmp_path)
     chief.reload()
     bring(chief, trial)
     assert chief.learner.learned == 0
     again = chief.create_trial("w")
     assert again.trial_id == trial.trial_id
-    asked(chief, again, reports)
+    talk.tell_again()
     bring(chief, again)
     assert chief.learner.learned == 1 and chief.curriculum.episodes[0].cost == 16.0
 

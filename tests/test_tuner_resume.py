@@ -10,6 +10,7 @@ import textwrap
 import time
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 from drmad_task import L, build, make, scores, search, trials
@@ -161,6 +162,21 @@ def test_memory_holds_one_model(tmp_path, widths):
 
 
 # -- many workers ---------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_asked_again_does_not_train_again(tmp_path, monkeypatch):
+    """As by a chief that was killed before it had written down what the training gave."""
+    tuner, done = make(tmp_path), []
+    monkeypatch.setattr(
+        tuner, "train_trial", lambda trial: done.append(trial.trial_id) or len(done)
+    )
+    monkeypatch.setattr(tuner, "tell_again", lambda trial: done.append(f"{trial.trial_id} again"))
+    trials = [keras_tuner.engine.trial.Trial(None, trial_id=name) for name in "abb"]
+    assert [tuner.run_trial(trial) for trial in trials] == [1, 2, 3]  # alone nobody is killed
+    monkeypatch.setattr(tuner, "_is_worker", lambda: True)
+    assert [tuner.run_trial(trial) for trial in trials] == [4, 5, 5]
+    assert done[3:] == ["a", "b", "b again"]
+
 
 WORKER = """
     import os, sys

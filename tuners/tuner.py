@@ -22,6 +22,8 @@ IDLE_SECONDS = 0.05
 class ResilientTuner(keras_tuner.Tuner):
     """A tuner whose search goes on where it was broken off, alone or as chief and workers.
 
+    Subclasses have `train_trial`, and may have `tell_again`.
+
     Args:
         oracle: a `ResilientOracle`.
         hypermodel, **kwargs: as in `keras_tuner.Tuner`.
@@ -32,6 +34,7 @@ class ResilientTuner(keras_tuner.Tuner):
 
     def __init__(self, oracle, hypermodel, **kwargs):
         self._idle = False
+        self._last = None, None  # trial of a worker, and its metrics
         # In a worker, `self.oracle` will stand for the chief's, without attributes.
         self._own_oracle, self.project = oracle, oracle.project
         if role() == "worker":
@@ -83,6 +86,30 @@ class ResilientTuner(keras_tuner.Tuner):
         if self._idle:
             time.sleep(IDLE_SECONDS)
         self._idle = True
+
+    def run_trial(self, trial, *args, **kwargs):
+        """What `train_trial` gives.
+
+        A chief that was killed before it had written down what a training gave hands the trial out
+        again; its worker answers without training again.
+        """
+        self._idle = False
+        trained, metrics = self._last
+        if trial.trial_id == trained:
+            self.tell_again(trial)
+            return metrics
+        self._last = None, None
+        metrics = self.train_trial(trial, *args, **kwargs)
+        if self._is_worker():
+            self._last = trial.trial_id, metrics
+        return metrics
+
+    def train_trial(self, trial, *args, **kwargs):
+        """Trains; returns a trial's metrics."""
+        raise NotImplementedError
+
+    def tell_again(self, trial):
+        """Tells a chief what it was told during a training, and has forgotten."""
 
     def _callbacks(self, callbacks, trial, execution):
         """Copies of the user's callbacks, and the tuner's own hooks."""

@@ -244,8 +244,7 @@ class DrMADTuner(ResilientTuner):
 
     # -- a trial -----------------------------------------------------------------------------
 
-    def run_trial(self, trial, data, epochs, callbacks, verbose, **fit_arguments):
-        self._idle = False
+    def train_trial(self, trial, data, epochs, callbacks, verbose, **fit_arguments):
         place = trial.hyperparameters.values
         trainee = self._prepared(trial, data, epochs)
         saved = self._state(place)

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_drmad.tuners.qan.curriculum import GUIDED, RANDOM, TRAIN
 from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.steering import STOP
+from keras_drmad.tuners.qan.steering import STOP, TRUNCATED
 
 STRETCH = 1 / 3  # of an episode, the longest one of exploration
 REACH = 10.0  # how far one action takes the learning rate, repeated
@@ -90,6 +90,14 @@ class Behaviour:
         choices = [int(c) for c in choices]
         self._remember(choices, [True] * groups)
         return choices
+
+    def recall(self, report, taken):
+        """Takes a `Report` in of which is known what was done then."""
+        decision = self.decide(report)
+        if isinstance(decision, list):
+            self._actions[-1] = decision if isinstance(taken, str) else taken
+        if taken == STOP:
+            self.ended = report.ended or TRUNCATED
 
     def _is_exploring(self):
         if self._left == 0 and self._rng.random() < self.epsilon:

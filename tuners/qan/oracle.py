@@ -221,11 +221,9 @@ class QANOracle(ResilientOracle):
         trial.hyperparameters.values = answer(self._decide(trial_id, *read(metrics)))
         return trial
 
-    def _decide(self, trial_id, beginning, number, report, budget):
-        if trial_id in self.end_order:
-            return STOP  # another worker was faster
-        if trial_id not in self.trials:
-            return None
+    def _decide(self, trial_id, beginning, number, report, budget, taken):
+        if trial_id in self.end_order or trial_id not in self.trials:
+            return STOP  # another worker was faster, or no file had it when this was started again
         self.workers.lives(trial_id)
         self.curriculum.budget = budget
         trainings = self._behaviours.setdefault(trial_id, {})
@@ -234,6 +232,9 @@ class QANOracle(ResilientOracle):
         behaviour = trainings.get(beginning)
         if behaviour is None or behaviour.reports != number:
             return None
+        if taken is not None:
+            behaviour.recall(report, taken)
+            return taken
         decision = behaviour.decide(report)
         spent = report.step if self.goal.unit == "steps" else report.seconds
         if not report.ended and spent >= behaviour.most:

@@ -1,7 +1,5 @@
 """`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
 
-import uuid
-
 import keras
 import numpy as np
 
@@ -18,7 +16,6 @@ from keras_drmad.tuners.qan.subject import Subject, compiled_rate
 from keras_drmad.tuners.tuner import ResilientTuner
 
 FIRST_SEED = 0  # of the first run
-BEGINNINGS = 10  # of an episode whose oracle was started again meanwhile
 
 
 class QANTuner(ResilientTuner):
@@ -198,24 +195,18 @@ class QANTuner(ResilientTuner):
 
     # -- an episode --------------------------------------------------------------------------
 
-    def run_trial(self, trial, callbacks, verbose):
-        self._idle = False
+    def train_trial(self, trial, callbacks, verbose):
         subject, values = self._subject, trial.hyperparameters.values
-        for _ in range(BEGINNINGS):
-            try:
-                reports, _ = subject.run(
-                    values[wire.SEED],
-                    self._decisions(trial),
-                    start_rate=values.get(wire.RATE, self._start(values[wire.START])),
-                    callbacks=self._callbacks(callbacks, trial, 0),
-                    verbose=verbose if verbose == 2 else 0,
-                    begin=self._jump if self._first_run.start else None,
-                )
-                break
-            except wire.MustBeginAgain:
-                continue
-        else:
-            raise RuntimeError(f"The oracle has lost episode {trial.trial_id} {BEGINNINGS} times.")
+        self._conversation = wire.Conversation(self.oracle, trial.trial_id)
+        subject.steering.hold = self._hold(trial) if self.regressor is not None else None
+        reports, _ = subject.run(
+            values[wire.SEED],
+            self._decide,
+            start_rate=values.get(wire.RATE, self._start(values[wire.START])),
+            callbacks=self._callbacks(callbacks, trial, 0),
+            verbose=verbose if verbose == 2 else 0,
+            begin=self._jump if self._first_run.start else None,
+        )
         if self.regressor is not None and values[wire.KIND] == TRAIN:
             self._path_so_far.write(self.project.reference(trial.trial_id))
         return self._outcome(reports, subject)
@@ -229,20 +220,14 @@ class QANTuner(ResilientTuner):
     def _jump(self, _):
         self._subject.set_weights(self._first_run.start)
 
-    def _decisions(self, trial):
-        """What `Steering` calls: a fresh counter for each training."""
-        number = iter(range(10**9))
-        beginning = uuid.uuid4().int % 2**24  # not of the generators, which workers seed alike
-        steering = self._subject.steering
-        steering.hold = self._hold(trial) if self.regressor is not None else None
+    def _decide(self, report):
+        """What `Steering` calls."""
+        if report is None:
+            return None
+        return self._conversation.ask(report, self._subject.steering.view.budget)
 
-        def decide(report):
-            if report is None:
-                return None
-            budget = steering.view.budget
-            return wire.ask(self.oracle, trial.trial_id, beginning, next(number), report, budget)
-
-        return decide
+    def tell_again(self, trial):
+        self._conversation.tell_again()
 
     def _hold(self, trial):
         """What holds a training episode near the one before, and records its own path."""

@@ -3,6 +3,8 @@
 KerasTuner hands both on between processes; metrics with this prefix are never recorded as a trial's.
 """
 
+import uuid
+
 import numpy as np
 
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED, Report
@@ -14,46 +16,66 @@ RATE, ACTION, AGAIN = PREFIX + "rate", PREFIX + "action/", PREFIX + "again"
 
 _STATE, _RATE = PREFIX + "state/", PREFIX + "rate/"
 _STOP, _BEGINNING = PREFIX + "stop", PREFIX + "beginning"
+_TAKEN = "taken/"  # before the names of an answer: what was done
 _NUMBERS = ("gap", "step", "cost", "metric", "seconds")
 _ENDED = ("", REACHED, DIVERGED, TRUNCATED)
 _LIMIT = 3e38  # infinities do not survive every way; this is beyond `UNKNOWN`
 
 
-class MustBeginAgain(Exception):
-    """The oracle does not know this episode's beginning any more: it was started again."""
+class Conversation:
+    """The questions of one training, and their answers.
+
+    An oracle that was started again meanwhile does not know them any more: it is told from the
+    beginning what it was asked and what was done.
+    """
+
+    def __init__(self, oracle, trial_id):
+        self._oracle, self._trial_id = oracle, trial_id
+        # Tells two trainings of one trial apart; not of the generators, which workers seed alike.
+        self._beginning = uuid.uuid4().int % 2**24
+        self._told = []
+
+    def ask(self, report, budget):
+        """What is to be done after a `Report`."""
+        while (decision := self._tell(len(self._told), report, budget)) is None:
+            self.tell_again()
+        self._told.append((report, budget, decision))
+        return decision
+
+    def tell_again(self):
+        """All that was said so far; no question is asked."""
+        while any(self._tell(number, *said) is None for number, said in enumerate(self._told)):
+            pass  # started again once more
+
+    def _tell(self, number, *said):
+        return ask(self._oracle, self._trial_id, self._beginning, number, *said)
 
 
 def is_message(metrics):
     return any(name.startswith(PREFIX) for name in metrics)
 
 
-def ask(oracle, trial_id, beginning, number, report, budget):
-    """Sends decision `number` of a trial to an oracle; returns what is to be done.
+def ask(oracle, trial_id, beginning, number, report, budget, taken=None):
+    """Asks an oracle for decision `number` of a training, or tells it which one was `taken`.
 
-    `beginning` tells two trainings of one trial apart.
-
-    Raises:
-        MustBeginAgain: see above.
+    Returns:
+        What is to be done; None if the oracle must be told of the decisions before.
     """
     numbers = _finite([getattr(report, name) for name in _NUMBERS])
     metrics = {PREFIX + name: x for name, x in zip(_NUMBERS, numbers, strict=True)}
     metrics |= {PREFIX + "ended": _ENDED.index(report.ended), PREFIX + "number": number}
     metrics |= {PREFIX + "budget": budget, PREFIX + "groups": len(report.rates)}
     metrics |= {_BEGINNING: beginning}
+    if taken is not None:
+        metrics |= {f"{PREFIX}{_TAKEN}{n}": float(x) for n, x in _named(taken).items()}
     metrics |= {f"{_RATE}{i}": float(rate) for i, rate in enumerate(report.rates)}
     metrics |= {f"{_STATE}{i}": x for i, x in enumerate(_finite(report.observation.ravel()))}
     values = oracle.update_trial(trial_id, metrics, step=int(report.step)).hyperparameters.values
-    if values.get(AGAIN):
-        raise MustBeginAgain
-    if values.get(_STOP):
-        return STOP
-    if RATE in values:
-        return float(values[RATE])
-    return [int(values[f"{ACTION}{i}"]) for i in range(len(report.rates))]
+    return None if values.get(AGAIN) else _decision(values)
 
 
 def read(metrics):
-    """`(beginning, number, Report, budget)` of a message."""
+    """`(beginning, number, Report, budget, taken)` of a message."""
     groups = int(metrics[PREFIX + "groups"])
     size = sum(name.startswith(_STATE) for name in metrics)
     observation = np.array([metrics[f"{_STATE}{i}"] for i in range(size)], "float32")
@@ -66,18 +88,32 @@ def read(metrics):
         **numbers,
     )
     number, budget = int(metrics[PREFIX + "number"]), int(metrics[PREFIX + "budget"])
-    return int(metrics[_BEGINNING]), number, report, budget
+    start = PREFIX + _TAKEN
+    taken = {n.removeprefix(start): x for n, x in metrics.items() if n.startswith(start)}
+    return int(metrics[_BEGINNING]), number, report, budget, _decision(taken) if taken else None
 
 
 def answer(decision):
-    """The values of an answer; None: begin again."""
-    if decision is None:
-        return {AGAIN: True}
+    """The values of an answer; None: tell me from the beginning."""
+    return {AGAIN: True} if decision is None else _named(decision)
+
+
+def _named(decision):
+    """`{name: value}` of what is to be done."""
     if isinstance(decision, str):
         return {_STOP: True}
     if isinstance(decision, float):
         return {RATE: decision}
     return {f"{ACTION}{i}": int(choice) for i, choice in enumerate(decision)}
+
+
+def _decision(values):
+    """What `_named` has named."""
+    if values.get(_STOP):
+        return STOP
+    if RATE in values:
+        return float(values[RATE])
+    return [int(values[f"{ACTION}{i}"]) for i in range(sum(n.startswith(ACTION) for n in values))]
 
 
 def _finite(values):
