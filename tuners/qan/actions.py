@@ -148,48 +148,54 @@ class Levers:
             )
         self.groups = list(optimizer.hyperparameters) if actions.per == "layer" else [None]
 
+    def read(self):
+        """(groups,) learning rates, and (groups,) momenta, which are 0 where there are none."""
+        if self.groups == [None]:
+            rates = np.array([float(self.optimizer.learning_rate.numpy())])
+        if not isinstance(self.optimizer, DrMADSGD):
+            value = getattr(self.optimizer, "momentum", getattr(self.optimizer, "beta_1", 0.0))
+            return rates, np.array([float(value)])
+        values = self.optimizer.hyperparameters
+        momenta = {group: float(np.mean(of["momentum"])) for group, of in values.items()}
+        if self.groups == [None]:
+            return rates, np.array([np.mean(list(momenta.values()))])
+        rates = [float(np.mean(values[group]["learning_rate"])) for group in self.groups]
+        return np.array(rates), np.array([momenta[group] for group in self.groups])
+
     @property
     def rates(self):
-        """(groups,) learning rates."""
-        if self.groups == [None]:
-            return np.array([float(self.optimizer.learning_rate.numpy())])
-        values = self.optimizer.hyperparameters
-        return np.array([float(np.mean(values[g]["learning_rate"])) for g in self.groups])
+        return self.read()[0]
 
     @property
     def momenta(self):
-        """(groups,) momenta; 0 where there are none."""
-        if not isinstance(self.optimizer, DrMADSGD):
-            value = getattr(self.optimizer, "momentum", getattr(self.optimizer, "beta_1", 0.0))
-            return np.full(len(self.groups), float(value))
-        values = self.optimizer.hyperparameters
-        if self.groups == [None]:
-            return np.array([np.mean([np.mean(v["momentum"]) for v in values.values()])])
-        return np.array([float(np.mean(values[g]["momentum"])) for g in self.groups])
+        return self.read()[1]
 
     def set_rate(self, rate):
         """One learning rate for the whole model."""
         if self.groups == [None]:
             self.optimizer.learning_rate = rate
         else:
-            self._set({group: {"learning_rate": rate} for group in self.groups})
+            self.optimizer.set_hyperparameters({g: {"learning_rate": rate} for g in self.groups})
 
     def pull(self, choices, rates, momenta):
-        """Applies one action to each group, of these present values; returns the pool of the first."""
+        """Applies one action to each group, of these present values; returns the pool of the first.
+
+        What an action leaves as it is, is not set: that takes longer than to look.
+        """
         new = {}
         for group, choice, rate, momentum in zip(self.groups, choices, rates, momenta, strict=True):
             _, slower, _ = self.actions.all[choice]
-            new[group] = {"learning_rate": self.actions.rate_after(choice, rate)}
-            if self.actions.moves_momentum():
-                new[group]["momentum"] = 1 - float(np.clip(slower * (1 - momentum), 1e-3, 1.0))
-        if self.groups == [None]:
-            self.optimizer.learning_rate = new[None]["learning_rate"]
-            if self.actions.moves_momentum():
-                every = {"momentum": new[None]["momentum"]}
-                self._set(dict.fromkeys(self.optimizer.hyperparameters, every))
-        else:
-            self._set(new)
+            wanted, moved = self.actions.rate_after(choice, rate), {}
+            if wanted != rate:
+                moved["learning_rate"] = wanted
+            if slower != 1:
+                moved["momentum"] = 1 - float(np.clip(slower * (1 - momentum), 1e-3, 1.0))
+            if moved:
+                new[group] = moved
+        if self.groups == [None] and new:
+            if "learning_rate" in new[None]:
+                self.optimizer.learning_rate = new[None].pop("learning_rate")
+            new = dict.fromkeys(self.optimizer.hyperparameters, new[None]) if new[None] else {}
+        if new:
+            self.optimizer.set_hyperparameters(new)
         return self.actions.all[choices[0]][2]
-
-    def _set(self, values):
-        self.optimizer.set_hyperparameters(values)

@@ -206,7 +206,7 @@ class Steering(keras.callbacks.Callback):
         if self._first is None:
             self._first = metric
         view.gaps.append(self.goal.gap(metric, self._first))
-        view.rates, view.momenta = self.levers.rates, self.levers.momenta
+        view.rates, view.momenta = self.levers.read()
         view.motion = self.motion.measure()
         self.ended = self._how(metric, view)
         cost = taken / self.every
