@@ -66,11 +66,17 @@ def test_a_training_that_cannot_write_is_repeated(tmp_path, monkeypatch):
     assert [t.hyperparameters.values[ITERATION] for t in trials(tuner)] == [0, 0, 1]
 
 
-def test_a_search_goes_on_where_it_ended(tmp_path):
-    whole = search(make(tmp_path / "whole"))
-    search(make(tmp_path / "parts", max_trials=2))
-    parts = search(make(tmp_path / "parts"))
-    np.testing.assert_allclose(scores(parts), scores(whole), rtol=1e-6)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The scores of a search that nothing has stopped."""
+    keras.utils.set_random_seed(0)
+    return scores(search(make(tmp_path_factory.mktemp("whole"), max_trials=3), epochs=10))
+
+
+def test_a_search_goes_on_where_it_ended(tmp_path, whole):
+    search(make(tmp_path, max_trials=2), epochs=10)
+    parts = search(make(tmp_path, max_trials=3), epochs=10)
+    np.testing.assert_allclose(scores(parts), whole, rtol=1e-6)
 
 
 SCRIPT = """
@@ -103,7 +109,7 @@ def kill_at(moment):
     setattr(owner, name, killing)
 
 
-def test_killed_it_ends_the_same(tmp_path):
+def test_killed_it_ends_the_same(tmp_path, whole):
     """SIGKILL on the way forth, on the way back, in a write; what was being done is done again."""
     folder = str(tmp_path / "killed")
     for moment in MOMENTS:
@@ -115,8 +121,7 @@ def test_killed_it_ends_the_same(tmp_path):
         assert done.returncode == -signal.SIGKILL
     killed = make(folder, max_trials=3)
     assert 1 <= len(killed.oracle.end_order) < 3
-    whole = search(make(tmp_path / "whole", max_trials=3), epochs=10)
-    np.testing.assert_allclose(scores(search(killed, epochs=10)), scores(whole), rtol=1e-6)
+    np.testing.assert_allclose(scores(search(killed, epochs=10)), whole, rtol=1e-6)
 
 
 def wider(model):
