@@ -76,7 +76,8 @@ def test_is_keras_sgd_plus_l2(name, jit_compile, l2):
 
 def test_is_keras_sgd_under_a_loss_scale_optimizer():
     def trained(optimizer):
-        return train(classifier(keras.optimizers.LossScaleOptimizer(optimizer)), epochs=3)
+        scaled = keras.optimizers.LossScaleOptimizer(optimizer)
+        return train(classifier(scaled, jit_compile="auto"), epochs=3)
 
     theirs = trained(keras.optimizers.SGD(0.05, momentum=0.9))
     ours = trained(DrMADSGD(0.05, learn=()))

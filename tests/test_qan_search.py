@@ -279,9 +279,9 @@ def test_pictures_of_an_objective_show_the_objective(tmp_path):
 def test_scaled_losses_are_looked_through():
     scaled, decay = keras.optimizers.LossScaleOptimizer, keras.optimizers.schedules.CosineDecay
     levers = Levers(scaled(keras.optimizers.SGD(0.1, momentum=0.9)), Actions())
-    assert levers.momenta == [0.9]
-    levers.pull([4], levers.rates, levers.momenta)
-    assert levers.rates == pytest.approx([0.2])
+    assert levers.read()[1] == [0.9]
+    levers.pull([4], *levers.read())
+    assert levers.read()[0] == pytest.approx([0.2])
     with pytest.raises(ValueError, match="cannot be set"):
         Levers(scaled(keras.optimizers.SGD(decay(0.1, 10))), Actions())
 

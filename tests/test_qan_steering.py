@@ -191,7 +191,7 @@ def test_momentum_moves():
     actions = Actions((1.0,), momentum=(0.5, 1.0))
     task = subject(actions=actions, build=lambda: build(optimizer=DrMADSGD(0.02, learn=())))
     task.run(0, lambda report: [0] if report.step == 0 else [1])
-    np.testing.assert_allclose(task.steering.levers.momenta, [0.95], rtol=1e-5)
+    np.testing.assert_allclose(task.steering.levers.read()[1], [0.95], rtol=1e-5)
 
 
 def test_pools_train_on_what_they_choose():

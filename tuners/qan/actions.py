@@ -146,29 +146,24 @@ class Levers:
                 '`Actions(per="layer")` needs `DrMADSGD(per="layer")`. Received: '
                 f"{type(optimizer).__name__}"
             )
-        self.groups = list(optimizer.hyperparameters) if actions.per == "layer" else [None]
+        self._all_groups = list(optimizer.hyperparameters) if learned else []
+        self.groups = self._all_groups if actions.per == "layer" else [None]
 
     def read(self):
         """(groups,) learning rates, and (groups,) momenta, which are 0 where there are none."""
-        if self.groups == [None]:
-            rates = np.array([float(self.optimizer.learning_rate.numpy())])
-        if not isinstance(self.optimizer, DrMADSGD):
-            value = getattr(self.optimizer, "momentum", getattr(self.optimizer, "beta_1", 0.0))
-            return rates, np.array([float(value)])
-        values = self.optimizer.hyperparameters
-        momenta = {group: float(np.mean(of["momentum"])) for group, of in values.items()}
-        if self.groups == [None]:
-            return rates, np.array([np.mean(list(momenta.values()))])
-        rates = [float(np.mean(values[group]["learning_rate"])) for group in self.groups]
-        return np.array(rates), np.array([momenta[group] for group in self.groups])
-
-    @property
-    def rates(self):
-        return self.read()[0]
-
-    @property
-    def momenta(self):
-        return self.read()[1]
+        learned = isinstance(self.optimizer, DrMADSGD)
+        values = self.optimizer.hyperparameters if learned else {}
+        if self.groups != [None]:
+            return tuple(
+                np.array([float(np.mean(values[group][kind])) for group in self.groups])
+                for kind in ("learning_rate", "momentum")
+            )
+        if learned:
+            momentum = np.mean([np.mean(of["momentum"]) for of in values.values()])
+        else:
+            momentum = getattr(self.optimizer, "momentum", getattr(self.optimizer, "beta_1", 0.0))
+        rate = self.optimizer.learning_rate.numpy()
+        return np.array([float(rate)]), np.array([float(momentum)])
 
     def set_rate(self, rate):
         """One learning rate for the whole model."""
@@ -192,10 +187,12 @@ class Levers:
                 moved["momentum"] = 1 - float(np.clip(slower * (1 - momentum), 1e-3, 1.0))
             if moved:
                 new[group] = moved
-        if self.groups == [None] and new:
-            if "learning_rate" in new[None]:
-                self.optimizer.learning_rate = new[None].pop("learning_rate")
-            new = dict.fromkeys(self.optimizer.hyperparameters, new[None]) if new[None] else {}
+        if None in new:  # the whole model
+            moved = new.pop(None)
+            if "learning_rate" in moved:
+                self.optimizer.learning_rate = moved.pop("learning_rate")
+            if moved:
+                new = dict.fromkeys(self._all_groups, moved)
         if new:
             self.optimizer.set_hyperparameters(new)
         return self.actions.all[choices[0]][2]

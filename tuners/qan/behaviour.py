@@ -93,9 +93,9 @@ class Behaviour:
 
     def recall(self, report, taken):
         """Takes a `Report` in of which is known what was done then."""
-        decision = self.decide(report)
-        if isinstance(decision, list):
-            self._actions[-1] = decision if isinstance(taken, str) else taken
+        self.decide(report)
+        if isinstance(taken, list):
+            self._actions[-1] = taken
         if taken == STOP:
             self.ended = report.ended or TRUNCATED
 

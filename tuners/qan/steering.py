@@ -177,7 +177,7 @@ class Steering(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._end_chunk()  # of data whose end was not known
-        logs["learning_rate"] = float(np.mean(self.levers.rates))
+        logs["learning_rate"] = float(np.mean(self.levers.read()[0]))
         if self.validate is not None and self.ended and not self.model.stop_training:
             self.validated = self.validate()
         for name, value in self.validated.items():

@@ -16,7 +16,7 @@ RATE, ACTION, AGAIN = PREFIX + "rate", PREFIX + "action/", PREFIX + "again"
 
 _STATE, _RATE = PREFIX + "state/", PREFIX + "rate/"
 _STOP, _BEGINNING = PREFIX + "stop", PREFIX + "beginning"
-_TAKEN = "taken/"  # before the names of an answer: what was done
+_TAKEN = PREFIX + "taken/"  # before the names of an answer: what was done
 _NUMBERS = ("gap", "step", "cost", "metric", "seconds")
 _ENDED = ("", REACHED, DIVERGED, TRUNCATED)
 _LIMIT = 3e38  # infinities do not survive every way; this is beyond `UNKNOWN`
@@ -67,7 +67,7 @@ def ask(oracle, trial_id, beginning, number, report, budget, taken=None):
     metrics |= {PREFIX + "budget": budget, PREFIX + "groups": len(report.rates)}
     metrics |= {_BEGINNING: beginning}
     if taken is not None:
-        metrics |= {f"{PREFIX}{_TAKEN}{n}": float(x) for n, x in _named(taken).items()}
+        metrics |= {f"{_TAKEN}{n}": float(x) for n, x in _named(taken).items()}
     metrics |= {f"{_RATE}{i}": float(rate) for i, rate in enumerate(report.rates)}
     metrics |= {f"{_STATE}{i}": x for i, x in enumerate(_finite(report.observation.ravel()))}
     values = oracle.update_trial(trial_id, metrics, step=int(report.step)).hyperparameters.values
@@ -88,8 +88,7 @@ def read(metrics):
         **numbers,
     )
     number, budget = int(metrics[PREFIX + "number"]), int(metrics[PREFIX + "budget"])
-    start = PREFIX + _TAKEN
-    taken = {n.removeprefix(start): x for n, x in metrics.items() if n.startswith(start)}
+    taken = {n.removeprefix(_TAKEN): x for n, x in metrics.items() if n.startswith(_TAKEN)}
     return int(metrics[_BEGINNING]), number, report, budget, _decision(taken) if taken else None
 
 
