@@ -1,3 +1,4 @@
+import gc
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -12,6 +13,8 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 tf.config.experimental.enable_tensor_float_32_execution(False)
+gc.collect()
+gc.freeze()  # what imports have made is for ever, and need not be looked at by each collection
 
 
 @pytest.fixture(autouse=True)

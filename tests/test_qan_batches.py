@@ -11,8 +11,8 @@ N = 10
 X, Y, W = np.arange(2.0 * N).reshape(N, 2), np.arange(N), np.arange(N) / 2
 
 
-def batches(x=X, y=Y, sample_weight=None, batch_size=4):
-    return shuffled(*as_tensors((x, y, sample_weight)), batch_size)
+def batches(x=X, y=Y, sample_weight=None, batch_size=4, seed=0):
+    return shuffled(*as_tensors((x, y, sample_weight)), batch_size, seed)
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (32, [10])])
@@ -27,11 +27,23 @@ def test_an_epoch_has_each_sample_once(batch_size, sizes):
 
 def test_the_order_is_that_of_the_seed():
     def order(seed):
-        keras.utils.set_random_seed(seed)
-        return [int(i) for _, y in batches() for i in y]
+        return [int(i) for _, y in batches(seed=seed) for i in y]
 
     assert order(0) == order(0) != order(1)
     assert order(0) != list(range(N))
+
+
+def test_the_order_is_that_of_fit():
+    class Reader(keras.Model):
+        def train_step(self, data):
+            self.read += [int(i) for i in data[1]]
+            return {"loss": 0.0}
+
+    model, model.read = (model := Reader()), []
+    model.compile(run_eagerly=True)
+    keras.utils.set_random_seed(3)
+    model.fit(X, Y, batch_size=4, epochs=2, verbose=0)
+    assert model.read == 2 * [int(i) for _, y in batches(seed=3) for i in y]
 
 
 def test_parts_of_any_structure_stay_together():

@@ -34,6 +34,7 @@ def test_steered_constant_rates_train_as_fit_does():
     steered.run(5, lambda report: 0.02)
     plain = subject()
     plain.restart(5)
+    tf.random.set_seed(5)  # of the order
     plain.model.fit(*TRAIN, batch_size=8, epochs=2, verbose=0)
     for a, b in zip(steered.model.weights, plain.model.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
@@ -166,6 +167,35 @@ def test_nothing_is_compiled_again_in_a_later_episode():
     task.run(1, lambda report: 0.05)
     assert functions[0] is task.model.train_function
     assert functions[1] is task.steering.motion._measures
+
+
+def test_an_episode_does_not_set_tensorflows_seed():
+    """After which all functions are prepared anew."""
+    task = subject()
+    tf.random.set_seed(1)
+    expected = [tf.random.uniform(()).numpy() for _ in range(2)]
+    tf.random.set_seed(1)
+    found = [tf.random.uniform(()).numpy()]
+    task.run(0, lambda report: 0.02)
+    assert [*found, tf.random.uniform(()).numpy()] == expected
+
+
+def test_an_episode_repeats_with_its_seed():
+    def build():
+        layers = [keras.layers.Input((6,)), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
+        model = keras.Sequential(layers)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.02), loss, jit_compile=False)
+        return model
+
+    def trained(seed):
+        task.run(seed, lambda report: 0.02)
+        return task.model.get_weights()[0]
+
+    task = subject(build=build)
+    kernel = trained(1)
+    assert (kernel != trained(2)).any()
+    np.testing.assert_array_equal(kernel, trained(1))
 
 
 # -- actions --------------------------------------------------------------------------------

@@ -96,8 +96,8 @@ class DQN:
         self._piece = int(np.clip(PIECE_BYTES // (2 * 4 * batch_size * size), 1, PIECE))
         shape = (self._piece, batch_size)
         rows, number = tf.TensorSpec((*shape, size), "float32"), tf.TensorSpec(shape, "float32")
-        # One XLA kernel, of one shape: setting a seed, as each episode does, makes TensorFlow prepare
-        # everything else anew, which takes longer than some hundred steps and is never given back.
+        # One XLA kernel, of one shape: whatever sets TensorFlow's seed makes it prepare everything else
+        # anew, which takes longer than some hundred steps and is never given back.
         self._learn = tf.function(
             self._learn_from,
             input_signature=[

@@ -24,10 +24,10 @@ def as_tensors(data):
     return tf.cast(tensor, keras.config.floatx()) if tensor.dtype.is_floating else tensor
 
 
-def shuffled(x, y, sample_weight, batch_size):
-    """A `tf.data.Dataset` of the batches that `fit` makes of these tensors, in the same random order.
+def shuffled(x, y, sample_weight, batch_size, seed):
+    """A `tf.data.Dataset` of the batches that `fit` makes of these tensors after setting a global seed.
 
-    With a global seed, which an episode sets, that is the same one in every epoch.
+    As there, their order is the same in every epoch.
     """
     if isinstance(sample_weight, tf.Tensor):  # one for all outputs
         sample_weight = keras.tree.map_structure(lambda _: sample_weight, y)
@@ -36,6 +36,7 @@ def shuffled(x, y, sample_weight, batch_size):
     steps, even = -(-samples // batch_size), samples // batch_size * batch_size
 
     def order(_):
+        tf.random.set_seed(seed)  # of this function's graph alone
         return tf.random.shuffle(tf.range(samples, dtype="int64"))
 
     def cut(order):

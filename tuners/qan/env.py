@@ -105,8 +105,8 @@ class TrainingEnv(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         """A new training, with its `seed`; one in progress is ended.
 
-        The global generators of Python, NumPy and TensorFlow are seeded, too, as by
-        `keras.utils.set_random_seed`.
+        The global generators of Python, NumPy and Keras are seeded, too, and TensorFlow's by the
+        constructor.
 
         Raises:
             RuntimeError: The training has ended before there was anything to decide.

@@ -45,9 +45,7 @@ class Greedy:
 
     @functools.cached_property
     def _best(self):
-        # A concrete function skips what `tf.function` does at each call. And setting a seed, as each
-        # episode does, makes TensorFlow prepare graphs anew, which takes ten times as long as an
-        # answer; a single XLA kernel is not affected.
+        # A concrete function skips what `tf.function` does at each call; a single XLA kernel is quick.
         return tf.function(
             lambda x: tf.argmax(self.network(x, training=False), -1),
             input_signature=[tf.TensorSpec((None, self.network.input_shape[-1]), "float32")],

@@ -98,6 +98,7 @@ class Subject:
             ValueError: The same model again; a learning rate that cannot be set, or is out of bounds; no
                 loss that is measured; a goal that is not, that is out of reach, or reached already.
         """
+        keras.utils.set_random_seed(0)
         self.restart(seed=0)
         model, goal, actions = self.model, self.steering.goal, self.steering.actions
         Levers(model.optimizer, actions)
@@ -137,7 +138,11 @@ class Subject:
 
     def restart(self, seed):
         """New initial weights, and an optimizer that has taken no step."""
-        keras.utils.set_random_seed(seed)
+        # All of Keras's random numbers follow from this. Within a graph it leaves TensorFlow's own seed
+        # as it is: after a new one all functions are prepared anew, which takes longer than a small
+        # model's episode and is never given back (TensorFlow 2.21).
+        with tf.Graph().as_default():
+            keras.utils.set_random_seed(seed)
         new, model = self._build(), self.model
         if new is model:
             raise ValueError(
@@ -190,7 +195,7 @@ class Subject:
             self._pools.restart(seed)
             data = {"x": self._pools.dataset}
         elif self._arrays is not None:
-            data = {"x": shuffled(*self._arrays, self._batch_size)}
+            data = {"x": shuffled(*self._arrays, self._batch_size, seed)}
         else:
             data = self._others
         # `fit` warns of data sets that it is to shuffle.

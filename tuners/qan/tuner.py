@@ -142,8 +142,8 @@ class QANTuner(ResilientTuner):
     ):
         """Learns; or goes on with a search of this project that was broken off.
 
-        The global generators of Python, NumPy and TensorFlow are seeded for each episode, as by
-        `keras.utils.set_random_seed`.
+        The global generators of Python, NumPy and Keras are seeded for each episode, TensorFlow's once:
+        what is drawn by `tf.random` rather than by `keras.random` goes on from episode to episode.
 
         Args:
             x, y, sample_weight: The training data, as in `fit`; data in batches must have a length.
