@@ -26,6 +26,8 @@ def build(hp=None, optimizer=None):
 def make(folder, hypermodel=build, **arguments):
     arguments = {"goal": GOAL, "max_trials": 12, "decision_every": 3, "contest": 1} | arguments
     arguments = {"schedule_trials": 2, "seed": 0, "network": {"units": (8,)}} | arguments
+    # Learning under XLA is tested by itself; to compile it takes as long as such a search.
+    arguments["agent"] = {"jit_compile": False} | arguments.get("agent", {})
     return QANTuner(hypermodel, directory=str(folder), **arguments)
 
 

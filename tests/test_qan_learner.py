@@ -38,7 +38,8 @@ def learner(folder, goal=("val_loss", 0.1), **agent):
     project = Project()
     project.folder = str(folder)
     states = [Ratios(["rate", "gap"])]
-    arguments = {"network": {"units": (4,)}, "agent": {"n_step": 1} | agent, "updates": 1}
+    arguments = {"network": {"units": (4,)}, "updates": 1}
+    arguments["agent"] = {"n_step": 1, "jit_compile": False} | agent
     return Learner(
         Goal.of(goal),
         states,

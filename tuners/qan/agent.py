@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.tuners.qan.network import Greedy, suits_xla
+from keras_drmad.tuners.qan.network import Greedy, uses_xla
 from keras_drmad.tuners.qan.replay import Replay
 
 PIECE, PIECE_BYTES = 64, 32 * 2**20  # gradient steps a call, and the most that they may read
@@ -38,6 +38,8 @@ class DQN:
         examples: The least number of them. Defaults to 500.
         prioritized: See `Replay`. Defaults to `False`.
         capacity: Of the replay memory. Defaults to 100 000 transitions.
+        jit_compile: Whether XLA compiles the network and its learning, which takes some seconds once.
+            Defaults to `"auto"`: unless the network has convolutions.
         seed: Of what is drawn from the memory.
 
     References:
@@ -71,6 +73,7 @@ class DQN:
         examples=500,
         prioritized=False,
         capacity=100_000,
+        jit_compile="auto",
         seed=0,
     ):
         self.network = network
@@ -90,7 +93,7 @@ class DQN:
             exemplary=exemplary,
             examples=examples,
         )
-        self.actions, self._greedy = network.output_shape[-1], Greedy(network)
+        self.actions, self._greedy = network.output_shape[-1], Greedy(network, jit_compile)
         self.bursts = 0  # of learning
         size = network.input_shape[-1]
         self._piece = int(np.clip(PIECE_BYTES // (2 * 4 * batch_size * size), 1, PIECE))
@@ -105,7 +108,7 @@ class DQN:
                 tf.TensorSpec((), "int32"),
                 *[tf.TensorSpec((), "float32")] * 2,
             ],
-            jit_compile=suits_xla(network),
+            jit_compile=uses_xla(network, jit_compile),
         )
 
     def act(self, observations, epsilon=0.0, rng=None):

@@ -31,17 +31,17 @@ class Dueling(layers.Layer):
 class Greedy:
     """argmax_a Q(s, a) of a network, whose weights may change.
 
-    Called with observations (K, D), it returns (K,) actions.
+    Called with observations (K, D), it returns (K,) actions. `jit_compile`: see `uses_xla`.
     """
 
-    def __init__(self, network):
-        self.network = network
+    def __init__(self, network, jit_compile="auto"):
+        self.network, self._jit_compile = network, jit_compile
 
     def __call__(self, observations):
         return self._best(tf.constant(observations, "float32")).numpy()
 
     def __getstate__(self):  # what is compiled cannot be copied
-        return {"network": self.network}
+        return {"network": self.network, "_jit_compile": self._jit_compile}
 
     @functools.cached_property
     def _best(self):
@@ -49,12 +49,15 @@ class Greedy:
         return tf.function(
             lambda x: tf.argmax(self.network(x, training=False), -1),
             input_signature=[tf.TensorSpec((None, self.network.input_shape[-1]), "float32")],
-            jit_compile=suits_xla(self.network),
+            jit_compile=uses_xla(self.network, self._jit_compile),
         ).get_concrete_function()
 
 
-def suits_xla(network):
-    """Whether XLA makes it faster: convolutions are slow under XLA on CPUs."""
+def uses_xla(network, jit_compile="auto"):
+    """Whether a network is compiled by XLA; with "auto", if that makes it faster."""
+    if jit_compile != "auto":
+        return jit_compile
+    # Convolutions are slow under XLA on CPUs.
     return not any("Conv" in type(layer).__name__ for layer in network.layers)
 
 
