@@ -53,7 +53,7 @@ class Greedy:
         ).get_concrete_function()
 
 
-def uses_xla(network, jit_compile="auto"):
+def uses_xla(network, jit_compile):
     """Whether a network is compiled by XLA; with "auto", if that makes it faster."""
     if jit_compile != "auto":
         return jit_compile

@@ -98,7 +98,7 @@ class Subject:
             ValueError: The same model again; a learning rate that cannot be set, or is out of bounds; no
                 loss that is measured; a goal that is not, that is out of reach, or reached already.
         """
-        keras.utils.set_random_seed(0)
+        tf.random.set_seed(0)
         self.restart(seed=0)
         model, goal, actions = self.model, self.steering.goal, self.steering.actions
         Levers(model.optimizer, actions)
