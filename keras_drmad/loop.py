@@ -21,7 +21,8 @@ class Loop:
     def __init__(self, body, row, xla, reverse=False):
         self._body, self._row, self._reverse = body, row, reverse
         self._xla = xla
-        self._program = tf.function(self._while if xla else body, jit_compile=xla, autograph=False)
+        program = self._while if xla else self._step
+        self._program = tf.function(program, jit_compile=xla, autograph=False)
 
     def __call__(self, constants, carry, xs, length):
         """`(carry, rows)` after the first `length` entries of `xs`; rows are stacked like `xs`."""
@@ -29,8 +30,11 @@ class Loop:
             return self._program(constants, carry, xs, tf.constant(length))
         rows = [()] * length
         for i in reversed(range(length)) if self._reverse else range(length):
-            carry, rows[i] = self._program(constants, carry, _at(xs, i))
+            carry, rows[i] = self._program(constants, carry, xs, tf.constant(i))
         return carry, tf.nest.map_structure(lambda *r: tf.stack(r), *rows)
+
+    def _step(self, constants, carry, xs, at):
+        return self._body(constants, carry, _at(xs, at))
 
     def _while(self, constants, carry, xs, length):
         size = tf.nest.flatten(xs)[0].shape[0]

@@ -1,31 +1,49 @@
-"""The processes of a search on this host, for the tests of chief and workers."""
+"""The processes of a search on this host, for the tests of chief and workers, and of killed ones."""
 
+import multiprocessing
 import os
-import pathlib
-import subprocess
 import sys
-import textwrap
+import warnings
 
-TESTS = str(pathlib.Path(__file__).parent)
+# Processes of a server that has imported TensorFlow and computed nothing: an import takes seconds.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["keras_drmad.tuners"])
 
 
-def starter(script, offset=0, **values):
-    """A function of a name, "chief" or "worker…", which starts a script as that process.
+def started(function, *arguments, environment=()):
+    """A process that calls a function of a module, with more variables in its environment."""
+    process = CONTEXT.Process(target=_quietly, args=(dict(environment), function, arguments))
+    process.start()
+    return process
+
+
+def starter(function, *arguments, offset=0):
+    """A function of a name, "chief" or "worker…", which starts a function as that process.
 
     Args:
-        script: Python, with placeholders of `str.format`; `{tests!r}` is this folder.
+        function, arguments: of a module.
         offset: tells the ports of searches of one test process apart.
-        values: of the placeholders.
     """
-    script = textwrap.dedent(script).format(tests=TESTS, **values)
     variables = {
         "KERASTUNER_ORACLE_IP": "127.0.0.1",
         "KERASTUNER_ORACLE_PORT": str(20000 + (os.getpid() + offset) % 20000),
     }
 
     def start(name):
-        environment = os.environ | variables | {"KERASTUNER_TUNER_ID": name}
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        environment = variables | {"KERASTUNER_TUNER_ID": name}
+        return started(function, *arguments, environment=environment)
 
     return start
+
+
+def ended(process, seconds):
+    """The exit code of a process; None if it has not ended after so many seconds."""
+    process.join(max(seconds, 1))
+    return process.exitcode
+
+
+def _quietly(environment, function, arguments):
+    os.environ.update(environment)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    warnings.simplefilter("ignore")
+    function(*arguments)

@@ -1,6 +1,7 @@
 """QANTuner, its oracle and its policies, with real trainings and real processes."""
 
 import contextlib
+import os
 import pathlib
 import re
 import time
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib import pyplot
-from processes import starter
+from processes import ended, starter
 from qan_task import GOAL, VAL, build, make, outcomes, search
 
 from keras_drmad import DrMADSGD
@@ -428,26 +429,26 @@ def test_bad_options_are_named(tmp_path, arguments, match):
 
 # -- many workers ---------------------------------------------------------------------------
 
-WORKER = """
-    import os, sys
-    sys.path.insert(0, {tests!r})
-    from qan_task import make, search
-    tuner = make({folder!r}, timeout=60)
+
+def work(folder, ran):
+    """As chief or worker; writes into a file which episodes it trains."""
+    tuner = make(folder, timeout=60)
     train_trial = tuner.train_trial
+
     def logged(trial, **more):
-        with open({ran!r}, "a") as file:
+        with open(ran, "a") as file:
             print(os.environ["KERASTUNER_TUNER_ID"], trial.trial_id, file=file)
         return train_trial(trial, **more)
+
     tuner.train_trial = logged
     search(tuner)
     tuner.results_summary()
-"""
 
 
 def test_chief_and_workers(tmp_path):
     """A worker is killed, then the chief: each comes back, and only what the worker had is repeated."""
     ran = tmp_path / "ran.txt"
-    start = starter(WORKER, offset=7, folder=str(tmp_path), ran=str(ran))
+    start = starter(work, tmp_path, ran, offset=7)
 
     def wait_for(trial):
         while not (tmp_path / "untitled_project" / f"trial_{trial:02d}" / "trial.json").exists():
@@ -456,7 +457,7 @@ def test_chief_and_workers(tmp_path):
 
     def restart(name):
         processes[name].kill()
-        processes[name].wait()
+        processes[name].join()
         processes[name] = start(name)
 
     end = time.monotonic() + 150
@@ -467,11 +468,11 @@ def test_chief_and_workers(tmp_path):
         wait_for(6)
         restart("chief")
         for name in ("worker0", "worker1"):
-            assert processes[name].wait(timeout=max(end - time.monotonic(), 1)) == 0
-        assert processes["chief"].wait(timeout=3) == 0
+            assert ended(processes[name], end - time.monotonic()) == 0
+        assert ended(processes["chief"], 3) == 0
         processes = {name: start(name) for name in ("chief", "worker0")}  # of a search that is over
         for process in processes.values():
-            assert process.wait(timeout=60) == 0
+            assert ended(process, 60) == 0
     finally:
         for process in processes.values():
             process.kill()

@@ -1,12 +1,8 @@
 """`DrMADTuner`: divergence, killed searches, several processes."""
 
 import os
-import pathlib
 import pydoc
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import keras
@@ -14,7 +10,7 @@ import keras_tuner
 import numpy as np
 import pytest
 from drmad_task import L, build, make, scores, search, trials
-from processes import starter
+from processes import ended, started, starter
 
 from keras_drmad import DrMADSGD, Sign, paths
 from keras_drmad.tuners import files
@@ -79,14 +75,6 @@ def test_a_search_goes_on_where_it_ended(tmp_path, whole):
     np.testing.assert_allclose(scores(parts), whole, rtol=1e-6)
 
 
-SCRIPT = """
-    import sys
-    sys.path.insert(0, {tests!r})
-    from drmad_task import make, search
-    from test_tuner_resume import kill_at
-    kill_at({moment!r})
-    search(make({folder!r}, max_trials=3), epochs=10)
-"""
 MOMENTS = {
     "forward": "keras_drmad.engine.Engine.advance",
     "reverse": "keras_drmad.engine.Engine.differentiate",
@@ -109,16 +97,16 @@ def kill_at(moment):
     setattr(owner, name, killing)
 
 
+def killed_search(folder, moment):
+    kill_at(moment)
+    search(make(folder, max_trials=3), epochs=10)
+
+
 def test_killed_it_ends_the_same(tmp_path, whole):
     """SIGKILL on the way forth, on the way back, in a write; what was being done is done again."""
-    folder = str(tmp_path / "killed")
+    folder = tmp_path / "killed"
     for moment in MOMENTS:
-        script = textwrap.dedent(SCRIPT).format(
-            tests=str(pathlib.Path(__file__).parent), folder=folder, moment=moment
-        )
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-        assert done.returncode == -signal.SIGKILL
+        assert ended(started(killed_search, folder, moment), 60) == -signal.SIGKILL
     killed = make(folder, max_trials=3)
     assert 1 <= len(killed.oracle.end_order) < 3
     np.testing.assert_allclose(scores(search(killed, epochs=10)), whole, rtol=1e-6)
@@ -183,30 +171,25 @@ def test_a_worker_that_is_asked_again_does_not_train_again(tmp_path, monkeypatch
     assert done[3:] == ["a", "b", "b again"]
 
 
-WORKER = """
-    import os, sys
-    sys.path.insert(0, {tests!r})
-    from drmad_task import make, scores, search
-    from test_tuner_resume import kill_at
+def work(folder):
+    """As chief or worker."""
     if os.environ["KERASTUNER_TUNER_ID"] == "worker2":
         kill_at("reverse")
-    tuner = make({folder!r}, clients=2, timeout=10, seed=None)
+    tuner = make(folder, clients=2, timeout=10, seed=None)
     search(tuner)
     tuner.results_summary()  # a worker has nobody to ask any more
-"""
 
 
 def test_chief_and_workers_find_what_one_process_finds(tmp_path):
     """One of the workers is killed in a training; another one repeats that."""
-    start = starter(WORKER, folder=str(tmp_path / "many"))
-
+    start = starter(work, tmp_path / "many")
     processes = [start("chief"), start("worker2")]
     end = time.monotonic() + 180
     try:
-        assert processes[1].wait(timeout=60) == -signal.SIGKILL
+        assert ended(processes[1], 60) == -signal.SIGKILL
         processes += [start("worker0"), start("worker1")]
         for process in processes[2:] + processes[:1]:
-            assert process.wait(timeout=end - time.monotonic()) == 0
+            assert ended(process, end - time.monotonic()) == 0
     finally:
         for process in processes:
             process.kill()
