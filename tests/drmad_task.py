@@ -15,15 +15,14 @@ L = keras.layers
 
 def build(hp, **optimizer):
     model = keras.Sequential([L.Input((5,)), L.Dense(4, "tanh", name="a"), L.Dense(1, name="b")])
-    model.compile(
-        DrMADSGD(**{"learning_rate": 0.02, "l2": 1e-3, **optimizer}), "mse", metrics=["mae"]
-    )
+    optimizer = DrMADSGD(**{"learning_rate": 0.02, "l2": 1e-3, **optimizer})
+    # Compiling would take most of the time.
+    model.compile(optimizer, "mse", metrics=["mae"], jit_compile=False)
     return model
 
 
 def make(folder, hypermodel=build, **arguments):
     defaults = {"max_trials": 4, "seed": 0, "directory": folder, "project_name": "p"}
-    # Compiling would take most of the time.
     return DrMADTuner(hypermodel, **{**defaults, "jit_compile": False, **arguments})
 
 
