@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import time
+from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -125,13 +126,13 @@ def learning(observed=16, actions=5, transitions=2000):
 
 
 CASES = {  # name: (its programs, TF32, dtype policy)
-    "mlp_f32": (lambda: chunk(lambda: mlp(64), 32), False, "float32"),
-    "mlp_tf32": (lambda: chunk(lambda: mlp(64), 32), True, "float32"),
-    "mlp_bf16": (lambda: chunk(lambda: mlp(64), 32), False, "mixed_bfloat16"),
-    "cnn_f32": (lambda: chunk(cnn, 100), False, "float32"),
-    "wide_f32": (lambda: chunk(lambda: mlp(4096), 1024), False, "float32"),
-    "wide_tf32": (lambda: chunk(lambda: mlp(4096), 1024), True, "float32"),
-    "wide_bf16": (lambda: chunk(lambda: mlp(4096), 1024), False, "mixed_bfloat16"),
+    "mlp_f32": (partial(chunk, partial(mlp, 64), 32), False, "float32"),
+    "mlp_tf32": (partial(chunk, partial(mlp, 64), 32), True, "float32"),
+    "mlp_bf16": (partial(chunk, partial(mlp, 64), 32), False, "mixed_bfloat16"),
+    "cnn_f32": (partial(chunk, cnn, 100), False, "float32"),
+    "wide_f32": (partial(chunk, partial(mlp, 4096), 1024), False, "float32"),
+    "wide_tf32": (partial(chunk, partial(mlp, 4096), 1024), True, "float32"),
+    "wide_bf16": (partial(chunk, partial(mlp, 4096), 1024), False, "mixed_bfloat16"),
     "dqn_f32": (learning, False, "float32"),
 }
 
@@ -152,7 +153,7 @@ def flat_inputs(concrete, arguments):
     bound = function_type_utils.canonicalize_function_inputs(arguments, {}, concrete.function_type)
     flat = [*concrete.function_type.unpack_inputs(bound), *concrete.captured_inputs]
     variables = {id(v.handle): v for v in concrete.variables}
-    return [np.asarray(variables.get(id(value), value).numpy()) for value in flat]
+    return [np.array(variables.get(id(value), value).numpy()) for value in flat]
 
 
 def match(values, parameters):

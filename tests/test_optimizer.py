@@ -32,9 +32,8 @@ def classifier(optimizer, l2=0.0, jit_compile=False, **compile_arguments):
 
 def train(model, epochs=10):
     """200 steps in ten epochs."""
-    model.optimizer.build(
-        model.trainable_variables
-    )  # in `fit` that makes everything be traced twice
+    # In `fit` that would make everything be traced twice.
+    model.optimizer.build(model.trainable_variables)
     keras.utils.set_random_seed(2)
     model.fit(X, Y, batch_size=20, epochs=epochs, verbose=0)
     return model
