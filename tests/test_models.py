@@ -32,18 +32,18 @@ class Training:
 
     def __init__(self, model, train, validation, jit_compile=False):
         self.model, self.data, self.jit_compile = model, (train, validation), jit_compile
-        self._differentiate(paths.Stored(), steps=1)  # the start has velocities and statistics
+        self._differentiate(paths.Stored())  # the start has velocities and statistics
         (engine,) = model.optimizer.engines.by_key.values()
         seeds = engine.objective.random  # Keras's global seed is no variable of the model
         self.variables = [*model.variables, *model.optimizer.variables, *seeds]
         self.start = [v.numpy() for v in self.variables]
 
-    def _differentiate(self, path, steps):
+    def _differentiate(self, path):
         batch_size = BATCH if isinstance(self.data[0], tuple) else None
         return hypergradient(
             self.model,
             *self.data,
-            steps=steps,
+            steps=STEPS,
             path=path,
             batch_size=batch_size,
             seed=1,
@@ -61,7 +61,7 @@ class Training:
         for weight, by in zip(self.model.trainable_variables, shift, strict=bool(shift)):
             weight.assign_add(by)
         self.model.optimizer.set_hyperparameters(hyperparameters or {})
-        return self._differentiate(path or paths.Stored(), STEPS)
+        return self._differentiate(path or paths.Stored())
 
 
 def check(training, rel=1e-6):
