@@ -91,7 +91,7 @@ def check(training, rel=1e-6):
     return found
 
 
-def central(function, h=1e-4):
+def central(function, h=1e-5):
     """Derivative of the validation loss at 0."""
     return (function(h).validation_loss - function(-h).validation_loss) / (2 * h)
 

@@ -17,7 +17,15 @@ def oracle(tmp_path):
 
 
 def an_oracle(folder):
-    oracle = QANOracle(goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0)
+    oracle = QANOracle(
+        goal=GOAL,
+        max_trials=12,
+        schedule_trials=2,
+        contest=1,
+        seed=0,
+        network={"units": (8,)},
+        agent={"jit_compile": False},  # to compile would take longer than all else
+    )
     oracle._set_project_dir(str(folder), "p")
     return oracle
 
