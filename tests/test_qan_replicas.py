@@ -1,5 +1,7 @@
 """Episodes on several replicas (`tf.distribute`)."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from qan_task import TRAIN, VAL, X, Y, build, make, search, subject
 
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.steering import STOP
 from keras_drmad.tuners.qan.validation import Validation
 
 L = keras.layers
@@ -48,6 +51,21 @@ def test_episodes_on_two_devices(tmp_path, mirrored, two_replicas):
     callback = tuner.get_best_policy("network").schedule(VAL)
     mirrored().fit(*TRAIN, batch_size=8, epochs=2, callbacks=[callback], verbose=0)
     assert [report.step for report in callback.reports] == [0, 3, 6, 8, 11, 14, 16]
+
+
+def test_a_stopped_episode_leaves_no_iterator(mirrored):
+    """One that is left waits, when Python finds it at last, up to a minute for its thread."""
+    task, before = subject(build=lambda: mirrored(build), epochs=1), iterators()
+    gc.disable()
+    try:
+        task.run(0, lambda report: STOP if report.step == 3 else 0.01)
+        assert iterators() <= before
+    finally:
+        gc.enable()
+
+
+def iterators():
+    return {id(o) for o in gc.get_objects() if type(o).__name__ == "DistributedIterator"}
 
 
 @pytest.mark.parametrize("samples", [31, 1100])

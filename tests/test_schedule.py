@@ -127,6 +127,7 @@ def test_the_tuner_learns_both(tmp_path):
         model.compile(
             DrMADSGD(0.02, schedule=Knots(4), learn=learn),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=False,
         )
         return model
 

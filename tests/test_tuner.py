@@ -97,7 +97,7 @@ def test_summaries_are_short(tmp_path, capsys):
 def test_progress_is_kerastuners(tmp_path, capsys):
     def widths(hp):
         model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", [2, 3])), L.Dense(1)])
-        model.compile(DrMADSGD(0.02), "mse")
+        model.compile(DrMADSGD(0.02), "mse", jit_compile=False)
         return model
 
     tuner = make(tmp_path, widths, max_trials=2)
@@ -178,7 +178,7 @@ def test_hyper_variables_are_learned_and_restored(tmp_path):
     def with_penalty(hp):
         dense = L.Dense(4, "tanh", kernel_regularizer=Scaled())
         model = keras.Sequential([L.Input((5,)), dense, L.Dense(1)])
-        model.compile(DrMADSGD(0.02, learn=()), "mse")
+        model.compile(DrMADSGD(0.02, learn=()), "mse", jit_compile=False)
         return model
 
     tuner = make(
@@ -196,7 +196,7 @@ def test_hyper_variables_are_learned_and_restored(tmp_path):
 def test_architectures_get_runs_of_their_own(tmp_path):
     def widths(hp):
         model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", [2, 3])), L.Dense(1)])
-        model.compile(DrMADSGD(0.02), "mse")
+        model.compile(DrMADSGD(0.02), "mse", jit_compile=False)
         return model
 
     outer = keras_tuner.oracles.BayesianOptimizationOracle(max_trials=None, seed=0)

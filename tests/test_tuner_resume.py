@@ -144,7 +144,7 @@ def test_memory_holds_one_model(tmp_path, widths):
 
     def watched(hp):
         model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", widths)), L.Dense(1)])
-        model.compile(DrMADSGD(0.02), "mse")
+        model.compile(DrMADSGD(0.02), "mse", jit_compile=False)
         built.append(weakref.ref(model))
         return model
 

@@ -60,7 +60,7 @@ class Subject:
         others = {"x": untuned(x), "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
         self._others = {name: part for name, part in others.items() if part is not None}
         self._batch_size = batch_size or 32
-        replicas = self.model.distribute_strategy.num_replicas_in_sync
+        self._replicas = replicas = self.model.distribute_strategy.num_replicas_in_sync
         samples = len(keras.tree.flatten(self._first)[0])
         if samples % replicas:
             raise ValueError(
@@ -183,9 +183,10 @@ class Subject:
             callbacks=[steering, *callbacks],
             verbose=verbose,
         )
-        if not isinstance(data["x"], tf.data.Dataset):
+        if self._replicas > 1 or not isinstance(data["x"], tf.data.Dataset):
             # Where `fit` is stopped within an epoch, its iterator waits for Python to look for cycles.
-            # Those of Keras's own pipelines, which cannot be `untuned`, must not wait for long.
+            # Those of Keras's own pipelines and of replicas, which cannot be `untuned`, must not wait
+            # for long.
             gc.collect()
         return steering.reports, history
 
