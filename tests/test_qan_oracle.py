@@ -1,13 +1,15 @@
 """`QANOracle`, by messages of workers that are not there."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from qan_task import GOAL, subject
 
 from keras_drmad.tuners import QANOracle, files
 from keras_drmad.tuners.qan import wire
-from keras_drmad.tuners.qan.curriculum import RANDOM, SCHEDULE, TEST, Episode
-from keras_drmad.tuners.qan.steering import STOP
+from keras_drmad.tuners.qan.curriculum import RANDOM, SCHEDULE, TEST, TRAIN, Episode
+from keras_drmad.tuners.qan.steering import REACHED, STOP
 from keras_drmad.tuners.qan.wire import KIND
 
 
@@ -59,6 +61,18 @@ def test_decisions_do_not_grow_the_trial(oracle, reports):
     size = len(str(oracle.get_trial(trial.trial_id).get_state()))
     assert all(isinstance(of, list) for of in asked(oracle, trial, reports))
     assert len(str(oracle.get_trial(trial.trial_id).get_state())) == size
+
+
+def test_an_episode_that_takes_much_longer_than_the_best_schedule_is_cut_off(oracle, reports):
+    hit = [*reports[:-1], dataclasses.replace(reports[-1], ended=REACHED)]
+    while (trial := oracle.create_trial("w")).hyperparameters.values[KIND] != TRAIN:
+        asked(oracle, trial, hit)
+        bring(oracle, trial, steps_to_goal=6.0)
+    assert [report.step for report in reports[:4]] == [0, 3, 6, 8]
+    assert [answer == STOP for answer in asked(oracle, trial, reports[:4])] == [False] * 3 + [True]
+    bring(oracle, trial)
+    episode = oracle.curriculum.episodes[int(trial.trial_id)]
+    assert (episode.ended, episode.hit) == ("truncated", False)
 
 
 class Line:

@@ -46,12 +46,14 @@ class Behaviour:
         greedy: a function (groups, D) → (groups,) actions; of no use to schedules and random ones.
         epsilon: ε.
         decisions: of a whole episode.
-        most: what it may cost before it is cut off.
+        is_hopeless: a function of a `Report`: whether the episode is to be cut off.
     """
 
-    def __init__(self, episode, actions, greedy, epsilon, decisions, most=np.inf):
+    def __init__(
+        self, episode, actions, greedy, epsilon, decisions, is_hopeless=lambda report: False
+    ):
         self.episode, self.actions, self.greedy = episode, actions, greedy
-        self.most = most
+        self._is_hopeless = is_hopeless
         self.schedule = episode.schedule and Schedule(**episode.schedule)
         self.guide = episode.guide and Schedule(**episode.guide)
         self.epsilon = {RANDOM: 1.0, GUIDED: 1.0, TRAIN: epsilon}.get(episode.kind, 0.0)
@@ -64,7 +66,7 @@ class Behaviour:
         self.ended = ""
 
     def decide(self, report):
-        """Takes a `Report` in; returns a rate, or the actions."""
+        """Takes a `Report` in; returns a rate, or the actions, or `STOP`."""
         if self.report is not None and report.ended and report.step == self.report.step:
             # Something else has stopped the training: what it was told to do last was never done.
             self.reports, self.ended = self.reports + 1, report.ended
@@ -77,6 +79,13 @@ class Behaviour:
         if self.reports > 1:
             self._costs.append(report.cost)
         self.ended = report.ended
+        decision = self._decide(report)
+        if not report.ended and self._is_hopeless(report):
+            self.ended = TRUNCATED
+            return STOP
+        return decision
+
+    def _decide(self, report):
         groups = len(report.rates)
         if self.schedule is not None:
             rate = self.actions.within(self.schedule(report.step))
@@ -96,8 +105,7 @@ class Behaviour:
         self.decide(report)
         if isinstance(taken, list):
             self._actions[-1] = taken
-        if taken == STOP:
-            self.ended = report.ended or TRUNCATED
+        self.ended = report.ended or (TRUNCATED if taken == STOP else "")
 
     def _is_exploring(self):
         if self._left == 0 and self._rng.random() < self.epsilon:

@@ -91,6 +91,10 @@ class Goal:
             return float(np.log(max(metric / to, LEAST)))
         return float((metric - to) / max(abs(to), 1))
 
+    def spent(self, report):
+        """What a training has cost so far, in its unit; `report`: its last `Report`."""
+        return report.step if self.unit == "steps" else report.seconds
+
     def left(self, report, budget, every):
         """What the rest of a training would cost, in chunks of steps or in seconds.
 

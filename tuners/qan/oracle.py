@@ -29,7 +29,7 @@ from keras_drmad.tuners.qan.project import Project
 from keras_drmad.tuners.qan.regressor import References
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP
 from keras_drmad.tuners.qan.wire import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
 
 SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
@@ -235,12 +235,7 @@ class QANOracle(ResilientOracle):
         if taken is not None:
             behaviour.recall(report, taken)
             return taken
-        decision = behaviour.decide(report)
-        spent = report.step if self.goal.unit == "steps" else report.seconds
-        if not report.ended and spent >= behaviour.most:
-            behaviour.ended = TRUNCATED
-            return STOP
-        return decision
+        return behaviour.decide(report)
 
     def _most(self, episode):
         """What an episode may cost before it is hopeless."""
@@ -255,13 +250,14 @@ class QANOracle(ResilientOracle):
 
     def _behaviour(self, episode):
         first, last = self.epsilon
+        most = self._most(episode)
         return Behaviour(
             episode,
             self.actions,
             lambda observations: self.learner.act(episode.snapshot, observations),
             epsilon=first + (last - first) * min(episode.progress / ANNEALED, 1.0),
             decisions=self.curriculum.budget / self.decision_every,
-            most=self._most(episode),
+            is_hopeless=lambda report: self.goal.spent(report) >= most,
         )
 
     # -- learning ----------------------------------------------------------------------------

@@ -255,7 +255,7 @@ class QANTuner(ResilientTuner):
         metrics |= {"validating": steering.validating, "deciding": steering.deciding}
         metrics[goal.metric] = last.metric
         if goal.value is not None:
-            spent = last.step if goal.unit == "steps" else last.seconds
+            spent = goal.spent(last)
             if last.ended != REACHED:  # a miss costs the whole budget
                 budget = steering.view.budget
                 spent = budget * (1 if goal.unit == "steps" else last.seconds / max(last.step, 1))
