@@ -27,6 +27,17 @@ def _seed():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture
+def collected():
+    """For tests that stop `fit` within an epoch, whose iterator is then a part of a cycle.
+
+    When it is found later, the thread that tunes its pipeline makes all wait, up to a minute
+    (TensorFlow 2.21).
+    """
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def two_replicas():
     """One for all tests: of two in a process, TensorFlow (2.21) mixes up what their replicas share."""

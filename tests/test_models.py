@@ -416,6 +416,7 @@ def test_what_cannot_be_differentiated_twice_is_named(interpolation, operation, 
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.usefixtures("collected")
 def test_fit_names_what_cannot_be_differentiated_twice():
     model, data = resizing("bicubic")
     model.optimizer.learn = ("l2",)

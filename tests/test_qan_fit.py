@@ -34,6 +34,7 @@ def of_unknown_length():
     return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=of)
 
 
+@pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras says so of unknown lengths
 def test_each_fit_has_its_own_budget():
     callback, model = scheduled(budget=1570).schedule(), build()

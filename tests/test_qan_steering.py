@@ -422,6 +422,7 @@ def test_a_policy_decides_as_often_as_it_is_told():
         network_policy().schedule(VAL, every=0)
 
 
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_policy_has_the_goal_of_its_training(stop):
     model, goal = build(), Goal("val_loss", 1.0)
