@@ -19,7 +19,7 @@ that). After each search, on 10 fresh seeds:
                         steps as the whole QAN search, its tests and contest included
     random              random actions
     by hand             a rule with the same decisions (`Target.by_hand`), to see what is possible; where
-                        there are mini-batches to choose, with each pool for all of them, too
+                        there are mini-batches to choose, another with each pool (`Target.by_pool`), too
 
 Mean ± standard error over all seeds, median, hits.
 """
@@ -72,6 +72,7 @@ VARIANTS = {
     "bag-of-filters": {"states": lambda: [Ratios(PLAIN), BagOfFilters(16)]},
     "raw-filters": {"states": lambda: [Ratios(PLAIN), RawFilters(784, 8)]},
     "three-rates": {"actions": Actions((0.5, 1.0, 2.0))},
+    "hardest": {"actions": Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest"))},
     "mini-batches": {"actions": Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest", "newest"))},
     "momentum": {
         "states": lambda: [Ratios((*Ratios.FEW, "momentum"))],
@@ -156,7 +157,7 @@ class Target:
     def of_policy(self, policy, seed, subject=None, begin=None):
         return self.steps(seed, policy.decide, self.start, subject, begin)
 
-    def by_hand(self, seed, subject=None):
+    def by_hand(self, seed):
         """Double the rate, to 0.25 of 0.005; from a gap of 0.57 on, times 0.9, down to a twentieth."""
         rate, near = self.start, False
         low, high = 2.5 * self.start, 50 * self.start
@@ -167,14 +168,18 @@ class Target:
             rate = max(0.9 * rate, low) if near else min(2 * rate, high)
             return rate
 
-        return self.steps(seed, decide, self.start, subject)
+        return self.steps(seed, decide, self.start)
 
-    def with_pool(self, pool):
-        """The subject with this pool for every chunk, whatever is decided."""
-        subject = self.of([Ratios()], Actions(pools=("uniform", pool)))
-        fill = subject.steering.fill
-        subject.steering.fill = lambda _: fill(pool)
-        return subject
+    def by_pool(self, pool, seeds):
+        """By hand with a pool: double the rate, to 32 of 0.005; from a gap of 1 on, choose by it."""
+        actions = Actions((1.0, 2.0), pools=("uniform", pool))
+        subject, high = self.of([Ratios()], actions), 32 * self.start
+
+        def decide(report):
+            factor = 2.0 if report.rates[0] < 0.99 * high else 1.0
+            return [actions.all.index((factor, 1.0, pool if report.gap < 1 else "uniform"))]
+
+        return [self.steps(seed, decide, self.start, subject) for seed in seeds]
 
     def of_chance(self, seed):
         actions = Actions()
@@ -312,8 +317,7 @@ def compared(options, variant, target, seed):
         found["random"] = [target.of_chance(s) for s in fresh]
         found["by hand"] = [target.by_hand(s) for s in fresh]
         for pool in policy.actions.pools[1:]:
-            always = target.with_pool(pool)
-            found[f"by hand, always {pool}"] = [target.by_hand(s, always) for s in fresh]
+            found[f"by hand, {pool}"] = target.by_pool(pool, fresh)
         print(f"  {schedule.rate}")
     if options.save:
         stem = options.save if variant == "default" else f"{options.save}_{variant}"

@@ -18,7 +18,15 @@ from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, QANOracle, files
 from keras_drmad.tuners.qan import plots
 from keras_drmad.tuners.qan.behaviour import Behaviour
-from keras_drmad.tuners.qan.curriculum import CONTEST, SCHEDULE, TEST, TRAIN, Curriculum, Episode
+from keras_drmad.tuners.qan.curriculum import (
+    CONTEST,
+    GUIDED,
+    SCHEDULE,
+    TEST,
+    TRAIN,
+    Curriculum,
+    Episode,
+)
 from keras_drmad.tuners.qan.filters import BagOfFilters
 from keras_drmad.tuners.qan.regressor import Regressor
 from keras_drmad.tuners.qan.schedules import Schedule, propose
@@ -123,6 +131,22 @@ def test_random_actions_are_sticky():
         # One in five is followed by another of the same action.
         expected = np.mean(np.exp(logs).astype(int)) / 0.8
         assert np.mean(lengths[of == action]) == pytest.approx(expected, rel=0.1)
+
+
+def test_guided_stretches_draw_a_pool():
+    """Guided episodes do what a schedule says of the rate; of samples it says nothing."""
+    pools = ("uniform", "hardest", "newest")
+    guide = Schedule("constant", 0.02).get_config()
+    episode = Episode(0, GUIDED, seed=3, guide=guide)
+    actions = Actions((0.5, 1.0, 2.0), pools=pools)
+    behaviour = Behaviour(episode, actions, None, epsilon=0.0, decisions=30)
+    report = type("Report", (), {"observation": np.zeros((1, 2)), "gap": 1, "cost": 1, "step": 0})
+    report.ended, report.rates = "", np.full(1, 0.011)
+    done = [actions.all[behaviour.decide(report)[0]] for _ in range(2000)]
+    assert {rate for rate, *_ in done} == {2.0}
+    drawn = np.array([pool for *_, pool in done])
+    assert all(0.2 < np.mean(drawn == pool) < 0.5 for pool in pools)
+    assert np.mean(drawn[1:] == drawn[:-1]) > 0.7  # a stretch has one
 
 
 # -- searches -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Policies in plain `fit`, with models, data and callbacks of other kinds than a search's."""
 
+import copy
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, X, Y, build
+from qan_task import TRAIN, VAL, X, Y, build, subject
 
 from keras_drmad.tuners import Actions, Goal, Policy
 from keras_drmad.tuners.qan.filters import BagOfFilters
@@ -155,13 +156,85 @@ def test_the_first_validation_leaves_training_metrics_alone():
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
-def test_choices_of_samples_are_passed_over_with_a_warning():
+# -- samples that a policy chooses ------------------------------------------------------------
+
+
+def chooser(wanted=(1.1, 1.0, "hardest"), goal=("val_loss", 1e-9)):
+    """A policy that always takes this action."""
     actions = Actions(pools=("uniform", "hardest"))
     inputs = keras.Input((7,))
-    network = keras.Model(inputs, L.Dense(len(actions))(inputs))
-    policy = Policy([Ratios()], actions, Goal.of(("val_loss", 1e-9)), 2, 0.02, 8, network=network)
-    with pytest.warns(UserWarning, match="only the optimizer is steered"):
-        policy.schedule(VAL)
+    bias = keras.initializers.Constant(np.eye(len(actions))[actions.all.index(wanted)])
+    network = keras.Model(inputs, L.Dense(len(actions), "relu", True, "zeros", bias)(inputs))
+    return Policy([Ratios()], actions, Goal.of(goal), 3, 0.02, 16, network=network)
+
+
+def chosen_in(model, callback, **arguments):
+    data = callback.batches(model, *TRAIN, batch_size=8)
+    arguments = {"epochs": 2, "verbose": 0, "shuffle": False} | arguments
+    return model.fit(data, callbacks=[callback], **arguments).history
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_samples_are_chosen_as_in_a_search(monkeypatch, steps_per_execution):
+    policy = chooser()
+    task = subject(actions=policy.actions, goal=policy.goal)
+    task.run(4, policy.decide)
+    again = subject()
+    again.restart(4)
+    model = again.model
+    model.steps_per_execution = steps_per_execution
+    monkeypatch.setattr(np.random, "randint", lambda high: 4)  # what shuffles in the search
+    chosen_in(model, policy.schedule(VAL))
+    for ours, searched in zip(model.get_weights(), task.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, searched)
+
+
+def test_the_order_of_chosen_samples_follows_from_the_seed():
+    losses = []
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
+        losses.append(chosen_in(build(), chooser().schedule())["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_at_the_goal_samples_come_in_a_random_order():
+    model = build()
+    callback = chooser((1.0, 1.0, "hardest"), goal=("val_loss", 1.0)).schedule(VAL)
+    data = callback.batches(model, *TRAIN, batch_size=8)
+    pools, fill = [], callback.fill
+    callback.fill = lambda pool: (pools.append(pool), fill(pool))
+    model.fit(data, epochs=8, shuffle=False, verbose=0, callbacks=[callback])
+    at = [callback.goal.reached(report.metric) for report in callback.reports]
+    assert pools == ["uniform" if reached else "hardest" for reached in at]
+    assert len(set(pools)) == 2
+
+
+def test_choices_are_passed_over_with_a_warning_where_fit_does_not_read_them():
+    callback = chooser().schedule(VAL)
+    callback.batches(build(), *TRAIN, batch_size=8)
+    for one in (chooser().schedule(VAL), copy.deepcopy(callback)):  # tuners copy callbacks
+        with pytest.warns(UserWarning, match="only the optimizer is steered"):
+            fit(build(), one, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "match"),
+    [
+        ({}, {"steps_per_epoch": 4}, "whole epochs of 8 steps. Received: epochs of 4"),
+        ({"steps_per_execution": 2}, {}, "steps_per_execution=2, every=3"),
+        ({"other": True}, {}, "another model"),
+    ],
+)
+def test_samples_that_cannot_be_chosen_are_refused(settings, arguments, match):
+    model, callback = build(), chooser().schedule(VAL)
+    data = callback.batches(build() if settings.get("other") else model, *TRAIN, batch_size=8)
+    model.steps_per_execution = settings.get("steps_per_execution", 1)
+    with pytest.raises(ValueError, match=match):
+        model.fit(data, shuffle=False, verbose=0, callbacks=[callback], **arguments)
+    assert model.optimizer.iterations == 0
+
+
+# -- files ------------------------------------------------------------------------------------
 
 
 def test_a_file_loads_where_nothing_else_is_imported(tmp_path):

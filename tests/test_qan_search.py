@@ -312,7 +312,8 @@ def test_pools_rank_flat_targets_as_fit_does(loss):
 def test_schedules_are_remembered_as_what_they_did():
     uniform, usable = Actions(pools=("hardest", "uniform")).nearest(1.0)
     assert usable and Actions(pools=("hardest", "uniform")).all[uniform][2] == "uniform"
-    assert not Actions(pools=("hardest", "newest")).nearest(1.0)[1]
+    hardest, usable = Actions(pools=("hardest", "newest")).nearest(1.0)
+    assert not usable and Actions(pools=("hardest", "newest")).all[hardest][2] == "hardest"
 
 
 # -- data and models ------------------------------------------------------------------------

@@ -228,6 +228,7 @@ def test_pools_train_on_what_they_choose():
     model = build()
     pools = Pools(model, X, np.arange(96) % 3, None, batch_size=4, every=3)
     pools.restart(0)
+    pools.fill("uniform")
 
     def samples():
         found = []
@@ -269,6 +270,7 @@ def test_pools_know_the_loss_of_each_sample(loss, weighted):
         expected *= weight
     np.testing.assert_allclose(pools._losses(np.arange(96)), expected, rtol=1e-4)
     pools.restart(0)
+    pools.fill("uniform")
     given = next(iter(pools.dataset))
     assert len(given) == (3 if weighted else 2)
     if weighted:

@@ -65,18 +65,18 @@ class Actions:
     def __len__(self):
         return len(self.all)
 
-    def nearest(self, factor):
-        """`(action, usable)`: the action that multiplies the rate by about `factor`, if one does.
+    def nearest(self, factor, pool="uniform"):
+        """`(action, usable)`: the action with this pool that multiplies the rate by about `factor`.
 
-        It is not usable where it is off by more than half the way to the next one.
+        It is not usable where it is off by more than half the way to the next one, or has another pool
+        because there is no such one.
         """
         logs = np.log(self.learning_rate)
         number = int(np.argmin(np.abs(logs - np.log(factor))))
         gap = min((abs(logs[number] - other) for other in logs if other != logs[number]), default=0)
-        # Schedules train on the epoch's order.
-        pool = "uniform" if "uniform" in self.pools else self.pools[0]
-        wanted = (self.learning_rate[number], self._idle_momentum(), pool)
-        usable = abs(logs[number] - np.log(factor)) <= gap / 2 + 1e-9 and pool == "uniform"
+        known = pool if pool in self.pools else self.pools[0]
+        wanted = (self.learning_rate[number], self._idle_momentum(), known)
+        usable = abs(logs[number] - np.log(factor)) <= gap / 2 + 1e-9 and known == pool
         return self.all.index(wanted), bool(usable)
 
     def _idle_momentum(self):

@@ -36,9 +36,9 @@ class Behaviour:
     A schedule's episode has rates, which are remembered as the nearest actions where one is near.
     Others have actions: greedy ones or, with probability ε at each decision, the first of a stretch
     of exploration: one random action again and again (single random multipliers have no drift), or
-    those that follow the episode's guide. Lengths of stretches are log-uniform, up to a third of the
-    episode (that a rate should fall for long is not found by short ones), or until the rate is a tenth
-    or tenfold.
+    those that follow the episode's guide, with a random pool, of which a schedule says nothing. Lengths
+    of stretches are log-uniform, up to a third of the episode (that a rate should fall for long is not
+    found by short ones), or until the rate is a tenth or tenfold.
 
     Args:
         episode: the `Episode`.
@@ -60,6 +60,7 @@ class Behaviour:
         self._longest = max(STRETCH * decisions, 1.0)
         self._rng = np.random.default_rng((episode.seed, 2))
         self._stretch, self._left = None, 0  # its action (None: the guide's), and decisions left
+        self._pool = None  # of the guide's actions
         self._observations, self._actions, self._usable = [], [], []
         self._costs, self._gaps, self._steps, self._rates = [], [], [], []
         self.reports, self.report = 0, None  # how many, and the last
@@ -111,9 +112,11 @@ class Behaviour:
         if self._left == 0 and self._rng.random() < self.epsilon:
             share = {GUIDED: 1.0, RANDOM: 0.0}.get(self.episode.kind, FOLLOWED)
             follow = self.guide is not None and self._rng.random() < share
-            self._stretch = None if follow else int(self._rng.integers(len(self.actions)))
             longest = self._longest
-            if not follow:
+            if follow:
+                self._stretch, self._pool = None, str(self._rng.choice(self.actions.pools))
+            else:
+                self._stretch = int(self._rng.integers(len(self.actions)))
                 moved = abs(np.log(self.actions.all[self._stretch][0]))  # a decision
                 longest = np.clip(np.log(REACH) / max(moved, 1e-6), 1.0, longest)
             self._left = int(np.exp(self._rng.uniform(0, np.log(longest))))
@@ -126,7 +129,7 @@ class Behaviour:
         if self._stretch is not None:
             return [self._stretch] * len(report.rates)
         rate = float(self.guide(report.step))
-        return [self.actions.nearest(rate / before)[0] for before in report.rates]
+        return [self.actions.nearest(rate / before, self._pool)[0] for before in report.rates]
 
     def _remember(self, actions, usable):
         self._actions.append(actions)

@@ -3,11 +3,13 @@
 import warnings
 
 import keras
+import numpy as np
 
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.qan import filters  # noqa: F401 (files may hold states of it)
 from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.network import Greedy
+from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.steering import REACHED, Steering
 from keras_drmad.tuners.qan.validation import Validation
@@ -106,8 +108,14 @@ class Policy:
         The training begins with the learning rate that the model is compiled with. While the goal is
         reached, after the budget, and once a loss is not finite, the rate stays. Decisions come at the
         ends of `fit`'s executions: with `steps_per_execution` above 1, at the first one that is not too
-        early. Choices of samples (`Actions(pools=...)`) are passed over, with a warning: `fit` has an
-        order of its own.
+        early.
+
+        A policy that chooses samples, too (`Actions(pools=...)`), needs `fit` to read what it chooses,
+        its `batches`; otherwise it warns, and steers the optimizer only:
+
+            schedule = policy.schedule((x_val, y_val))
+            data = schedule.batches(model, x, y, batch_size=128)
+            model.fit(data, epochs=4, shuffle=False, callbacks=[schedule])
 
         Args:
             validation_data: `(x, y)` or a dataset, evaluated at each decision, for policies that look
@@ -123,12 +131,6 @@ class Policy:
                 of another size, compile the model with a learning rate that is so many times larger,
                 and take so many times fewer steps here.
         """
-        if self.network is not None and self.actions.pools != ("uniform",):
-            warnings.warn(
-                f"The policy has learned to choose samples, too (pools={self.actions.pools}). `fit` has "
-                "an order of its own: only the optimizer is steered.",
-                stacklevel=2,
-            )
         return PolicySchedule(
             self,
             self.every if every is None else positive_integer("every", every),
@@ -220,10 +222,60 @@ class PolicySchedule(Steering):
             budget=budget,
         )
         self._data = validation_data and Validation(validation_data, batch_size)
+        self._pools = None
+
+    def __getstate__(self):
+        return super().__getstate__() | dict.fromkeys(("_pools", "fill", "validate"))
+
+    def batches(self, model, x, y, sample_weight=None, batch_size=32):
+        """A `tf.data.Dataset` for `fit`, of batches whose samples the policy chooses as it goes on.
+
+        It has as many batches as `fit` makes of these data. Samples are chosen for `every` steps
+        together, from twice as many candidates; while the policy leaves the rate as it is, in a random
+        order. That follows from NumPy's global generator, which `keras.utils.set_random_seed` seeds.
+
+        Args:
+            model: The compiled model that is trained, with one loss, on one replica.
+            x, y, sample_weight: Arrays, as in `fit`.
+            batch_size: Samples a step.
+
+        Raises:
+            ValueError: Data that are no arrays, or a model with several losses or on several replicas.
+                At the beginning of `fit`: another model, other data, or a `steps_per_execution` that
+                does not divide `every`.
+        """
+        self._pools = Pools(model, x, y, sample_weight, batch_size, self.every)
+        self.fill = self._pools.fill
+        return self._pools.dataset
 
     def on_train_begin(self, logs=None):
         self.validate = self._data and (lambda: self._data(self.model))
+        if self._pools is not None:
+            self._check_batches()
+            self._pools.restart(int(np.random.randint(2**31)))
+        elif self.policy.network is not None and self.policy.actions.pools != ("uniform",):
+            warnings.warn(
+                f"The policy chooses samples, too (pools={self.policy.actions.pools}), but `fit` has an "
+                "order of its own: only the optimizer is steered. Let `fit` read "
+                "`schedule.batches(model, x, y)`, with `schedule` being this callback.",
+                stacklevel=2,
+            )
         super().on_train_begin(logs)
+
+    def _check_batches(self):
+        if self._pools.model is not self.model:
+            raise ValueError("`batches` was given another model than the one that is trained.")
+        if self.params.get("steps") != self._pools.steps:
+            raise ValueError(
+                "`fit` must read what `batches` has returned, whole epochs of "
+                f"{self._pools.steps} steps. Received: epochs of {self.params.get('steps')} steps"
+            )
+        if self.every % self.model.steps_per_execution:
+            raise ValueError(
+                "`steps_per_execution` must divide the steps between decisions, for which samples are "
+                f"chosen. Received: steps_per_execution={self.model.steps_per_execution}, "
+                f"every={self.every}"
+            )
 
     def _steps_in_all(self):
         if self._budget is None and self.params.get("steps") is None:

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.tuners.qan.batches import as_tensors
+
 CANDIDATES = 2  # drawn for each sample that is taken
 
 
@@ -18,11 +20,11 @@ class Pools:
         newest      those that were trained on longest ago, or never
 
     A sample's weight is a factor of its loss. The last chunk of an epoch may be shorter: what was
-    chosen beyond it is passed over, as is what is chosen before a decision at step 0. The losses cost
-    a forward pass of the candidates, which is not counted as training steps.
+    chosen beyond it is passed over. The losses cost a forward pass of the candidates, which is not
+    counted as training steps.
 
     Args:
-        model: a compiled model with one loss.
+        model: a compiled model with one loss, on one replica.
         x, y: arrays.
         sample_weight: one, too, or None.
         batch_size: samples a step.
@@ -37,9 +39,14 @@ class Pools:
                 '`Actions(pools=...)` beyond "uniform" needs a model with one loss. '
                 f"Received: loss={model.loss!r}"
             )
-        self._model, self._size = model, batch_size * every
+        if (replicas := model.distribute_strategy.num_replicas_in_sync) > 1:
+            raise ValueError(
+                '`Actions(pools=...)` beyond "uniform" needs one replica: several read batches before '
+                f"they are chosen. Received: {replicas} replicas"
+            )
+        self.model, self._size = model, batch_size * every
         parts = (x, y) if sample_weight is None else (x, y, sample_weight)
-        self._data = tuple(map(tf.convert_to_tensor, parts))
+        self._data = as_tensors(parts)
         loss = keras.losses.get(model.loss)
         self._loss = loss.call if isinstance(loss, keras.losses.Loss) else loss
         self._chosen = tf.Variable(tf.zeros(self._size, "int64"))
@@ -56,12 +63,11 @@ class Pools:
         self._losses = tf.function(self._losses_of)
 
     def restart(self, seed):
-        """A new order."""
+        """A new order, of which nothing is chosen yet."""
         self._rng = np.random.default_rng((seed, 3))
         self._order = np.empty(0, "int64")
         self._seen = np.full(len(self._data[0]), -1)
         self._chunk = 0
-        self.fill("uniform")
 
     def fill(self, pool):
         """Chooses the next chunk's samples."""
@@ -87,7 +93,7 @@ class Pools:
 
     def _losses_of(self, indices):
         x, y, *weight = self._samples(indices)
-        predicted = self._model(x, training=False)
+        predicted = self.model(x, training=False)
         if len(y.shape) + 1 == len(predicted.shape) and predicted.shape[-1] == 1:
             y = tf.expand_dims(y, -1)  # as in `fit`, but losses given by name do not do it
         losses = self._loss(y, predicted)

@@ -61,7 +61,7 @@ class Steering(keras.callbacks.Callback):
         validate: called without arguments; returns the validation metrics. None without validation data.
         start_rate: the learning rate that training starts with. Defaults to the compiled one.
         stop: the ends that stop the training, of `REACHED` and `DIVERGED`.
-        fill: called with a pool, the rule by which the next chunk's samples are chosen.
+        fill: called with a pool, the rule by which samples are chosen, before each chunk.
         budget: steps of the training. Defaults to what `fit` says.
         hold: called with the `View` after each decision; may change the weights.
 
@@ -147,8 +147,8 @@ class Steering(keras.callbacks.Callback):
             self.view.step = epoch * (self.params.get("steps") or 0)
             if self.validate is not None and self.goal.metric.startswith("val_"):
                 self._report({}, 0)
-            elif (decision := self.decide(None)) is not None:
-                self._apply(decision)
+            else:
+                self._apply(self.decide(None))
         self._begun = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -224,12 +224,13 @@ class Steering(keras.callbacks.Callback):
         )
         self.reports.append(report)
         decision = self.decide(report)
-        if not self.ended and isinstance(decision, str):
+        if self.ended:
+            self.model.stop_training |= self.ended in self.stop
+            self._apply(None)  # `fit` may go on
+        elif isinstance(decision, str):
             self.ended = report.ended = TRUNCATED
             self.model.stop_training = True
-        elif self.ended:
-            self.model.stop_training |= self.ended in self.stop
-        elif decision is not None:
+        else:
             self._apply(decision)
         if self.hold is not None and not self.ended:
             self.hold(view)
@@ -243,10 +244,10 @@ class Steering(keras.callbacks.Callback):
         return logs[name]
 
     def _apply(self, decision):
+        pool = "uniform"
         if isinstance(decision, float):
             self.levers.set_rate(decision)
-            pool = "uniform"
-        else:
+        elif decision is not None:
             pool = self.levers.pull(decision, self.view.rates, self.view.momenta)
         if self.fill is not None:
             self.fill(pool)

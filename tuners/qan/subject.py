@@ -83,11 +83,6 @@ class Subject:
                 self.model(keras.tree.map_structure(lambda part: part[:1], self._first[0]))
         self._pools = None
         if steering["actions"].pools != ("uniform",):
-            if replicas > 1:
-                raise ValueError(
-                    '`Actions(pools=...)` beyond "uniform" needs one replica: several read batches '
-                    f"before they are chosen. Received: {replicas} replicas"
-                )
             self._pools = Pools(self.model, *(self._arrays or data), self._batch_size, every)
             self.steering.fill = self._pools.fill
 
