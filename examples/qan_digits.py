@@ -60,10 +60,12 @@ def picture(tuner, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4), layout="constrained")
-    plots.learning_curve(tuner, axes[0])
-    plots.learning_rates(tuner, axes[1])
-    plots.actions(tuner, axes[2])
+    drawn = [plots.learning_curve, plots.learning_rates, plots.actions]
+    if len(tuner.oracle.actions.pools) > 1:
+        drawn.append(plots.pools)
+    figure, axes = pyplot.subplots(1, len(drawn), figsize=(5 * len(drawn), 4), layout="constrained")
+    for draw, part in zip(drawn, axes, strict=True):
+        draw(tuner, part)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

@@ -1,10 +1,11 @@
 """A learned learning rate policy on MNIST, used afterwards in plain `fit` on another data set.
 
-    python examples/qan_mnist.py [--trials 300] [--folder out/qan_mnist]
+    python examples/qan_mnist.py [--mini-batches] [--trials 300] [--folder out/qan_mnist]
 
 20 000 training and 5 000 validation images, an MLP 784-128-10, batch 128, starting at a learning rate of
 0.005: training steps until 96.5 % validation accuracy, at most 1570. 300 episodes take about a
-quarter of an hour. A search that is started again in the same folder goes on.
+quarter of an hour. A search that is started again in the same folder goes on. With `--mini-batches` the
+policy also chooses whether the next samples are those of the epoch's order or the hardest of them.
 
 What it has learned is then tried, without learning again, on Fashion-MNIST (85 %), beside the best
 schedule that the search has found on MNIST.
@@ -19,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 from qan_digits import picture
 
-from keras_drmad.tuners import Policy, QANTuner
+from keras_drmad.tuners import Actions, Policy, QANTuner
 
 L = keras.layers
 
@@ -42,21 +43,30 @@ def steps_until(goal, train, validation, policy, seed):
     keras.utils.set_random_seed(seed)
     model = build_model()
     steered = policy.schedule(validation, goal=goal, stop=True)
-    model.fit(*train, batch_size=128, epochs=10, callbacks=[steered], verbose=0)
+    x, y = train
+    data = {"x": x, "y": y, "batch_size": 128}
+    if len(policy.actions.pools) > 1:  # it chooses samples, too
+        data = {"x": steered.batches(model, x, y, batch_size=128), "shuffle": False}
+    model.fit(**data, epochs=10, callbacks=[steered], verbose=0)
     return int(model.optimizer.iterations)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--mini-batches", action="store_true")
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out/qan_mnist"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    actions = Actions()
+    if options.mini_batches:
+        actions = Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest"))
     tuner = QANTuner(
         build_model,
         goal=("val_accuracy", 0.965),
         max_trials=options.trials,
         decision_every=20,
+        actions=actions,
         directory=str(options.folder.parent),
         project_name=options.folder.name,
         seed=options.seed,

@@ -357,8 +357,23 @@ def test_pictures_show_what_happened(finished):
 
 def test_pictures_of_a_search_that_has_not_begun(tmp_path):
     tuner = make(tmp_path)
-    for draw in (plots.learning_curve, plots.learning_rates, plots.actions):
+    for draw in (plots.learning_curve, plots.learning_rates, plots.actions, plots.pools):
         draw(tuner)
+    pyplot.close("all")
+
+
+def test_a_picture_shows_the_pools_of_a_search(tmp_path):
+    actions = Actions((0.5, 1.0, 2.0), pools=("uniform", "newest", "hardest"))
+    tuner = search(make(tmp_path, actions=actions))
+    axes = plots.pools(tuner)
+    image = axes.get_images()[0]
+    steered = [e for e in tuner.oracle.curriculum.episodes if e.kind in (TRAIN, TEST)]
+    for row, episode in zip(image.get_array(), steered, strict=True):
+        decisions = files.read_arrays(tuner.project.history(f"{episode.number:02d}"))["decisions"]
+        taken = [actions.all[action][2] for action in decisions["actions"][:-1].ravel()]
+        assert [actions.pools[int(number)] for number in row.compressed()] == taken
+    legend = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert legend == set(actions.pools)
     pyplot.close("all")
 
 

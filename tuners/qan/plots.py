@@ -78,23 +78,47 @@ def actions(tuner, axes=None):
         tuner, axes: as in `learning_curve`.
     """
     axes = axes or _axes()
-    oracle = tuner.oracle
-    factors = np.log2([factor for factor, *_ in oracle.actions.all])
+    factors = np.log2([factor for factor, *_ in tuner.oracle.actions.all])
+    drawn = _draw(
+        tuner, axes, lambda taken: factors[taken].mean(-1), cmap="coolwarm", vmin=-1, vmax=1
+    )
+    if drawn is not None:
+        axes.figure.colorbar(drawn, ax=axes, label="log₂ of the factor")
+    return axes
+
+
+def pools(tuner, axes=None):
+    """Which samples were taken when: the pool of each chunk, over decisions and episodes.
+
+    Args:
+        tuner, axes: as in `learning_curve`.
+    """
+    axes = axes or _axes()
+    names = tuner.oracle.actions.pools
+    numbers = np.array([names.index(pool) for *_, pool in tuner.oracle.actions.all])
+    # The first group chooses. The map has eight colours.
+    drawn = _draw(tuner, axes, lambda taken: numbers[taken[:, 0]], cmap="Set2", vmin=0, vmax=7)
+    if drawn is not None:
+        for number, name in enumerate(names):
+            axes.scatter([], [], marker="s", color=drawn.to_rgba(number), label=name)
+        axes.legend(fontsize=7)
+    return axes
+
+
+def _draw(tuner, axes, value, **colours):
+    """An image of `value`, of (decisions, groups) actions to one a decision; None without episodes."""
+    axes.set(xlabel="decision", ylabel="training and test episodes")
     rows = []
-    for episode in oracle.curriculum.episodes:
+    for episode in tuner.oracle.curriculum.episodes:
         history = _history(tuner, episode) if episode.kind in (TRAIN, TEST) else None
         if history is not None:
-            rows.append(factors[history["actions"][:-1]].mean(-1))  # nothing comes of the last
-    if rows:
-        image = np.full((len(rows), max(map(len, rows))), np.nan)
-        for row, taken in zip(image, rows, strict=True):
-            row[: len(taken)] = taken
-        drawn = axes.imshow(
-            image, aspect="auto", cmap="coolwarm", vmin=-1, vmax=1, interpolation="none"
-        )
-        axes.figure.colorbar(drawn, ax=axes, label="log₂ of the factor")
-    axes.set(xlabel="decision", ylabel="training and test episodes")
-    return axes
+            rows.append(value(history["actions"][:-1]))  # nothing comes of the last
+    if not rows:
+        return None
+    image = np.full((len(rows), max(map(len, rows))), np.nan)
+    for row, taken in zip(image, rows, strict=True):
+        row[: len(taken)] = taken
+    return axes.imshow(image, aspect="auto", interpolation="none", **colours)
 
 
 def _history(tuner, episode):
