@@ -171,15 +171,23 @@ class Target:
         return self.steps(seed, decide, self.start)
 
     def by_pool(self, pool, seeds):
-        """By hand with a pool: double the rate, to 32 of 0.005; from a gap of 1 on, choose by it."""
-        actions = Actions((1.0, 2.0), pools=("uniform", pool))
-        subject, high = self.of([Ratios()], actions), 32 * self.start
+        """Double the rate, to 32 of 0.005; choose from a gap of 1 on; from 0.2 on, halve it, to 4."""
+        actions = Actions((0.5, 1.0, 2.0), pools=("uniform", pool))
+        subject = self.of([Ratios()], actions)
 
-        def decide(report):
-            factor = 2.0 if report.rates[0] < 0.99 * high else 1.0
-            return [actions.all.index((factor, 1.0, pool if report.gap < 1 else "uniform"))]
+        def of(seed):
+            near = False
 
-        return [self.steps(seed, decide, self.start, subject) for seed in seeds]
+            def decide(report):
+                nonlocal near
+                near = near or report.gap < 0.2
+                aim = (4 if near else 32) * self.start
+                factor = 2.0 ** np.clip(np.round(np.log2(aim / report.rates[0])), -1, 1)
+                return [actions.all.index((factor, 1.0, pool if report.gap < 1 else "uniform"))]
+
+            return self.steps(seed, decide, self.start, subject)
+
+        return list(map(of, seeds))
 
     def of_chance(self, seed):
         actions = Actions()
