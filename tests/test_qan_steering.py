@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from qan_task import GOAL, TRAIN, VAL, X, Y, build, make, subject
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, Policy, QANOracle
+from keras_drmad.tuners.qan import steering
 from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.regressor import Path, Regressor
@@ -48,6 +50,21 @@ def test_training_metrics_are_of_the_chunk_and_of_the_epoch():
     assert np.average(chunks, weights=[3, 3, 2]) == pytest.approx(
         history.history["loss"][0], rel=1e-5
     )
+
+
+def test_choosing_samples_is_time_of_training(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(steering, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def passes(seconds, value=None):
+        clock[0] += seconds
+        return value
+
+    task = subject(epochs=1)
+    task.steering.fill = lambda pool: passes(1.0)
+    reports, _ = task.run(0, lambda report: passes(10.0, 0.02))
+    assert [report.seconds for report in reports] == [0, 1, 2, 3]  # chunks take no time here
+    assert task.steering.deciding == 40
 
 
 def test_ratios_are_what_they_say():

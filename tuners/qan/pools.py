@@ -20,8 +20,8 @@ class Pools:
         newest      those that were trained on longest ago, or never
 
     A sample's weight is a factor of its loss. The last chunk of an epoch may be shorter: what was
-    chosen beyond it is passed over. The losses cost a forward pass of the candidates, which is not
-    counted as training steps.
+    chosen beyond it is passed over. The losses cost a forward pass of the candidates, which counts
+    in seconds of training, not in steps.
 
     Args:
         model: a compiled model with one loss, on one replica.

@@ -30,7 +30,7 @@ class Report:
         cost: of the last chunk, in full chunks of `every` steps, or in seconds.
         ended: "" or how the training has ended: `"reached"`, `"diverged"`, `"truncated"`.
         metric: the goal's metric.
-        seconds: spent on training so far.
+        seconds: spent on training so far, with choosing its samples.
         rates: (groups,).
     """
 
@@ -234,7 +234,8 @@ class Steering(keras.callbacks.Callback):
             self._apply(decision)
         if self.hold is not None and not self.ended:
             self.hold(view)
-        self.deciding += time.perf_counter() - begun
+        chosen = self._seconds - report.seconds  # what choosing samples took is training's
+        self.deciding += time.perf_counter() - begun - chosen
 
     def _measured(self, logs, name):
         if name not in logs:
@@ -250,7 +251,9 @@ class Steering(keras.callbacks.Callback):
         elif decision is not None:
             pool = self.levers.pull(decision, self.view.rates, self.view.momenta)
         if self.fill is not None:
+            begun = time.perf_counter()
             self.fill(pool)
+            self._seconds += time.perf_counter() - begun
 
     def _how(self, metric, view):
         if not np.isfinite([*view.losses[-1:], *view.val_losses[-1:]]).all():
