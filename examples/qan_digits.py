@@ -61,7 +61,7 @@ def picture(tuner, path):
     from matplotlib import pyplot
 
     drawn = [plots.learning_curve, plots.learning_rates, plots.actions]
-    if len(tuner.oracle.actions.pools) > 1:
+    if tuner.oracle.actions.chooses_samples():
         drawn.append(plots.pools)
     figure, axes = pyplot.subplots(1, len(drawn), figsize=(5 * len(drawn), 4), layout="constrained")
     for draw, part in zip(drawn, axes, strict=True):

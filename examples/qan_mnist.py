@@ -45,7 +45,7 @@ def steps_until(goal, train, validation, policy, seed):
     steered = policy.schedule(validation, goal=goal, stop=True)
     x, y = train
     data = {"x": x, "y": y, "batch_size": 128}
-    if len(policy.actions.pools) > 1:  # it chooses samples, too
+    if policy.actions.chooses_samples():
         data = {"x": steered.batches(model, x, y, batch_size=128), "shuffle": False}
     model.fit(**data, epochs=10, callbacks=[steered], verbose=0)
     return int(model.optimizer.iterations)

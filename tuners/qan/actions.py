@@ -93,6 +93,9 @@ class Actions:
     def moves_momentum(self):
         return len(self.momentum) > 1
 
+    def chooses_samples(self):
+        return self.pools != ("uniform",)
+
     def get_config(self):
         return {
             "learning_rate": list(self.learning_rate),

@@ -253,7 +253,7 @@ class PolicySchedule(Steering):
         if self._pools is not None:
             self._check_batches()
             self._pools.restart(int(np.random.randint(2**31)))
-        elif self.policy.network is not None and self.policy.actions.pools != ("uniform",):
+        elif self.policy.network is not None and self.policy.actions.chooses_samples():
             warnings.warn(
                 f"The policy chooses samples, too (pools={self.policy.actions.pools}), but `fit` has an "
                 "order of its own: only the optimizer is steered. Let `fit` read "

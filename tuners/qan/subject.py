@@ -82,7 +82,7 @@ class Subject:
             with self.model.distribute_strategy.scope():  # `fit` would, but weights are set before
                 self.model(keras.tree.map_structure(lambda part: part[:1], self._first[0]))
         self._pools = None
-        if steering["actions"].pools != ("uniform",):
+        if steering["actions"].chooses_samples():
             self._pools = Pools(self.model, *(self._arrays or data), self._batch_size, every)
             self.steering.fill = self._pools.fill
 
