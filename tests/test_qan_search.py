@@ -157,7 +157,10 @@ def test_an_explosion_is_seen_whatever_training_losses_are(sign):
     """Of validation losses: training ones may be weighted; and losses may be negative."""
     task = subject(goal=("val_loss", -1e9))
     losses = iter([sign * 1.0, sign * 1.0 + 2.9, sign * 1.0 + 3.1] + [0.0] * 9)
-    task.steering.validate = lambda: {"val_loss": next(losses)}
+    task.steering.validation.beside = lambda model, read: (
+        {"val_loss": next(losses)},
+        [tensor.numpy() for tensor in read()],
+    )
     reports, _ = task.run(0, lambda report: 1e-9)
     assert [report.ended for report in reports] == ["", "", "diverged"]
 

@@ -180,10 +180,10 @@ def test_validation_is_what_evaluate_says(form):
 def test_nothing_is_compiled_again_in_a_later_episode():
     task = subject()
     task.run(0, lambda report: 0.02)
-    functions = [task.model.train_function, task.steering.motion._measures]
+    functions = [task.model.train_function, task.steering.gauges._read]
     task.run(1, lambda report: 0.05)
     assert functions[0] is task.model.train_function
-    assert functions[1] is task.steering.motion._measures
+    assert functions[1] is task.steering.gauges._read
 
 
 def test_an_episode_does_not_set_tensorflows_seed():

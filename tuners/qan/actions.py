@@ -4,6 +4,7 @@ import itertools
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_drmad.optimizer import DrMADSGD
 
@@ -152,21 +153,28 @@ class Levers:
         self._all_groups = list(optimizer.hyperparameters) if learned else []
         self.groups = self._all_groups if actions.per == "layer" else [None]
 
+    def settings(self):
+        """(2, groups) tensor: learning rates, and momenta, which are 0 where there are none."""
+        optimizer = self.optimizer
+        rate = tf.cast(optimizer.learning_rate.value, "float64")
+        if not isinstance(optimizer, DrMADSGD):
+            momentum = getattr(optimizer, "momentum", getattr(optimizer, "beta_1", 0.0))
+            return tf.stack([[rate], [tf.constant(momentum, "float64")]])
+        momenta = self._of_groups("momentum")
+        if self.groups == [None]:
+            return tf.stack([[rate], [tf.reduce_mean(momenta)]])
+        return tf.stack([rate * self._of_groups("learning_rate"), momenta])
+
+    def _of_groups(self, kind):
+        """(groups of the optimizer,): means over a learned schedule's knots."""
+        layout, values = self.optimizer.layout, self.optimizer.hyper_values()[kind]
+        table = tf.reshape(tf.cast(values, "float64"), (layout.knots.get(kind, 1), -1))
+        slices = [layout.groups[group][kind] for group in self._all_groups]
+        return tf.stack([tf.reduce_mean(table[:, s.start : s.start + s.size]) for s in slices])
+
     def read(self):
-        """(groups,) learning rates, and (groups,) momenta, which are 0 where there are none."""
-        learned = isinstance(self.optimizer, DrMADSGD)
-        values = self.optimizer.hyperparameters if learned else {}
-        if self.groups != [None]:
-            return tuple(
-                np.array([float(np.mean(values[group][kind])) for group in self.groups])
-                for kind in ("learning_rate", "momentum")
-            )
-        if learned:
-            momentum = np.mean([np.mean(of["momentum"]) for of in values.values()])
-        else:
-            momentum = getattr(self.optimizer, "momentum", getattr(self.optimizer, "beta_1", 0.0))
-        rate = self.optimizer.learning_rate.numpy()
-        return np.array([float(rate)]), np.array([float(momentum)])
+        """(groups,) learning rates, and (groups,) momenta."""
+        return self.settings().numpy()
 
     def set_rate(self, rate):
         """One learning rate for the whole model."""

@@ -218,14 +218,14 @@ class PolicySchedule(Steering):
             policy.goal if goal is None else Goal.of(goal),
             every,
             self._decide,
+            validation=validation_data and Validation(validation_data, batch_size),
             stop=(REACHED,) if stop else (),
             budget=budget,
         )
-        self._data = validation_data and Validation(validation_data, batch_size)
         self._pools = None
 
     def __getstate__(self):
-        return super().__getstate__() | dict.fromkeys(("_pools", "fill", "validate"))
+        return super().__getstate__() | dict.fromkeys(("_pools", "fill"))
 
     def batches(self, model, x, y, sample_weight=None, batch_size=32):
         """A `tf.data.Dataset` for `fit`, of batches whose samples the policy chooses as it goes on.
@@ -249,7 +249,6 @@ class PolicySchedule(Steering):
         return self._pools.dataset
 
     def on_train_begin(self, logs=None):
-        self.validate = self._data and (lambda: self._data(self.model))
         if self._pools is not None:
             self._check_batches()
             self._pools.restart(int(np.random.randint(2**31)))

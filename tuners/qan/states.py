@@ -1,5 +1,6 @@
 """What an agent sees of a training."""
 
+import math
 from dataclasses import dataclass, field
 
 import keras
@@ -163,44 +164,64 @@ class Ratios(State):
         self.shape = (len(self.names),)
 
     def observe(self, view):
-        weight, update, along, before = np.maximum(view.motion.T, [[0], [0], [-np.inf], [0]])
-        moved = 0.5 * np.log10((update + SMALL) / (weight + SMALL))
-        moved = np.where(update > 0, moved + np.log10(50 * view.every / max(view.steps, 1)), 0.0)
-        loss, validated = _log(view.losses), _log(view.val_losses or view.losses[-1:])
-        formulas = {
-            "rate": lambda: np.log10(view.rates / view.start_rate),
-            "time": lambda: view.step / view.budget,
-            "loss": lambda: loss[-1] - loss[0],
-            "loss_mean": lambda: np.mean(loss[-5:]) - loss[0],
-            "loss_slope": lambda: 5 * _change(loss, 1),
-            "loss_trend": lambda: 5 * _change(loss, 4),
-            "gap": lambda: view.gaps[-1],
-            "gap_mean": lambda: np.mean(view.gaps[-5:]),
-            "gap_slope": lambda: 5 * _change(view.gaps, 1),
-            "gap_trend": lambda: 5 * _change(view.gaps, 4),
-            "best_gap": lambda: min(view.gaps),
-            "update": lambda: moved,
-            "gradient": lambda: np.where(update > 0, moved - np.log10(view.rates), 0.0),
-            "angle": lambda: along / np.sqrt(update * before + SMALL**2),
-            "overfitting": lambda: validated[-1] - loss[-1],
-            "momentum": lambda: np.log10(np.maximum(1 - view.momenta, 1e-4)) + 1,
-        }
-        columns = [np.broadcast_to(formulas[name](), len(view.rates)) for name in self.names]
-        found = np.nan_to_num(np.stack(columns, -1), nan=LIMIT, posinf=LIMIT, neginf=-LIMIT)
-        return np.clip(found, -LIMIT, LIMIT).astype("float32")
+        found = np.empty((len(view.rates), len(self.names)))
+        for column, name in enumerate(self.names):
+            found[:, column] = _RATIOS[name](view)
+        found[np.isnan(found)] = LIMIT
+        return found.clip(-LIMIT, LIMIT).astype("float32")
 
     def get_config(self):
         return {"names": list(self.names)}
 
 
-def _log(values):
-    return np.log(np.maximum(np.asarray(values, "float64"), SMALL))
+# Of a `View`, (groups,) or for all groups. In between a training, each operation more takes its time.
+_RATIOS = {
+    "rate": lambda view: np.log10(view.rates / view.start_rate),
+    "time": lambda view: view.step / view.budget,
+    "loss": lambda view: _log(view.losses[-1]) - _log(view.losses[0]),
+    "loss_mean": lambda view: _mean(map(_log, view.losses[-5:])) - _log(view.losses[0]),
+    "loss_slope": lambda view: 5 * _change(view.losses, 1, _log),
+    "loss_trend": lambda view: 5 * _change(view.losses, 4, _log),
+    "gap": lambda view: view.gaps[-1],
+    "gap_mean": lambda view: _mean(view.gaps[-5:]),
+    "gap_slope": lambda view: 5 * _change(view.gaps, 1),
+    "gap_trend": lambda view: 5 * _change(view.gaps, 4),
+    "best_gap": lambda view: min(view.gaps),
+    "update": lambda view: _update(view),
+    "gradient": lambda view: np.where(
+        view.motion[:, 1] > 0, _update(view) - np.log10(view.rates), 0.0
+    ),
+    "angle": lambda view: _angle(*view.motion[:, 1:].T.astype("float64")),
+    "overfitting": lambda view: (
+        _log(view.val_losses[-1]) - _log(view.losses[-1]) if view.val_losses else 0.0
+    ),
+    "momentum": lambda view: np.log10(np.maximum(1 - view.momenta, 1e-4)) + 1,
+}
 
 
-def _change(values, back):
-    """Change a decision, over so many of them."""
+def _update(view):
+    weight, update = view.motion[:, :2].T.astype("float64")
+    moved = 0.5 * np.log10((update + SMALL) / (weight + SMALL))
+    return np.where(update > 0, moved + math.log10(50 * view.every / max(view.steps, 1)), 0.0)
+
+
+def _angle(update, along, before):
+    return along / np.sqrt(update * before + SMALL**2)
+
+
+def _log(value):
+    return math.log(max(value, SMALL))
+
+
+def _mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def _change(values, back, of=float):
+    """Change a decision of a function of them, over so many of them."""
     back = min(back, len(values) - 1)
-    return (values[-1] - values[-1 - back]) / back if back else 0.0
+    return (of(values[-1]) - of(values[-1 - back])) / back if back else 0.0
 
 
 def observe(states, view):

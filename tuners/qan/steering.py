@@ -1,15 +1,13 @@
 """The callback that observes a training every so many steps, and applies decisions."""
 
-import functools
 import time
 from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_drmad.hyperparameters import variable_names
 from keras_drmad.tuners.qan.actions import Levers
+from keras_drmad.tuners.qan.gauges import Gauges
 from keras_drmad.tuners.qan.states import View, observe
 from keras_drmad.tuners.qan.validation import scalars
 
@@ -58,7 +56,7 @@ class Steering(keras.callbacks.Callback):
         decide: called with a `Report`, or with None before training if no validation metric is the goal.
             Returns the actions, one a group; or a learning rate (a float); or None for no change; or
             `STOP`, to end the training here. What it returns once the training has ended is not used.
-        validate: called without arguments; returns the validation metrics. None without validation data.
+        validation: the `Validation` of each decision. None without validation data.
         start_rate: the learning rate that training starts with. Defaults to the compiled one.
         stop: the ends that stop the training, of `REACHED` and `DIVERGED`.
         fill: called with a pool, the rule by which samples are chosen, before each chunk.
@@ -77,7 +75,7 @@ class Steering(keras.callbacks.Callback):
         goal,
         every,
         decide,
-        validate=None,
+        validation=None,
         start_rate=None,
         stop=(REACHED, DIVERGED),
         fill=None,
@@ -86,46 +84,45 @@ class Steering(keras.callbacks.Callback):
     ):
         super().__init__()
         self.states, self.actions, self.goal, self.every = states, actions, goal, every
-        self.decide, self.validate = decide, validate
+        self.decide, self.validation = decide, validation
         self.start_rate, self.stop, self.fill, self._budget = start_rate, stop, fill, budget
         self.hold = hold
-        self.motion = None
+        self.gauges = None
         self.reports = []  # of this training
         self.deciding = 0.0  # seconds that observing and decisions took
         self.validating = 0.0
 
     def __getstate__(self):
         # A copy, as tuners make of callbacks, is for the training of another model.
-        training = dict.fromkeys(("_model", "view", "levers", "motion"))
+        training = dict.fromkeys(("_model", "view", "levers", "gauges"))
         return self.__dict__ | training
 
     def on_train_begin(self, logs=None):
         model, budget = self.model, self._steps_in_all()
         if not model.built:
-            if self.validate is None:
+            if self.validation is None:
                 raise ValueError(
                     "The model has no weights yet: give it an `Input`, call it once before `fit`, or "
                     "pass `validation_data`."
                 )
-            self.validate()  # which builds it
+            self.validation.prepare(model)
         if not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
         self.levers = Levers(model.optimizer, self.actions)
-        variables = _grouped(model, self.levers.groups)
+        if self.gauges is None or not self.gauges.are_of(self.levers, model):
+            self.gauges = Gauges(self.levers, model)  # compiled once for all trainings of a model
+        self.gauges.restart()
         compiled = float(model.optimizer.learning_rate.numpy())
         self.view = View(
             model=model,
-            variables=variables,
+            variables=self.gauges.variables,
             budget=budget,
             start_rate=compiled,
             every=self.every,
         )
         if self.start_rate is not None:
             self.levers.set_rate(self.start_rate)
-        if self.motion is None or not self.motion.measures(variables):
-            self.motion = Motion(variables)  # compiled once for all trainings of a model
-        self.motion.restart()
         self.reports, self.deciding, self.validating, self.ended = [], 0.0, 0.0, ""
         self.validated = {}
         self._seconds, self._begun, self._first = 0.0, None, None
@@ -145,7 +142,7 @@ class Steering(keras.callbacks.Callback):
         if not self._has_begun:
             self._has_begun = True
             self.view.step = epoch * (self.params.get("steps") or 0)
-            if self.validate is not None and self.goal.metric.startswith("val_"):
+            if self.validation is not None and self.goal.metric.startswith("val_"):
                 self._report({}, 0)
             else:
                 self._apply(self.decide(None))
@@ -178,8 +175,8 @@ class Steering(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._end_chunk()  # of data whose end was not known
         logs["learning_rate"] = float(np.mean(self.levers.read()[0]))
-        if self.validate is not None and self.ended and not self.model.stop_training:
-            self.validated = self.validate()
+        if self.validation is not None and self.ended and not self.model.stop_training:
+            self.validated, _ = self.validation.beside(self.model, self.gauges)
         for name, value in self.validated.items():
             logs.setdefault(name, value)  # `fit` may have validation data of its own
 
@@ -190,8 +187,10 @@ class Steering(keras.callbacks.Callback):
 
     def _report(self, logs, taken):
         view, begun = self.view, time.perf_counter()
-        if self.validate is not None:
-            self.validated = self.validate()
+        if self.validation is None:
+            read = [tensor.numpy() for tensor in self.gauges()]
+        else:
+            self.validated, read = self.validation.beside(self.model, self.gauges)
             self.validating += time.perf_counter() - begun
             begun = time.perf_counter()
             logs = logs | self.validated
@@ -200,14 +199,13 @@ class Steering(keras.callbacks.Callback):
         view.step, view.steps = view.step + taken, taken
         view.losses.append(self._measured(logs, "loss"))
         name = self.goal.metric
-        if self.validate is None:  # training metrics stand in for validation's
+        if self.validation is None:  # training metrics stand in for validation's
             name = name.removeprefix("val_")
         metric = self._measured(logs, name)
         if self._first is None:
             self._first = metric
         view.gaps.append(self.goal.gap(metric, self._first))
-        view.rates, view.momenta = self.levers.read()
-        view.motion = self.motion.measure()
+        (view.rates, view.momenta), view.motion = read
         self.ended = self._how(metric, view)
         cost = taken / self.every
         if self.goal.unit == "seconds" and self.reports:
@@ -273,64 +271,3 @@ def _no_means(model):
     metrics = [inner for m in model.metrics for inner in getattr(m, "metrics", None) or [m]]
     mean = keras.metrics.Mean.result
     return tuple(m.name for m in metrics if getattr(type(m), "result", None) is not mean)
-
-
-def _grouped(model, groups):
-    """The trainable variables of each group of `Levers`."""
-    if groups == [None]:
-        return [list(model.trainable_variables)]
-    of = {group: [] for group in groups}
-    for variable, (layer, leaf) in zip(
-        model.trainable_variables, variable_names(model.trainable_variables), strict=True
-    ):
-        of[layer if layer in of else f"{layer}/{leaf}"].append(variable)
-    return list(of.values())
-
-
-class Motion:
-    """How far weights move between two decisions, measured on their device."""
-
-    def __init__(self, groups):
-        self.groups = groups
-        self._at = [[tf.Variable(v.value) for v in group] for group in groups]
-        self._moved = [[tf.Variable(tf.zeros_like(v)) for v in group] for group in self._at]
-
-    def measures(self, groups):
-        """Whether it is these variables that are measured."""
-        ids = [[id(v) for v in group] for group in groups]
-        return ids == [[id(v) for v in group] for group in self.groups]
-
-    def restart(self):
-        """Measure from here."""
-        for group, at, moved in zip(self.groups, self._at, self._moved, strict=True):
-            for variable, a, m in zip(group, at, moved, strict=True):
-                a.assign(variable.value)
-                m.assign(tf.zeros_like(m))
-
-    def measure(self):
-        """(groups, 4): see `View.motion`."""
-        return self._measures().numpy()
-
-    @functools.cached_property
-    def _measures(self):
-        # Concrete functions are called in a third of the time.
-        return tf.function(self._measure).get_concrete_function()
-
-    def _measure(self):
-        rows = []
-        for group, at, before in zip(self.groups, self._at, self._moved, strict=True):
-            sums = []
-            for variable, a, b in zip(group, at, before, strict=True):
-                w, old, last = (tf.cast(t, "float32") for t in (variable.value, a, b))
-                change = w - old
-                sums.append(
-                    [_sum(w, w), _sum(change, change), _sum(change, last), _sum(last, last)]
-                )
-                b.assign(tf.cast(change, b.dtype))
-                a.assign(variable.value)
-            rows.append(tf.add_n([tf.stack(s) for s in sums]))
-        return tf.stack(rows)
-
-
-def _sum(a, b):
-    return tf.reduce_sum(a * b)

@@ -1,6 +1,5 @@
 """The training that is steered: from scratch, again and again, its programs compiled once."""
 
-import functools
 import gc
 
 import keras
@@ -68,14 +67,13 @@ class Subject:
             )
         # Several steps a call are what several replicas cannot do (Keras 3.15).
         self.model.steps_per_execution = every if replicas == 1 else 1
-        validate = None
+        validation = None
         if validation_data is not None:
             validation = Validation(validation_data, batch_size)
-            validate = functools.partial(validation, self.model)
         self.steering = Steering(
             every=every,
             decide=None,
-            validate=validate,
+            validation=validation,
             **steering,
         )
         if not self.model.built:
@@ -108,8 +106,8 @@ class Subject:
         first = tf.data.Dataset.from_tensors(first if len(first) > 1 else first[0])
         logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
         model.reset_metrics()
-        if self.steering.validate is not None:
-            logs |= self.steering.validate()
+        if self.steering.validation is not None:
+            logs |= self.steering.validation.prepare(model)
         elif goal.metric.startswith("val_"):
             raise ValueError(f"`goal` is {goal}: it needs `validation_data`.")
         for name in ("loss", goal.metric):

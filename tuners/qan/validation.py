@@ -29,42 +29,60 @@ class Validation:
         if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
             self._arrays = as_tensors([part for part in data if part is not None])
         self._data = untuned(data)
-        self._model, self._compiled = None, None
+        self._model, self._read, self._compiled = None, None, None
 
     def __deepcopy__(self, memo):  # of the same data; what is compiled cannot be copied
         other = copy.copy(self)
-        other._model = other._compiled = None
+        other._model = other._read = other._compiled = None
         return other
 
     def __call__(self, model):
         """`{"val_<metric>": number}`."""
+        return self.beside(model, tuple)[0]
+
+    def beside(self, model, read):
+        """`({"val_<metric>": number}, arrays)`, with what `read` returns computed in the same call.
+
+        Args:
+            model: a compiled model.
+            read: a function without arguments that returns a tuple of tensors.
+        """
         if model is not self._model:
-            self._model = model
-            replicas = model.distribute_strategy.num_replicas_in_sync
-            if self._arrays is not None:
-                # Keras builds metrics by the first batch, which replicas must share evenly.
-                batch = min(self._batch, len(keras.tree.flatten(self._arrays)[0]))
-                batch = max(batch - batch % replicas, 1)
-                self._data = untuned(tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch))
-            kept = _metrics(model)
-            logs = model.evaluate(self._data, verbose=0, return_dict=True)  # builds the metrics
-            # Else `test_step` returns something of its own.
-            is_of_metrics = set(logs) == set(model.get_metrics_result())
-            if len(kept) == len(model.metrics_variables):
-                _set_metrics(model, kept)
-            else:
-                model.reset_metrics()
-            is_dataset = isinstance(self._data, tf.data.Dataset)
-            is_shared = self._arrays is not None or replicas == 1  # by the replicas, in one call
-            is_graph = is_dataset and is_shared and is_of_metrics and not model.run_eagerly
-            self._compiled = tf.function(self._evaluate) if is_graph else None
-        if self._compiled is not None:
-            logs = self._compiled()
+            self.prepare(model)
+        if read != self._read:
+            self._read, self._compiled = read, None
+        if self._is_graph:
+            if self._compiled is None:
+                self._compiled = tf.function(self._evaluate).get_concrete_function()
+            logs, values = self._compiled()
         else:
             kept = _metrics(model)
             logs = model.evaluate(self._data, verbose=0, return_dict=True)
             _set_metrics(model, kept)
-        return {f"val_{name}": number for name, number in scalars(logs).items()}
+            values = read()
+        return _named(logs), tuple(value.numpy() for value in values)
+
+    def prepare(self, model):
+        """Evaluates by Keras, which builds what of a model is not yet built; returns the metrics."""
+        self._model, self._read = model, None
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        if self._arrays is not None:
+            # Keras builds metrics by the first batch, which replicas must share evenly.
+            batch = min(self._batch, len(keras.tree.flatten(self._arrays)[0]))
+            batch = max(batch - batch % replicas, 1)
+            self._data = untuned(tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch))
+        kept = _metrics(model)
+        logs = model.evaluate(self._data, verbose=0, return_dict=True)
+        # Else `test_step` returns something of its own.
+        is_of_metrics = set(logs) == set(model.get_metrics_result())
+        if len(kept) == len(model.metrics_variables):
+            _set_metrics(model, kept)
+        else:
+            model.reset_metrics()
+        is_dataset = isinstance(self._data, tf.data.Dataset)
+        is_shared = self._arrays is not None or replicas == 1  # by the replicas, in one call
+        self._is_graph = is_dataset and is_shared and is_of_metrics and not model.run_eagerly
+        return _named(logs)
 
     def _evaluate(self):
         model = self._model
@@ -81,7 +99,7 @@ class Validation:
             model.distribute_strategy.run(self._evaluate_share)
         logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
         _set_metrics(model, kept)
-        return logs
+        return logs, self._read()
 
     def _evaluate_share(self):
         """Of one replica: every n-th batch, of n replicas."""
@@ -99,6 +117,10 @@ class Validation:
 def scalars(logs):
     """`{name: number}` of those metrics that are one."""
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+
+def _named(logs):
+    return {f"val_{name}": number for name, number in scalars(logs).items()}
 
 
 def _metrics(model):
