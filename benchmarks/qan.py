@@ -120,7 +120,7 @@ class Target:
         """A model whose optimizer has all that the actions move."""
         optimizer = keras.optimizers.SGD
         if actions.per == "layer" or actions.moves_momentum():
-            optimizer = functools.partial(DrMADSGD, per=actions.per)
+            optimizer = functools.partial(DrMADSGD, per=actions.per, learn=())
         return self._model(optimizer(self.start, momentum=0.9))
 
     def of(self, states, actions):

@@ -10,9 +10,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["keras_drmad.tuners"])
 
 
-def started(function, *arguments, environment=()):
+def started(function, *arguments, environment=None):
     """A process that calls a function of a module, with more variables in its environment."""
-    process = CONTEXT.Process(target=_quietly, args=(dict(environment), function, arguments))
+    process = CONTEXT.Process(target=_quietly, args=(environment or {}, function, arguments))
     process.start()
     return process
 

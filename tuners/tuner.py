@@ -96,7 +96,7 @@ class ResilientTuner(keras_tuner.Tuner):
         self._idle = False
         trained, metrics = self._last
         if trial.trial_id == trained:
-            self.tell_again(trial)
+            self.tell_again()
             return metrics
         self._last = None, None
         metrics = self.train_trial(trial, *args, **kwargs)
@@ -108,7 +108,7 @@ class ResilientTuner(keras_tuner.Tuner):
         """Trains; returns a trial's metrics."""
         raise NotImplementedError
 
-    def tell_again(self, trial):
+    def tell_again(self):
         """Tells a chief what it was told during a training, and has forgotten."""
 
     def _callbacks(self, callbacks, trial, execution):

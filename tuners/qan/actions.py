@@ -147,7 +147,7 @@ class Levers:
             )
         if actions.per == "layer" and not (learned and optimizer.per in ("layer", "variable")):
             raise ValueError(
-                '`Actions(per="layer")` needs `DrMADSGD(per="layer")`. Received: '
+                '`Actions(per="layer")` needs `DrMADSGD(per="layer", learn=())`. Received: '
                 f"{type(optimizer).__name__}"
             )
         self._all_groups = list(optimizer.hyperparameters) if learned else []

@@ -243,6 +243,22 @@ class PolicySchedule(Steering):
             ValueError: Data that are no arrays, or a model with several losses or on several replicas.
                 At the beginning of `fit`: another model, other data, or a `steps_per_execution` that
                 does not divide `every`.
+
+        Example:
+
+        >>> from keras_drmad.tuners.qan.network import q_network
+        >>> from keras_drmad.tuners.qan.states import Ratios
+        >>> actions = Actions((0.5, 1, 2), pools=("uniform", "hardest"))
+        >>> network = q_network([((7,), None)], actions=len(actions), seed=0)
+        >>> policy = Policy([Ratios()], actions, Goal("val_loss", 1e-9), 4, 0.02, 16, network=network)
+        >>> x, y = np.random.rand(64, 4), np.random.rand(64)
+        >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> schedule = policy.schedule((x, y))
+        >>> batches = schedule.batches(model, x, y, batch_size=8)
+        >>> history = model.fit(batches, epochs=2, shuffle=False, callbacks=[schedule], verbose=0)
+        >>> sorted(history.history)
+        ['learning_rate', 'loss', 'val_loss']
         """
         self._pools = Pools(model, x, y, sample_weight, batch_size, self.every)
         self.fill = self._pools.fill

@@ -226,7 +226,7 @@ class QANTuner(ResilientTuner):
             return None
         return self._conversation.ask(report, self._subject.steering.view.budget)
 
-    def tell_again(self, trial):
+    def tell_again(self):
         self._conversation.tell_again()
 
     def _hold(self, trial):
@@ -291,9 +291,14 @@ class QANTuner(ResilientTuner):
         )
 
     def results_summary(self, num_trials=10):
-        """What the goal has cost with the policy, the best schedule, the best constant and by chance."""
+        """What the goal has cost with the policy, the best schedule, the best constant and by chance.
+
+        Args:
+            num_trials: How many of the best episodes are shown, too.
+        """
         print(summary.table(self._own_oracle))
-        super().results_summary(num_trials)
+        if num_trials:
+            super().results_summary(num_trials)
 
 
 def _tensorboard_folder(callbacks):
