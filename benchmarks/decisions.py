@@ -1,0 +1,101 @@
+"""What the parts of a decision take, at once and after a pause: why small models' decisions cost much.
+
+    python benchmarks/decisions.py          # about half a minute
+
+An MLP 784-128-10 on random images, as in `benchmarks/qan.py`. Each part is called again and again: at
+once; after 20 ms of a Python loop that touches nothing; and after a validation on 5 000 images.
+Milliseconds, medians of 60 calls.
+"""
+
+import os
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+from keras_drmad.tuners import Actions, Goal, QANOracle
+from keras_drmad.tuners.qan import wire
+from keras_drmad.tuners.qan.network import Greedy, q_network
+from keras_drmad.tuners.qan.states import Ratios, observe
+from keras_drmad.tuners.qan.steering import STOP
+from keras_drmad.tuners.qan.subject import Subject
+
+CALLS, PAUSE = 60, 0.02
+GOAL = ("val_accuracy", 0.965)
+
+
+def build():
+    layers = [keras.layers.Dense(128, "relu"), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential([keras.layers.Input((784,)), *layers])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def idle():
+    until = time.perf_counter() + PAUSE
+    while time.perf_counter() < until:
+        pass
+
+
+def median(call, before):
+    """Milliseconds of a call."""
+    call()  # compiled
+    taken = []
+    for _ in range(CALLS):
+        before()
+        begun = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begun)
+    return 1e3 * np.median(taken)
+
+
+def parts(subject, folder):
+    """`{name: function}`."""
+    steering = subject.steering
+    reports, _ = subject.run(0, lambda report: STOP if report.step else [2])
+    report = reports[-1]
+    network = q_network([((Ratios().size,), None)], actions=len(Actions()), seed=0)
+    greedy = Greedy(network)
+    oracle = QANOracle(goal=GOAL, max_trials=100, random_trials=0, schedule_trials=1, seed=0)
+    oracle._set_project_dir(folder, "decisions")
+    oracle.verbose = 0
+    trial = oracle.create_trial("tuner0")  # of a schedule: no network is asked
+    talk = wire.Conversation(oracle, trial.trial_id)
+    report.ended = ""
+    return {
+        "reading gauges by themselves": steering.gauges,
+        "observing": lambda: observe(steering.states, steering.view),
+        "a network's choice": lambda: greedy(report.observation),
+        "asking the oracle, without that": lambda: talk.ask(report, subject.budget),
+        "setting a learning rate": lambda: steering.levers.set_rate(0.01),
+    }
+
+
+def main():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((25_000, 784), "float32"), rng.integers(10, size=25_000)
+    subject = Subject(
+        build,
+        x[5_000:],
+        y[5_000:],
+        validation_data=(x[:5_000], y[:5_000]),
+        batch_size=128,
+        states=[Ratios()],
+        actions=Actions(),
+        goal=Goal.of(GOAL),
+    )
+    subject.check()
+    validation = subject.steering.validation
+    print("| | at once | after 20 ms of nothing | after a validation |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, call in parts(subject, folder).items():
+            befores = (lambda: None), idle, (lambda: validation(subject.model))
+            taken = " | ".join(f"{median(call, before):.2f}" for before in befores)
+            print(f"| {name} | {taken} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
