@@ -1,6 +1,6 @@
 """QAN's agent alone, on CartPole-v1, beside the DQN of stable-baselines3.
 
-    python benchmarks/cartpole.py --no-sb3               # 5 seeds, about a minute each
+    python benchmarks/cartpole.py --no-sb3               # 5 seeds, about 2 minutes in all
     python benchmarks/cartpole.py                        # both; pip install stable-baselines3 (optional)
     python benchmarks/cartpole.py --agents sb3           # in an environment without TensorFlow, too
     python benchmarks/cartpole.py --agents sb3 --steps 50000  # what its settings are tuned for

@@ -1,10 +1,10 @@
 """A learned learning rate policy on scikit-learn's digits: table and picture in some minutes.
 
-    python examples/qan_digits.py [--trials 200] [--folder out/qan_digits]
+    python examples/qan_digits.py [--trials 200] [--seed 0] [--folder FOLDER] [--output FILE]
 
 1280 training and 517 validation images, an MLP 64-64-10, batch 16, starting at a learning rate of 0.01:
-training steps until 96.5 % validation accuracy, at most 640. A search that is started again in the same
-folder goes on.
+training steps until 96.5 % validation accuracy, at most 640. A search that is started again with
+the same `--folder` goes on.
 """
 
 import argparse

@@ -4,7 +4,8 @@
 
 20 000 training and 5 000 validation images, an MLP 784-128-10, batch 128, starting at a learning rate of
 0.005: training steps until 96.5 % validation accuracy, at most 1570. 300 episodes take about a
-quarter of an hour. A search that is started again in the same folder goes on. With `--mini-batches` the
+quarter of an hour. A search that is started again in the same folder goes on; one with other options
+needs another folder. With `--mini-batches` the
 policy also chooses whether the next samples are those of the epoch's order or the hardest of them.
 
 What it has learned is then tried, without learning again, on Fashion-MNIST (85 %), beside the best

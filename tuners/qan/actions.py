@@ -25,7 +25,8 @@ class Actions:
             (`DrMADSGD`). Defaults to `(1,)`: momentum stays.
         pools: Where the samples of the next chunk come from, of `"uniform"` (the epoch's order),
             `"hardest"`, `"easiest"` and `"newest"`. Defaults to `("uniform",)`.
-        per: `"global"`, or `"layer"`: one decision for each group of a `DrMADSGD(per="layer")`.
+        per: `"global"`, or `"layer"`: one decision for each group of a
+            `DrMADSGD(per="layer", learn=())`.
 
     Raises:
         ValueError: An empty set, or only one action; multipliers or bounds that are not positive; an

@@ -60,15 +60,16 @@ class QANOracle(ResilientOracle):
         updates: Gradient steps of learning for each decision of an episode. Defaults to 8.
         epsilon: `(first, last)` exploration, linear over the training episodes until four fifths of
             them: how probably a decision begins a stretch of exploration. Defaults to 0.08 and 0.015.
-        shaping: Weight κ of the gap as a potential, annealed linearly to 0 over the same time.
+        shaping: Weight κ of the gap as a potential, annealed linearly to 0 over the same time. Defaults
+            to 5.
         schedule_trials: Episodes that search schedules. Defaults to 15 % of `max_trials`; of few, to a
             third of them, up to 36.
         random_trials: Episodes of random actions. Defaults to 2 %, at least one.
         guided_trials: Episodes that follow the best schedule by actions. Defaults to 4 %, at least two.
         contest: Seeds on which policy and best schedule meet at the end; before, twice as many tests
             find the best policy. Defaults to 10, fewer where `max_trials` is below 200.
-        random_starts: The share of training episodes that begin with another learning rate. Defaults
-            to 0.25.
+        random_starts: The share of training and random episodes that begin with another learning rate.
+            Defaults to 0.25.
         cut: Training episodes are cut off, and go into the memory as unfinished ones, once they have
             cost so many times what the best schedule does. Defaults to 1.25.
         policy: A `Policy`, or the file of one, whose network learning begins with.

@@ -56,7 +56,7 @@ class Policy:
         start_rate: The learning rate that its trainings began with, for information.
         budget: Their steps, that the feature `time` is relative to.
         network: A `keras.Model` of Q-values; None if it is a schedule.
-        schedule: A `Schedule`; None if it is a network.
+        schedule: A `Schedule`; None if it is a network. The attribute `rate` holds it.
 
     Example:
 
@@ -128,8 +128,8 @@ class Policy:
             stop: Whether training ends once the goal is reached, in the middle of an epoch, too. Nothing
                 else ends it.
             every: Steps between decisions. Defaults to what the policy was learned with. For batches
-                of another size, compile the model with a learning rate that is so many times larger,
-                and take so many times fewer steps here.
+                that are b times smaller, take b times as many, and compile the model with a learning
+                rate that is b times smaller.
         """
         return PolicySchedule(
             self,
@@ -231,8 +231,9 @@ class PolicySchedule(Steering):
         """A `tf.data.Dataset` for `fit`, of batches whose samples the policy chooses as it goes on.
 
         It has as many batches as `fit` makes of these data. Samples are chosen for `every` steps
-        together, from twice as many candidates; while the policy leaves the rate as it is, in a random
-        order. That follows from NumPy's global generator, which `keras.utils.set_random_seed` seeds.
+        together, from twice as many candidates; once the policy decides nothing (the goal is reached,
+        the budget over), in a random order. That follows from NumPy's global generator, which
+        `keras.utils.set_random_seed` seeds.
 
         Args:
             model: The compiled model that is trained, with one loss, on one replica.
