@@ -27,7 +27,7 @@ from keras_drmad.tuners.qan.curriculum import (
     Curriculum,
     Episode,
 )
-from keras_drmad.tuners.qan.filters import BagOfFilters
+from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.regressor import Regressor
 from keras_drmad.tuners.qan.schedules import Schedule, propose
 from keras_drmad.tuners.qan.states import Ratios
@@ -423,7 +423,11 @@ def measured(hp):
         ({"actions": Actions(bounds=(0.1, 1.0))}, {}, "bounds"),
         ({}, {"epochs": 0}, "epochs"),
         ({"goal": Goal("auc", 0.9, "max")}, {}, r"what is measured is \['loss', 'val_loss'\]"),
-        ({}, {"validation_data": (VAL[0][:, :4], VAL[1])}, "validation_data.*samples like"),
+        ({}, {"validation_data": (VAL[0][:, :4], VAL[1])}, "validation_data.*cannot be evaluated"),
+        ({}, {"validation_data": (VAL[0][..., None], VAL[1])}, "validation_data.*samples like"),
+        ({}, {"validation_data": iter([VAL])}, "validation_data.*Received: a list_iterator"),
+        ({"states": [BagOfFilters(2, layer="c")]}, {}, "No such layer: c"),
+        ({"states": [RawFilters(5, 2)]}, {}, "made for 2 of 5"),
         ({}, {"validation_data": (VAL[0] * np.nan, VAL[1])}, "validation_data.*NaN"),
         ({}, {"validation_data": (VAL[0], VAL[1][:5])}, "same number of samples"),
         ({}, {"validation_data": ENDLESS}, "repeats for ever"),
@@ -450,6 +454,9 @@ def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, argume
         ({"jump_start": 0}, "jump_start"),
         ({"goal": ("val_loss", "low")}, "finite number"),
         ({"agent": {"nstep": 3}}, r"`agent` may hold .*'n_step'.*Received: \['nstep'\]"),
+        ({"agent": {"gamma": 1.1}}, "`gamma` must be from 0 to 1"),
+        ({"agent": {"n_step": 0}}, "`n_step` must be a positive integer"),
+        ({"agent": {"optimizer": "fastest"}}, "fastest"),
         ({"network": {"layers": 3}}, r"`network` may hold .*'units'.*Received: \['layers'\]"),
         ({"epsilon": 0.1}, r"`epsilon` must be \(first, last\)"),
         ({"random_starts": 2}, "`random_starts` must be from 0 to 1"),

@@ -23,9 +23,9 @@ def scheduled(schedule=None, goal=("val_loss", 1e-9), every=2, budget=8):
     return Policy([Ratios()], Actions(), Goal.of(goal), every, 0.02, budget, schedule=schedule)
 
 
-def fit(model, callback, epochs=5, data=TRAIN, **arguments):
+def fit(model, callback, epochs=5, data=TRAIN, callbacks_after=(), **arguments):
     arguments = {"batch_size": 8, "epochs": epochs, "verbose": 0} | arguments
-    return model.fit(*data, callbacks=[callback], **arguments).history
+    return model.fit(*data, callbacks=[callback, *callbacks_after], **arguments).history
 
 
 def of_unknown_length():
@@ -134,6 +134,49 @@ def test_steps_go_on_from_the_initial_epoch():
     np.testing.assert_allclose(rates.seen, [0.02] * 8 + [0.002] * 8, rtol=1e-6)
 
 
+def test_a_schedule_without_data_begins_at_the_initial_epoch():
+    callback, rates = scheduled(Schedule("step", 0.02, 16), every=4).schedule(), Rates()
+    fit(build(), callback, epochs=3, initial_epoch=2, callbacks_after=[rates])
+    np.testing.assert_allclose(rates.seen, [0.002] * 8, rtol=1e-6)
+
+
+def test_weights_that_another_callback_restores_are_no_motion():
+    class Restored(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model.set_weights([w + 1 for w in self.model.get_weights()])
+
+    callback = scheduled().schedule(VAL)
+    fit(build(), callback, epochs=1, callbacks_after=[Restored()])
+    updates = [r.observation[0][Ratios.FEW.index("update")] for r in callback.reports]
+    assert updates[0] == 0 and updates[1] != 0
+
+
+@pytest.mark.parametrize("data", [VAL, tf.data.Dataset.from_tensor_slices(VAL).batch(16)])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_model_that_is_compiled_again_is_validated_anew(data, keep):
+    callback, model = scheduled().schedule(data), build()
+    fit(model, callback, epochs=1)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = model.optimizer if keep else "sgd"
+    model.compile(optimizer, lambda y, p: 3 * loss(y, p), metrics=["accuracy"])
+    history = fit(model, callback, epochs=1)
+    losses = model.evaluate(*VAL, verbose=0)
+    assert [history["val_loss"][-1], history["val_accuracy"][-1]] == pytest.approx(losses)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"validation_data": VAL[0]}, r"must be `\(x, y\)`.*Received: a ndarray"),
+        ({"validation_data": iter([VAL])}, "Received: a list_iterator"),
+        ({"budget": 0}, "`budget` must be a positive integer"),
+    ],
+)
+def test_a_callback_s_arguments_are_checked(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        scheduled().schedule(**arguments)
+
+
 def test_metrics_that_are_no_means_are_not_taken_apart():
     """An AUC over the epoch so far says nothing of its last chunk; vectors are passed over."""
     model = keras.Sequential([L.Input((6,)), L.Dense(1, "sigmoid")])
@@ -207,6 +250,17 @@ def test_at_the_goal_samples_come_in_a_random_order():
     at = [callback.goal.reached(report.metric) for report in callback.reports]
     assert pools == ["uniform" if reached else "hardest" for reached in at]
     assert len(set(pools)) == 2
+
+
+def test_after_the_budget_samples_come_in_a_random_order():
+    model, callback = build(), chooser().schedule(VAL, budget=6)
+    data = callback.batches(model, *TRAIN, batch_size=8)
+    seen, fill = [], callback.fill
+    callback.fill = lambda pool: (fill(pool), seen.append((pool, callback._pools._chosen.numpy())))
+    model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=[callback])
+    pools, samples = zip(*seen, strict=True)
+    assert list(pools) == ["hardest"] * 2 + ["uniform"] * 11  # of each epoch three, and one before
+    assert len(set(np.concatenate(samples[2:]))) == 64  # all there are
 
 
 def test_choices_are_passed_over_with_a_warning_where_fit_does_not_read_them():

@@ -70,6 +70,21 @@ def trajectory(ended, gaps=GAPS):
     )
 
 
+def test_nothing_need_be_discounted(tmp_path):
+    tested = learner(tmp_path, gamma=1.0)
+    assert np.isfinite(tested.learn(trajectory(REACHED), 0.0, None, 4.0)["loss"])
+
+
+def test_an_optimizer_serves_several_agents(tmp_path):
+    optimizer = keras.optimizers.Adam(0.5)
+    for name in "ab":
+        tested = learner(tmp_path / name, optimizer=optimizer)
+        tested.learn(trajectory(REACHED), 0.0, None, 4.0)
+        assert float(tested.agent.optimizer.learning_rate) == 0.5
+        assert tested.agent.optimizer.iterations == 3
+    assert not optimizer.built
+
+
 @pytest.mark.parametrize(
     "ended, left, rewards, terminated",
     [

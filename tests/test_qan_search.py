@@ -362,6 +362,36 @@ def test_models_that_cannot_begin_anew_are_refused(tmp_path):
         search(make(tmp_path / "plain", lambda hp: keras.Sequential([L.Input((6,)), L.Dense(3)])))
 
 
+def test_validation_may_have_other_lengths():
+    def made():
+        model = keras.Sequential(
+            [L.Input((None,)), L.Embedding(3, 2), L.GlobalAveragePooling1D(), L.Dense(1)]
+        )
+        model.compile(keras.optimizers.SGD(0.02), "mse")
+        return model
+
+    task = Subject(
+        made,
+        np.zeros((16, 7)),
+        np.ones(16),
+        validation_data=(np.zeros((8, 9)), np.ones(8)),
+        batch_size=8,
+        states=[Ratios()],
+        actions=Actions(),
+        goal=Goal.of(("val_loss", 1e-9)),
+    )
+    task.check()
+    assert task.run(0, lambda report: 0.01)[0][-1].step == 2
+
+
+@pytest.mark.parametrize(("unit", "is_compiled"), [("steps", False), ("seconds", True)])
+def test_no_episode_pays_in_seconds_for_what_is_compiled_once(unit, is_compiled):
+    task = subject(goal=("val_loss", 1e-9, unit), actions=Actions(pools=("uniform", "hardest")))
+    task.check()
+    assert (task.model.train_function is not None) == is_compiled
+    assert bool(task._pools._losses.experimental_get_tracing_count()) == is_compiled
+
+
 class Named(keras.Model):
     def __init__(self):
         super().__init__()

@@ -41,17 +41,23 @@ def _in_memory(batches):
             yield from map(np.asarray, tf.nest.flatten(batches.batch(step)))
 
 
-def check_samples(name, batches, training):
-    """Raises a ValueError if samples are unlike those of the training data."""
+def check_samples(name, batches, training, sizes=True):
+    """Raises a ValueError if samples are unlike those of the training data.
+
+    Args:
+        name: of the data, in the error.
+        batches, training: `Batches`.
+        sizes: whether shapes must be the same, or only the number of their axes: there are models that
+            take samples of any length.
+    """
     here, there = (
-        tf.nest.flatten(tf.nest.map_structure(_sample, b.batch(0)[:2])) for b in (batches, training)
+        [tuple(leaf.shape[1:]) for leaf in tf.nest.flatten(b.batch(0)[:2])]
+        for b in (batches, training)
     )
-    if here != there:
+    alike = tuple if sizes else len
+    if list(map(alike, here)) != list(map(alike, there)):
+        here, there = (list(map(str, shapes)) for shapes in (here, there))
         raise ValueError(
             f"`{name}` must hold samples like the training data. Received: shapes {here} in "
             f"`{name}`, {there} in the training data (x and y, one sample each)"
         )
-
-
-def _sample(leaf):
-    return str(tuple(leaf.shape[1:]))

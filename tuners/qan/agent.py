@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.qan.network import Greedy, uses_xla
 from keras_drmad.tuners.qan.replay import Replay
 
@@ -25,7 +26,7 @@ class DQN:
 
     Args:
         network: A `keras.Model` from observations (batch, D) to Q-values (batch, actions).
-        optimizer: Defaults to `Adam(1e-3, global_clipnorm=10)`.
+        optimizer: As in `compile`; a copy is taken. Defaults to `Adam(1e-3, global_clipnorm=10)`.
         gamma: γ, a decision. Defaults to 0.99.
         n_step: n. Defaults to 5.
         batch_size: Transitions a gradient step. Defaults to 64.
@@ -41,6 +42,9 @@ class DQN:
         jit_compile: Whether XLA compiles the network and its learning, which takes some seconds once.
             Defaults to `"auto"`: unless the network has convolutions.
         seed: Of what is drawn from the memory.
+
+    Raises:
+        ValueError: See `check_arguments`.
 
     References:
         Mnih et al., 2015; van Hasselt et al., Double Q-learning, AAAI 2016; Hessel et al., Rainbow,
@@ -76,10 +80,14 @@ class DQN:
         jit_compile="auto",
         seed=0,
     ):
+        check_arguments(optimizer, gamma, n_step, batch_size, capacity)
         self.network = network
         self.target = keras.models.clone_model(network)
         self.target.set_weights(network.get_weights())
-        self.optimizer = optimizer or keras.optimizers.Adam(1e-3, global_clipnorm=10.0)
+        optimizer = optimizer or keras.optimizers.Adam(1e-3, global_clipnorm=10.0)
+        optimizer = keras.optimizers.get(optimizer)
+        # A copy, for an optimizer serves the variables of one network only.
+        self.optimizer = type(optimizer).from_config(optimizer.get_config())
         self.optimizer.build(network.trainable_variables)
         self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
         self.double, self.target_rate, self.delta = double, target_rate, delta
@@ -232,6 +240,21 @@ class DQN:
             variable.assign(parts["optimizer"][str(i)])
         self.replay.set_state(parts["replay"])
         self.bursts = int(state["bursts"])
+
+
+def check_arguments(
+    optimizer=None, gamma=0.0, n_step=1, batch_size=1, capacity=1, **others_take_any_value
+):
+    """Refuses arguments of `DQN` that learning would fail with.
+
+    Raises:
+        ValueError: γ not from 0 to 1, numbers that are not positive, an unknown optimizer.
+    """
+    for name, value in (("n_step", n_step), ("batch_size", batch_size), ("capacity", capacity)):
+        positive_integer(name, value)
+    if not np.isscalar(gamma) or not 0 <= gamma <= 1:
+        raise ValueError(f"`gamma` must be from 0 to 1. Received: gamma={gamma!r}")
+    keras.optimizers.get(optimizer)
 
 
 def _huber(error, delta):

@@ -56,6 +56,9 @@ class BagOfFilters(State):
         self.codebook = None if codebook is None else np.array(codebook, "float32")
         self.shape = (words,)
 
+    def check(self, model):
+        filters_of(model, self.layer)
+
     def needs_first_run(self):
         return self.codebook is None
 
@@ -96,7 +99,7 @@ class RawFilters(State):
         layer: The layer's name. Defaults to the first that has a kernel.
 
     Raises:
-        ValueError: While training begins: no such layer, or one of other filters.
+        ValueError: Before anything is trained: no such layer, or one of other filters.
 
     References:
         Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016.
@@ -111,14 +114,20 @@ class RawFilters(State):
         self.inputs, self.filters, self.layer = inputs, filters, layer
         self.shape = (inputs, filters)
 
-    def observe(self, view):
-        filters = filters_of(view.model, self.layer)
+    def check(self, model):
+        self._filters(model)
+
+    def _filters(self, model):
+        filters = filters_of(model, self.layer)
         if filters.shape[1] != self.inputs or len(filters) < self.filters:
             raise ValueError(
                 f"The layer has {filters.shape[0]} filters of {filters.shape[1]} inputs; "
                 f"`RawFilters` was made for {self.filters} of {self.inputs}."
             )
-        chosen = filters[: self.filters].T
+        return filters[: self.filters].T
+
+    def observe(self, view):
+        chosen = self._filters(view.model)
         scaled = chosen / (np.sqrt(np.mean(chosen**2)) + 1e-12)
         return np.broadcast_to(scaled.astype("float32"), (len(view.rates), *self.shape))
 

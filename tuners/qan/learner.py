@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_drmad.tuners import files
-from keras_drmad.tuners.qan.agent import DQN
+from keras_drmad.tuners.qan.agent import DQN, check_arguments
 from keras_drmad.tuners.qan.goals import rewards
 from keras_drmad.tuners.qan.network import Greedy, q_network
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED, UNKNOWN
@@ -69,11 +69,12 @@ class Learner:
         """Whether there can be such an agent.
 
         Raises:
-            ValueError: Unknown arguments of it, or a policy with another network.
+            ValueError: Unknown arguments of it, or wrong ones, or a policy with another network.
         """
         allowed = set(inspect.signature(DQN).parameters) - {"network", "seed"}
         if unknown := sorted(set(self._arguments) - allowed):
             raise ValueError(f"`agent` may hold {sorted(allowed)}. Received: {unknown}")
+        check_arguments(**self._arguments)
         if not callable(self._network):
             allowed = set(inspect.signature(q_network).parameters) - {"parts", "actions", "seed"}
             if unknown := sorted(set(self._network) - allowed):
@@ -156,8 +157,9 @@ class Learner:
         gaps = trajectory.gaps[trajectory.gaps < UNKNOWN]
         seen = {"cost": np.max(trajectory.costs), "gap": np.max(gaps, initial=0.0)}
         self._most = {name: np.maximum(most, seen[name]) for name, most in self._most.items()}
+        gamma = self.agent.gamma
         return (
-            -float(self._most["cost"]) / (1 - self.agent.gamma),
+            -float(self._most["cost"]) / (1 - gamma) if gamma < 1 else -np.inf,
             shaping * float(self._most["gap"]),
         )
 

@@ -218,9 +218,9 @@ class PolicySchedule(Steering):
             policy.goal if goal is None else Goal.of(goal),
             every,
             self._decide,
-            validation=validation_data and Validation(validation_data, batch_size),
+            budget=None if budget is None else positive_integer("budget", budget),
+            validation=None if validation_data is None else Validation(validation_data, batch_size),
             stop=(REACHED,) if stop else (),
-            budget=budget,
         )
         self._pools = None
 
@@ -299,6 +299,8 @@ class PolicySchedule(Steering):
         return super()._steps_in_all()
 
     def _decide(self, report):
-        if report is not None and (report.ended or self.goal.reached(report.metric)):
+        if report is None:  # `fit` may begin at a later epoch
+            return self.policy.rate and self.policy.actions.within(self.policy.rate(self.view.step))
+        if report.ended or self.goal.reached(report.metric):
             return None
         return self.policy.decide(report)

@@ -80,6 +80,9 @@ class State:
         What is found must be an array `self.codebook`, which is what other processes get.
         """
 
+    def check(self, model):
+        """Raises a ValueError if such a model cannot be observed; called before anything is trained."""
+
     def needs_first_run(self):
         """Whether `prepare` wants to be called."""
         return False

@@ -99,20 +99,20 @@ class Steering(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         model, budget = self.model, self._steps_in_all()
-        if not model.built:
-            if self.validation is None:
-                raise ValueError(
-                    "The model has no weights yet: give it an `Input`, call it once before `fit`, or "
-                    "pass `validation_data`."
-                )
-            self.validation.prepare(model)
+        if self.validation is not None:
+            if not self.validation.knows(model):
+                self.validation.prepare(model)
+        elif not model.built:
+            raise ValueError(
+                "The model has no weights yet: give it an `Input`, call it once before `fit`, or "
+                "pass `validation_data`."
+            )
         if not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
         self.levers = Levers(model.optimizer, self.actions)
         if self.gauges is None or not self.gauges.are_of(self.levers, model):
             self.gauges = Gauges(self.levers, model)  # compiled once for all trainings of a model
-        self.gauges.restart()
         compiled = float(model.optimizer.learning_rate.numpy())
         self.view = View(
             model=model,
@@ -141,6 +141,7 @@ class Steering(keras.callbacks.Callback):
         self._within, self._before = 0, (0, {})
         if not self._has_begun:
             self._has_begun = True
+            self.gauges.restart()  # here, for other callbacks may have restored weights
             self.view.step = epoch * (self.params.get("steps") or 0)
             if self.validation is not None and self.goal.metric.startswith("val_"):
                 self._report({}, 0)
@@ -157,7 +158,11 @@ class Steering(keras.callbacks.Callback):
 
     def _end_chunk(self):
         within, (before, totals_before) = self._within, self._before
-        if self.ended or within == before:
+        if within == before:
+            return
+        if self.ended:  # `fit` goes on, and reads what is chosen for it
+            self._before = within, totals_before
+            self._apply(None)
             return
         self._seconds += time.perf_counter() - self._begun
         now = scalars(self._logs)

@@ -11,8 +11,8 @@ from keras_drmad.tuners.checks import check_samples, check_values, training_batc
 from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
 from keras_drmad.tuners.qan.pools import Pools
-from keras_drmad.tuners.qan.steering import Steering
-from keras_drmad.tuners.qan.validation import Validation, scalars
+from keras_drmad.tuners.qan.steering import STOP, Steering
+from keras_drmad.tuners.qan.validation import Validation, check_kind, scalars
 
 SHARES = ("accuracy", "acc", "auc", "precision", "recall")  # endings of metrics from 0 to 1
 
@@ -89,7 +89,8 @@ class Subject:
 
         Raises:
             ValueError: The same model again; a learning rate that cannot be set, or is out of bounds; no
-                loss that is measured; a goal that is not, that is out of reach, or reached already.
+                loss that is measured; a goal that is not, that is out of reach, or reached already;
+                validation data or states that are not for such a model.
         """
         tf.random.set_seed(0)
         self.restart(seed=0)
@@ -107,7 +108,10 @@ class Subject:
         logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
         model.reset_metrics()
         if self.steering.validation is not None:
-            logs |= self.steering.validation.prepare(model)
+            try:
+                logs |= self.steering.validation.prepare(model)
+            except (ValueError, tf.errors.OpError) as error:  # the training data were evaluated
+                raise ValueError(f"`validation_data` cannot be evaluated: {error}") from error
         elif goal.metric.startswith("val_"):
             raise ValueError(f"`goal` is {goal}: it needs `validation_data`.")
         for name in ("loss", goal.metric):
@@ -124,6 +128,21 @@ class Subject:
             raise ValueError(
                 f"`goal` is {goal}: an untrained model reaches it ({logs[goal.metric]:.4g})."
             )
+        for state in self.steering.states:
+            state.check(model)
+        if goal.unit == "seconds":
+            self._compile()
+
+    def _compile(self):
+        """Trains for a chunk, that no episode pays for what is compiled once."""
+        action = len(self.steering.actions) - 1  # which chooses samples, if any does
+
+        def decide(report):
+            if report is None:
+                return None
+            return STOP if report.step else [action] * len(report.rates)
+
+        self.run(0, decide)
 
     @property
     def start_rate(self):
@@ -225,6 +244,7 @@ def _checked(x, y, sample_weight, validation_data, batch_size):
         data, steps = x.take(1), int(x.cardinality())  # all of it need not fit in memory
     named = {"x": training_batches(data, batch_size)}
     if validation_data is not None:
+        check_kind(validation_data)
         is_dataset = isinstance(validation_data, tf.data.Dataset)
         if is_dataset and validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`validation_data` repeats for ever: use `dataset.take(...)`.")
@@ -232,5 +252,5 @@ def _checked(x, y, sample_weight, validation_data, batch_size):
     for name, batches in named.items():
         if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
             check_values(name, batches)
-        check_samples(name, batches, named["x"])
+        check_samples(name, batches, named["x"], sizes=False)
     return named["x"].batch(0), steps or named["x"].epoch_steps

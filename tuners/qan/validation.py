@@ -22,11 +22,15 @@ class Validation:
         data: `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
             `tf.data.Dataset` or a `PyDataset`.
         batch_size: of arrays; at least 1024, as nothing depends on it.
+
+    Raises:
+        ValueError: Data of another kind.
     """
 
     def __init__(self, data, batch_size=None):
+        check_kind(data)
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
-        if not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
+        if isinstance(data, tuple | list):
             self._arrays = as_tensors([part for part in data if part is not None])
         self._data = untuned(data)
         self._model, self._read, self._compiled = None, None, None
@@ -47,7 +51,7 @@ class Validation:
             model: a compiled model.
             read: a function without arguments that returns a tuple of tensors.
         """
-        if model is not self._model:
+        if model is not self._model:  # `knows` takes longer: who compiles a model anew asks it
             self.prepare(model)
         if read != self._read:
             self._read, self._compiled = read, None
@@ -61,6 +65,10 @@ class Validation:
             _set_metrics(model, kept)
             values = read()
         return _named(logs), tuple(value.numpy() for value in values)
+
+    def knows(self, model):
+        """Whether it is this model that was prepared, as it is compiled now."""
+        return model is self._model and _ids(model.metrics) == _ids(self._metrics)
 
     def prepare(self, model):
         """Evaluates by Keras, which builds what of a model is not yet built; returns the metrics."""
@@ -82,6 +90,7 @@ class Validation:
         is_dataset = isinstance(self._data, tf.data.Dataset)
         is_shared = self._arrays is not None or replicas == 1  # by the replicas, in one call
         self._is_graph = is_dataset and is_shared and is_of_metrics and not model.run_eagerly
+        self._metrics = model.metrics  # new ones at each `compile`
         return _named(logs)
 
     def _evaluate(self):
@@ -117,6 +126,19 @@ class Validation:
 def scalars(logs):
     """`{name: number}` of those metrics that are one."""
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+
+def check_kind(data):
+    """Refuses validation data that cannot be read again and again."""
+    if not isinstance(data, tuple | list | tf.data.Dataset | keras.utils.PyDataset):
+        raise ValueError(
+            "`validation_data` must be `(x, y)`, `(x, y, sample_weight)`, a `tf.data.Dataset` or a "
+            f"`keras.utils.PyDataset`. Received: a {type(data).__name__}"
+        )
+
+
+def _ids(metrics):
+    return [id(metric) for metric in metrics]
 
 
 def _named(logs):
