@@ -55,6 +55,7 @@ from keras_drmad.tuners.qan.tuner import FIRST_SEED
 L = keras.layers
 GOAL, START, EVERY, EPOCHS = ("val_accuracy", 0.965), 0.005, 20, 10
 FRESH = 10
+SURE = 5  # tests of a schedule that is believed
 PLAIN = ("rate", "time", "loss", "gap")
 
 VARIANTS = {
@@ -198,22 +199,32 @@ class Target:
 
 
 def search_schedules(target, steps, seed):
-    """The best schedule that so many training steps find; a fifth of them test the three best again."""
-    rng, tried, spent = np.random.default_rng((seed, 9)), [], 0
+    """(the best schedule that so many training steps find, how many were tried).
+
+    Every third training tests the best so far again: of many that are tried once, the best is a lucky
+    one. What is returned was tested at least `SURE` times, if anything was.
+    """
+    rng, tried, spent, trainings = np.random.default_rng((seed, 9)), [], 0, 0
     bounds = 0.2 * target.start, 200 * target.start  # as `QANTuner` searches them
-    expected = max(int(0.8 * steps / (0.85 * target.budget)), 4)
-    while spent < 0.8 * steps:
-        schedule = propose(len(tried), expected, tried, *bounds, target.budget, rng)
-        taken, counts, hit, gap = target.of_schedule(schedule, int(rng.integers(2**31)))
-        tried.append((schedule, counts + (0 if hit else counts * max(gap, 0))))
-        spent += taken
-    best = [[schedule] for schedule, _ in sorted(tried, key=lambda entry: entry[1])[:3]]
+    expected = max(int(2 / 3 * steps / (0.85 * target.budget)), 4)
     while spent < steps:
-        for entry in best:
-            taken, counts, hit, gap = target.of_schedule(entry[0], int(rng.integers(2**31)))
-            entry.append(counts + (0 if hit else counts * max(gap, 0)))
-            spent += taken
-    return min(best, key=lambda entry: np.mean(entry[1:]))[0], len(tried)
+        if trainings % 3 == 2:
+            schedule, costs = min(tried, key=mean_cost)
+        else:
+            known = [(entry[0], mean_cost(entry)) for entry in tried]
+            schedule = propose(len(tried), expected, known, *bounds, target.budget, rng)
+            costs = []
+            tried.append((schedule, costs))
+        taken, counts, hit, gap = target.of_schedule(schedule, int(rng.integers(2**31)))
+        costs.append(counts + (0 if hit else counts * max(gap, 0)))
+        spent, trainings = spent + taken, trainings + 1
+    most = max(len(costs) for _, costs in tried)
+    sure = [entry for entry in tried if len(entry[1]) >= min(SURE, most)]
+    return min(sure, key=mean_cost)[0], len(tried)
+
+
+def mean_cost(entry):
+    return np.mean(entry[1])
 
 
 def learned(variant, target, seed, trials):
