@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
 from keras_drmad.tuners.qan import wire
@@ -59,6 +60,7 @@ def parts(subject, folder):
     report = reports[-1]
     network = q_network([((Ratios().size,), None)], actions=len(Actions()), seed=0)
     greedy = Greedy(network)
+    compiled = tf.function(lambda x: tf.argmax(network(x), -1), jit_compile=True)
     oracle = QANOracle(goal=GOAL, max_trials=100, random_trials=0, schedule_trials=1, seed=0)
     oracle._set_project_dir(folder, "decisions")
     oracle.verbose = 0
@@ -69,6 +71,7 @@ def parts(subject, folder):
         "reading gauges by themselves": steering.gauges,
         "observing": lambda: observe(steering.states, steering.view),
         "a network's choice": lambda: greedy(report.observation),
+        "the same, compiled": lambda: compiled(tf.constant(report.observation)).numpy(),
         "asking the oracle, without that": lambda: talk.ask(report, subject.budget),
         "setting a learning rate": lambda: steering.levers.set_rate(0.01),
     }

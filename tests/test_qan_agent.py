@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_drmad.tuners.qan.agent import DQN, _huber
-from keras_drmad.tuners.qan.network import Dueling, q_network
+from keras_drmad.tuners.qan.network import Dueling, Greedy, dense_chain, q_network
 from keras_drmad.tuners.qan.replay import Replay
 
 REWARDS = np.array([1.0, 2.0, 4.0, 8.0])
@@ -38,6 +38,12 @@ def filled(agent, trajectories=4, steps=6, seed=0):
             score=float(number),
         )
     return agent
+
+
+def learner(seed=0, network_seed=0, **arguments):
+    network = q_network([((3,), None)], 2, units=(8,), seed=network_seed)
+    arguments = {"batch_size": 8, "prioritized": True, "imitation": 0.5} | arguments
+    return DQN(network, seed=seed, **arguments)
 
 
 def assert_same_state(a, b):
@@ -374,13 +380,73 @@ def test_exploring():
     np.testing.assert_allclose(share, [0.1, 0.1, 0.7, 0.1], atol=0.03)
 
 
+# -- choosing by NumPy and by TensorFlow --------------------------------------------------------
+
+
+def chains():
+    yield "dueling", q_network([((3,), None)], 4, units=(8, 8), scale=10.0, seed=0)
+    yield "without dueling", q_network([((3,), None)], 4, units=(8,), dueling=False, seed=1)
+    yield "no bias", linear([[1.0, 2.0], [0.5, -1.0]])
+    layers = [keras.layers.Dense(8, "relu"), keras.layers.Rescaling(-2.0, 0.5)]
+    yield "sequential", keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(4)])
+
+
+def no_chains():
+    yield "tanh", keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh")])
+    yield "two parts", q_network([((2,), None), ((1,), None)], 4, units=(8,), seed=0)
+    inputs = keras.Input((3,))
+    layer = keras.layers.Dense(3, "relu")
+    yield "one layer twice", keras.Model(inputs, layer(layer(inputs)))
+    x = keras.layers.Dense(4)(inputs)
+    yield "an output in between", keras.Model(inputs, [x, keras.layers.Dense(4)(x)])
+    half = keras.layers.Dense(4, dtype="mixed_float16")
+    yield "half precision", keras.Sequential([keras.Input((3,)), half])
+
+
+@pytest.mark.parametrize("network", [pytest.param(n, id=name) for name, n in chains()])
+def test_numpy_evaluates_a_chain_of_dense_layers(network):
+    for weight in network.weights:
+        weight.assign(np.random.default_rng(0).normal(size=weight.shape))
+    observations = np.random.default_rng(1).normal(size=(64, *network.input_shape[1:]))
+    expected = network(observations.astype("float32"))
+    values = observations.astype("float32")
+    for function in dense_chain(network):
+        values = function(values)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(Greedy(network)(observations), np.argmax(expected, -1))
+
+
+@pytest.mark.parametrize("network", [pytest.param(n, id=name) for name, n in no_chains()])
+def test_other_networks_are_none(network):
+    assert dense_chain(network) is None
+
+
+@pytest.mark.parametrize("network", [learner().network, next(no_chains())[1]])
+def test_greedy_choices_follow_the_weights_that_were_read(network):
+    greedy, observations = Greedy(network), np.random.default_rng(2).normal(size=(64, 3))
+    before = greedy(observations)
+    for weight in network.weights:
+        weight.assign(np.random.default_rng(3).normal(size=weight.shape))
+    greedy.read()
+    expected = np.argmax(network(observations.astype("float32")), -1)
+    np.testing.assert_array_equal(greedy(observations), expected)
+    assert (before != expected).any()
+
+
+def test_the_agent_acts_by_what_it_has_learned():
+    one, other = filled(learner()), learner(network_seed=4)
+    observations = np.random.default_rng(5).normal(size=(256, 3)).astype("float32")
+    before = one.act(observations)
+    one.learn(60)
+    expected = np.argmax(one.network(observations), -1)
+    assert (before != expected).any()
+    np.testing.assert_array_equal(one.act(observations), expected)
+    assert (other.act(observations) != expected).any()
+    other.set_state(one.get_state())
+    np.testing.assert_array_equal(other.act(observations), expected)
+
+
 # -- reproducible, resumable, compiled once ---------------------------------------------------
-
-
-def learner(seed=0, network_seed=0, **arguments):
-    network = q_network([((3,), None)], 2, units=(8,), seed=network_seed)
-    arguments = {"batch_size": 8, "prioritized": True, "imitation": 0.5} | arguments
-    return DQN(network, seed=seed, **arguments)
 
 
 def test_the_same_seed_gives_the_same_run():
@@ -409,13 +475,18 @@ def test_learning_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
 
 
 def test_nothing_is_traced_again():
-    agent, acts = filled(learner()), set()
+    agent, traced = filled(learner()), []
     for updates in (2, 7, 1):
         agent.learn(updates)
-        assert len(agent.act(np.zeros((updates, 3)))) == updates
-        acts.add(agent._greedy._best)  # a concrete function, which cannot be traced again
     assert agent._learn.experimental_get_tracing_count() == 1
-    assert len(acts) == 1
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Lambda(lambda x: traced.append(x) or x)(inputs)
+    greedy = Greedy(keras.Model(inputs, outputs))
+    traced.clear()
+    for number in (2, 7, 1):
+        greedy.read()
+        assert len(greedy(np.zeros((number, 3)))) == number
+    assert len(traced) == 1
 
 
 def test_xla_compiles_one_program_for_any_number_of_steps():

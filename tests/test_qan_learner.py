@@ -166,3 +166,19 @@ def test_a_schedule_of_the_agents_optimizer_is_the_users(tmp_path):
     tested.learn(trajectory(REACHED), 0.9, None, 0.0)
     assert int(tested.agent.optimizer.iterations) == 3
     assert float(tested.agent.optimizer.learning_rate) == pytest.approx(0.01 * 0.5**3)
+
+
+def test_each_snapshot_acts_as_it_was_kept(tmp_path):
+    of, rng = learner(tmp_path), np.random.default_rng(0)
+    observations, kept = rng.normal(size=(200, 2)).astype("float32"), {}
+    for number in (1, 2):
+        network = of.network()
+        network.set_weights([rng.normal(size=w.shape) for w in network.weights])
+        of.agent.target.set_weights(network.get_weights())
+        of.keep(number)
+        kept[number] = np.argmax(network(observations), -1)
+    assert (kept[1] != kept[2]).any()
+    for number in (1, 2, 1):
+        np.testing.assert_array_equal(of.act(number, observations), kept[number])
+    present = np.argmax(of.agent.network(observations), -1)
+    np.testing.assert_array_equal(of.act(None, observations), present)

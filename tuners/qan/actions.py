@@ -1,6 +1,7 @@
 """What a decision changes in a training."""
 
 import itertools
+import math
 
 import keras
 import numpy as np
@@ -60,6 +61,7 @@ class Actions:
             raise ValueError(f"`pools` may hold {self.POOLS}, and not nothing. Received: {pools!r}")
         if per not in ("global", "layer"):
             raise ValueError(f'`per` must be "global" or "layer". Received: per={per!r}')
+        self._logs = [math.log(multiplier) for multiplier in self.learning_rate]
         self.all = list(itertools.product(self.learning_rate, self.momentum, self.pools))
         if len(self.all) < 2:
             raise ValueError("There is nothing to decide: only one action.")
@@ -73,16 +75,15 @@ class Actions:
         It is not usable where it is off by more than half the way to the next one, or has another pool
         because there is no such one.
         """
-        logs = np.log(self.learning_rate)
-        number = int(np.argmin(np.abs(logs - np.log(factor))))
+        wanted, logs = math.log(factor), self._logs
+        number = min(range(len(logs)), key=lambda i: abs(logs[i] - wanted))
         gap = min((abs(logs[number] - other) for other in logs if other != logs[number]), default=0)
         known = pool if pool in self.pools else self.pools[0]
-        wanted = (self.learning_rate[number], self._idle_momentum(), known)
-        usable = abs(logs[number] - np.log(factor)) <= gap / 2 + 1e-9 and known == pool
-        return self.all.index(wanted), bool(usable)
+        action = self.all.index((self.learning_rate[number], self._idle_momentum(), known))
+        return action, abs(logs[number] - wanted) <= gap / 2 + 1e-9 and known == pool
 
     def _idle_momentum(self):
-        return min(self.momentum, key=lambda m: abs(np.log(m)))
+        return min(self.momentum, key=lambda m: abs(math.log(m)))
 
     def rate_after(self, action, rate):
         """The learning rate after an action."""
@@ -90,7 +91,8 @@ class Actions:
 
     def within(self, rate):
         """The learning rate within the bounds that is nearest to one."""
-        return float(np.clip(rate, *self.bounds))
+        low, high = self.bounds
+        return float(min(max(rate, low), high))
 
     def moves_momentum(self):
         return len(self.momentum) > 1
@@ -177,10 +179,14 @@ class Levers:
         """(groups,) learning rates, and (groups,) momenta."""
         return self.settings().numpy()
 
+    def _set_global(self, rate):
+        # `optimizer.learning_rate = rate` converts, casts and reads in calls of their own.
+        self.optimizer.learning_rate.value.assign(rate, read_value=False)
+
     def set_rate(self, rate):
         """One learning rate for the whole model."""
         if self.groups == [None]:
-            self.optimizer.learning_rate = rate
+            self._set_global(rate)
         else:
             self.optimizer.set_hyperparameters({g: {"learning_rate": rate} for g in self.groups})
 
@@ -202,7 +208,7 @@ class Levers:
         if None in new:  # the whole model
             moved = new.pop(None)
             if "learning_rate" in moved:
-                self.optimizer.learning_rate = moved.pop("learning_rate")
+                self._set_global(moved.pop("learning_rate"))
             if moved:
                 new = dict.fromkeys(self._all_groups, moved)
         if new:

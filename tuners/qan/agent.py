@@ -159,6 +159,7 @@ class DQN:
             found = self._learn(*map(tf.constant, batches), tf.constant(taken), low, high)
             for of, array in zip((losses, values, errors), found, strict=True):
                 of.append(array.numpy()[:taken])
+        self._greedy.read()
         errors = np.concatenate(errors)
         if self.replay.prioritized:
             self.replay.update_priorities(indices, errors)
@@ -238,6 +239,7 @@ class DQN:
             model.set_weights([parts[part][str(i)] for i in range(len(parts[part]))])
         for i, variable in enumerate(self.optimizer.variables):
             variable.assign(parts["optimizer"][str(i)])
+        self._greedy.read()
         self.replay.set_state(parts["replay"])
         self.bursts = int(state["bursts"])
 

@@ -204,6 +204,7 @@ class Learner:
             return self.agent.act(observations)
         if weights is not self._playing:
             self._player.network.set_weights(weights)
+            self._player.read()
             self._playing = weights
         return self._player(observations)
 

@@ -4,6 +4,7 @@ import functools
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -29,19 +30,41 @@ class Dueling(layers.Layer):
 
 
 class Greedy:
-    """argmax_a Q(s, a) of a network, whose weights may change.
+    """argmax_a Q(s, a) of a network.
 
-    Called with observations (K, D), it returns (K,) actions. `jit_compile`: see `uses_xla`.
+    Called with observations (K, D), it returns (K,) actions. Once the network's weights have changed,
+    `read` must be called.
+
+    A chain of dense layers is evaluated by NumPy: between two chunks of training a call of TensorFlow
+    takes longer to begin than a decision may last (`benchmarks/decisions.py`). Others are compiled.
+
+    Args:
+        network: a Keras model.
+        jit_compile: see `uses_xla`.
     """
 
     def __init__(self, network, jit_compile="auto"):
         self.network, self._jit_compile = network, jit_compile
+        self.read()
+
+    def read(self):
+        """Takes over the network's present weights."""
+        self.__dict__.pop("_chain", None)  # they are read when they are needed
 
     def __call__(self, observations):
-        return self._best(tf.constant(observations, "float32")).numpy()
+        if self._chain is None:
+            return self._best(tf.constant(observations, "float32")).numpy()
+        values = np.asarray(observations, "float32")
+        for function in self._chain:
+            values = function(values)
+        return values.argmax(-1)
 
     def __getstate__(self):  # what is compiled cannot be copied
         return {"network": self.network, "_jit_compile": self._jit_compile}
+
+    @functools.cached_property
+    def _chain(self):
+        return dense_chain(self.network)
 
     @functools.cached_property
     def _best(self):
@@ -51,6 +74,52 @@ class Greedy:
             input_signature=[tf.TensorSpec((None, self.network.input_shape[-1]), "float32")],
             jit_compile=uses_xla(self.network, self._jit_compile),
         ).get_concrete_function()
+
+
+def dense_chain(network):
+    """The layers of a network as functions of arrays, with their present weights.
+
+    None if they are no chain, or others than `Dense` (with ReLU or without activation), `Dueling` and
+    `Rescaling`, in float32.
+    """
+    tensors = getattr(network, "inputs", None) or ()
+    if len(tensors) != 1:
+        return None
+    tensor, functions = tensors[0], []
+    for layer in network.layers:
+        if isinstance(layer, layers.InputLayer):
+            continue
+        make = _IN_NUMPY.get(type(layer))
+        function = make and layer.compute_dtype == "float32" and make(layer)
+        if not function or layer.input is not tensor:
+            return None
+        functions.append(function)
+        tensor = layer.output
+    return functions if tensor is network.outputs[0] else None
+
+
+def _dense(layer):
+    of = {keras.activations.relu: lambda x: np.maximum(x, 0), keras.activations.linear: lambda x: x}
+    activation = of.get(layer.activation)
+    if activation is None:
+        return None
+    kernel, bias = layer.kernel.numpy(), 0 if layer.bias is None else layer.bias.numpy()
+    return lambda x: activation(x @ kernel + bias)
+
+
+def _dueling(layer):
+    def function(x):
+        value, advantage = x[:, :1], x[:, 1:]
+        return layer.scale * (value + advantage - advantage.mean(-1, keepdims=True))
+
+    return function
+
+
+_IN_NUMPY = {
+    layers.Dense: _dense,
+    Dueling: _dueling,
+    layers.Rescaling: lambda layer: lambda x: layer.scale * x + layer.offset,
+}
 
 
 def uses_xla(network, jit_compile):

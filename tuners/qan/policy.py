@@ -55,7 +55,7 @@ class Policy:
         every: Steps between decisions.
         start_rate: The learning rate that its trainings began with, for information.
         budget: Their steps, that the feature `time` is relative to.
-        network: A `keras.Model` of Q-values; None if it is a schedule.
+        network: A `keras.Model` of Q-values, whose weights stay as they are; None if it is a schedule.
         schedule: A `Schedule`; None if it is a network. The attribute `rate` holds it.
 
     Example:

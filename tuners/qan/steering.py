@@ -1,5 +1,6 @@
 """The callback that observes a training every so many steps, and applies decisions."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -259,7 +260,7 @@ class Steering(keras.callbacks.Callback):
             self._seconds += time.perf_counter() - begun
 
     def _how(self, metric, view):
-        if not np.isfinite([*view.losses[-1:], *view.val_losses[-1:]]).all():
+        if not all(map(math.isfinite, (*view.losses[-1:], *view.val_losses[-1:]))):
             return DIVERGED
         if DIVERGED in self.stop:
             # Training losses may be weighted, so like is compared with like.

@@ -61,7 +61,8 @@ def ask(oracle, trial_id, beginning, number, report, budget, taken=None):
     Returns:
         What is to be done; None if the oracle must be told of the decisions before.
     """
-    numbers = _finite([getattr(report, name) for name in _NUMBERS])
+    observed = _finite(report.observation.ravel().tolist())
+    numbers = _finite(float(getattr(report, name)) for name in _NUMBERS)
     metrics = {PREFIX + name: x for name, x in zip(_NUMBERS, numbers, strict=True)}
     metrics |= {PREFIX + "ended": _ENDED.index(report.ended), PREFIX + "number": number}
     metrics |= {PREFIX + "budget": budget, PREFIX + "groups": len(report.rates)}
@@ -69,7 +70,7 @@ def ask(oracle, trial_id, beginning, number, report, budget, taken=None):
     if taken is not None:
         metrics |= {f"{_TAKEN}{n}": float(x) for n, x in _named(taken).items()}
     metrics |= {f"{_RATE}{i}": float(rate) for i, rate in enumerate(report.rates)}
-    metrics |= {f"{_STATE}{i}": x for i, x in enumerate(_finite(report.observation.ravel()))}
+    metrics |= {f"{_STATE}{i}": x for i, x in enumerate(observed)}
     values = oracle.update_trial(trial_id, metrics, step=int(report.step)).hyperparameters.values
     return None if values.get(AGAIN) else _decision(values)
 
@@ -116,5 +117,5 @@ def _decision(values):
 
 
 def _finite(values):
-    """Python numbers."""
-    return np.clip(np.nan_to_num(np.array(values, "float64"), nan=_LIMIT), -_LIMIT, _LIMIT).tolist()
+    """Python numbers. Of few of them NumPy would take longer: its code has left the caches by now."""
+    return [_LIMIT if value != value else min(max(value, -_LIMIT), _LIMIT) for value in values]
