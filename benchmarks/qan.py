@@ -21,7 +21,8 @@ that). After each search, on 10 fresh seeds:
     by hand             a rule with the same decisions (`Target.by_hand`), to see what is possible; where
                         there are mini-batches to choose, another with each pool (`Target.by_pool`), too
 
-Mean ± standard error over all seeds, median, hits.
+Mean ± standard error over all trainings; the same of the searches' means, as trainings of one search
+have its policy in common; median, hits.
 """
 
 import argparse
@@ -269,12 +270,18 @@ def total(oracle, name):
 
 def row(name, outcomes):
     counts = np.array([o[1] for o in outcomes])
-    error = np.std(counts, ddof=1) / np.sqrt(len(counts))
     hits = sum(o[2] for o in outcomes)
-    mean = f"{np.mean(counts):.0f} ± {error:.0f}"
-    line = f"| {name} | {mean} | {np.median(counts):.0f} | {hits}/{len(counts)} |"
+    mean = f"{np.mean(counts):.0f} ± {standard_error(counts):.0f}"
+    of_searches = standard_error(counts.reshape(-1, FRESH).mean(axis=1))
+    line = (
+        f"| {name} | {mean} | {of_searches:.0f} | {np.median(counts):.0f} | {hits}/{len(counts)} |"
+    )
     print(line, flush=True)
     return line
+
+
+def standard_error(values):
+    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
 
 
 OTHERS = {
@@ -396,7 +403,7 @@ def main():
         with open(options.results) as file:
             for name, outcomes in map(json.loads, file):
                 table.setdefault(name, []).extend(outcomes)
-    print("\n| | steps | median | hits |\n|---|---|---|---|")
+    print("\n| | steps | ± by search | median | hits |\n|---|---|---|---|---|")
     for name, outcomes in table.items():
         row(name, outcomes)
     print(f"\n{(time.perf_counter() - begun) / 60:.0f} minutes")

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_drmad.tuners import Actions, Goal, QANTuner
+from keras_drmad.tuners import Actions, Goal, QANTuner, files
+from keras_drmad.tuners.qan.curriculum import Episode
 from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.subject import Subject
 
@@ -49,6 +50,23 @@ def subject(states=None, actions=None, goal=GOAL, epochs=2, **arguments):
         actions=actions or Actions(),
         goal=Goal.of(goal),
         **arguments,
+    )
+
+
+def put(tuner, kind, cost, rate=0.1, actions=((0,), (0,)), **more):
+    """Adds an episode of two decisions to a search, as if it had ended."""
+    episodes = tuner.oracle.curriculum.episodes
+    number = len(episodes)
+    episodes.append(Episode(number, kind, number, cost=cost, ended="reached", **more))
+    taken = np.array(actions)
+    files.write_arrays(
+        tuner.project.history(f"{number:02d}"),
+        decisions={
+            "steps": np.array([0, 3]),
+            "gaps": np.array([1.0, 0.0]),
+            "rates": np.full(taken.shape, rate),
+            "actions": taken,
+        },
     )
 
 

@@ -133,6 +133,17 @@ def test_random_actions_are_sticky():
         assert np.mean(lengths[of == action]) == pytest.approx(expected, rel=0.1)
 
 
+def test_layers_explore_together_and_each_for_itself():
+    behaviour = Behaviour(Episode(0, "random", seed=3), Actions(), None, epsilon=0.0, decisions=30)
+    report = type("Report", (), {"observation": np.zeros((3, 2)), "gap": 1, "cost": 1, "step": 0})
+    report.ended, report.rates = "", np.ones(3)
+    chosen = np.array([behaviour.decide(report) for _ in range(20_000)])
+    alike = (chosen == chosen[:, :1]).all(axis=1)
+    assert 0.3 < alike.mean() < 0.7
+    for layer in chosen[~alike].T:
+        assert set(layer) == set(range(5))
+
+
 def test_guided_stretches_draw_a_pool():
     """Guided episodes do what a schedule says of the rate; of samples it says nothing."""
     pools = ("uniform", "hardest", "newest")

@@ -182,3 +182,19 @@ def test_each_snapshot_acts_as_it_was_kept(tmp_path):
         np.testing.assert_array_equal(of.act(number, observations), kept[number])
     present = np.argmax(of.agent.network(observations), -1)
     np.testing.assert_array_equal(of.act(None, observations), present)
+
+
+def test_how_long_a_second_is_makes_no_difference(tmp_path):
+    """To the agent: on a slower machine everything costs more, and means the same."""
+    learned = []
+    for seconds in (0.25, 8.0):
+        of = learner(tmp_path / str(seconds), goal=Goal("val_loss", 0.1, unit="seconds"))
+        for ended in (TRUNCATED, DIVERGED, REACHED):
+            lived = trajectory(ended)
+            lived.costs = lived.costs * seconds
+            of.learn(lived, progress=0.5, score=None, left=3.0 * seconds)
+        learned.append(of.agent.network.get_weights())
+    for one, other in zip(*learned, strict=True):
+        np.testing.assert_array_equal(one, other)
+    again = resumed(tmp_path / "8.0", 3)
+    assert again.agent and again._unit == 8.0

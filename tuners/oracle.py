@@ -1,9 +1,11 @@
 """What every oracle here has: nothing is lost when a worker, the chief or the disk fails."""
 
+import contextlib
 import datetime
 import logging
 import os
 import time
+import traceback
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
@@ -24,8 +26,8 @@ class ResilientOracle(keras_tuner.Oracle):
     that was started again gets its trial back.
 
     Subclasses set `project`, and may extend `get_state`, `set_state`, `reload`, `tidy`, `judge`,
-    `settle`, `drop` and `knows`; they must not let exceptions escape from methods under its lock,
-    which would stay locked.
+    `settle`, `drop` and `knows`. An exception must not escape from methods under its lock, which would
+    stay locked: what may raise is to be done `guarded`.
 
     Args:
         objective, max_trials, **kwargs: as in `keras_tuner.Oracle`.
@@ -45,9 +47,19 @@ class ResilientOracle(keras_tuner.Oracle):
         self.workers = Workers(timeout)
         self._unsaved = set()  # trials that could not be written
         self.is_saved = False  # as it is now
+        self.broken = None  # an error in here that has ended the search, as text
         # Trials that had ended at a reload: what failed then may have been mended.
         self._old_ends = 0
         self._began = None  # when the first trial was handed out since
+
+    @contextlib.contextmanager
+    def guarded(self):
+        """An error within ends the search, which says so where it runs, and not the server's thread."""
+        try:
+            yield
+        except Exception:
+            self.broken = traceback.format_exc()
+            _log.exception("The search is stopped by an error in its oracle.")
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -60,8 +72,9 @@ class ResilientOracle(keras_tuner.Oracle):
             if trial.trial_id not in self._display.trial_start:
                 self._display.on_trial_begin(trial)
         elif (trial := self._take_over(tuner_id)) is None:
-            if self._retry_queue or not self._is_done():
-                trial = super().create_trial(tuner_id)
+            if not self.broken and (self._retry_queue or not self._is_done()):
+                with self.guarded():
+                    trial = super().create_trial(tuner_id)
             if trial is None or trial.status == TrialStatus.STOPPED:
                 trial = self._wait_or_stop(tuner_id)
         if trial.status == TrialStatus.RUNNING:
@@ -88,7 +101,8 @@ class ResilientOracle(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def is_left(self):
         """Whether all is done and no worker is there."""
-        return self._is_done() and not (self.ongoing_trials or self._retry_queue or self.tuner_ids)
+        left = self._retry_queue and not self.broken
+        return self._is_done() and not (self.ongoing_trials or left or self.tuner_ids)
 
     def _take_over(self, tuner_id):
         """A training that was handed out too long ago, for this worker too; None if there is none."""
@@ -109,7 +123,7 @@ class ResilientOracle(keras_tuner.Oracle):
         return None
 
     def _is_done(self):
-        return len(self.trials) >= self.max_trials or self.has_failed()
+        return len(self.trials) >= self.max_trials or bool(self.broken) or self.has_failed()
 
     def has_failed(self):
         """Whether the last trials, one after the other, have failed."""
@@ -138,16 +152,26 @@ class ResilientOracle(keras_tuner.Oracle):
             return
         known = self.trials[name]
         if trial.status == TrialStatus.COMPLETED and not self.knows(known):
-            # It died with a chief that was killed before the trial ended. It stays with its worker,
-            # which gets it again when it asks.
-            known.metrics = Trial(None).metrics
-            return
-        self.judge(trial, known)
+            if not self.broken:
+                # It died with a chief that was killed before the trial ended. It stays with its
+                # worker, which gets it again when it asks.
+                known.metrics = Trial(None).metrics
+                return
+            trial.status, trial.message = TrialStatus.FAILED, self.broken
+        is_judged = False
+        with self.guarded():
+            self.judge(trial, known)
+            is_judged = True
+        if not is_judged:
+            trial.status, trial.message = TrialStatus.FAILED, self.broken
+            with self.guarded():
+                self.judge(trial, known)
         self.workers.brings(name)
         if name not in self._display.trial_start:  # it began where nothing was displayed
             self._display.on_trial_begin(known)
         super().end_trial(trial)
-        self.settle(name)
+        with self.guarded():
+            self.settle(name)
         self._say_time_left()
 
     def knows(self, trial):

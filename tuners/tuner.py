@@ -73,6 +73,8 @@ class ResilientTuner(keras_tuner.Tuner):
     def _raise_failures(self):
         if self._is_worker():
             return
+        if self.oracle.broken:
+            raise RuntimeError(f"The search was stopped by an error:\n{self.oracle.broken}")
         if self.oracle.has_failed():
             last = self.oracle.trials[self.oracle.end_order[-1]]
             # KerasTuner does not send it from workers.

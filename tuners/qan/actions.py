@@ -30,8 +30,12 @@ class Actions:
             `DrMADSGD(per="layer", learn=())`.
 
     Raises:
-        ValueError: An empty set, or only one action; multipliers or bounds that are not positive; an
-            unknown pool or `per`.
+        ValueError: An empty set, only one action, or one twice; multipliers or bounds that are not
+            positive; an unknown pool or `per`; pools per layer.
+
+    References:
+        Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016.
+        Multipliers, momentum, layers and the pools' rules are our own.
 
     Example:
 
@@ -61,6 +65,12 @@ class Actions:
             raise ValueError(f"`pools` may hold {self.POOLS}, and not nothing. Received: {pools!r}")
         if per not in ("global", "layer"):
             raise ValueError(f'`per` must be "global" or "layer". Received: per={per!r}')
+        if per == "layer" and self.chooses_samples():
+            raise ValueError(
+                'Samples are chosen for the whole model: `Actions(per="layer")` leaves `pools` out. '
+                f"Received: pools={pools!r}"
+            )
+        _check_once("pools", self.pools)
         self._logs = [math.log(multiplier) for multiplier in self.learning_rate]
         self.all = list(itertools.product(self.learning_rate, self.momentum, self.pools))
         if len(self.all) < 2:
@@ -120,7 +130,13 @@ def _multipliers(name, values):
         raise ValueError(
             f"`{name}` must hold at least one multiplier, all positive. Received: {values!r}"
         )
+    _check_once(name, values)
     return values
+
+
+def _check_once(name, values):
+    if len(set(values)) < len(values):
+        raise ValueError(f"`{name}` must hold nothing twice. Received: {name}={values!r}")
 
 
 class Levers:

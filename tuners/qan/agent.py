@@ -1,5 +1,7 @@
 """The agent: a Double DQN."""
 
+import numbers
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -80,7 +82,19 @@ class DQN:
         jit_compile="auto",
         seed=0,
     ):
-        check_arguments(optimizer, gamma, n_step, batch_size, capacity)
+        check_arguments(
+            optimizer,
+            gamma,
+            n_step,
+            batch_size,
+            capacity,
+            target_rate,
+            delta,
+            imitation,
+            margin,
+            exemplary,
+            examples,
+        )
         self.network = network
         self.target = keras.models.clone_model(network)
         self.target.set_weights(network.get_weights())
@@ -245,17 +259,45 @@ class DQN:
 
 
 def check_arguments(
-    optimizer=None, gamma=0.0, n_step=1, batch_size=1, capacity=1, **others_take_any_value
+    optimizer=None,
+    gamma=0.0,
+    n_step=1,
+    batch_size=1,
+    capacity=1,
+    target_rate=1.0,
+    delta=1.0,
+    imitation=0.0,
+    margin=0.0,
+    exemplary=0.0,
+    examples=0,
+    **others_take_any_value,
 ):
     """Refuses arguments of `DQN` that learning would fail with.
 
     Raises:
-        ValueError: γ not from 0 to 1, numbers that are not positive, an unknown optimizer.
+        ValueError: Numbers that are none or out of range, an unknown optimizer.
     """
     for name, value in (("n_step", n_step), ("batch_size", batch_size), ("capacity", capacity)):
         positive_integer(name, value)
-    if not np.isscalar(gamma) or not 0 <= gamma <= 1:
-        raise ValueError(f"`gamma` must be from 0 to 1. Received: gamma={gamma!r}")
+    if not isinstance(examples, numbers.Integral) or examples < 0:
+        raise ValueError(
+            f"`examples` must be a whole number, 0 or more. Received: examples={examples!r}"
+        )
+    for name, value, most in (
+        ("gamma", gamma, 1),
+        ("exemplary", exemplary, 1),
+        ("target_rate", target_rate, 1),
+        ("delta", delta, np.inf),
+        ("imitation", imitation, np.inf),
+        ("margin", margin, np.inf),
+    ):
+        is_number = isinstance(value, numbers.Real) and np.isfinite(value)
+        if not is_number or not 0 <= value <= most:
+            span = "from 0 to 1" if most == 1 else "a finite number, 0 or more"
+            raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
+    for name, value in (("target_rate", target_rate), ("delta", delta)):
+        if not value:
+            raise ValueError(f"`{name}` must be more than 0. Received: {name}={value!r}")
     keras.optimizers.get(optimizer)
 
 

@@ -11,6 +11,7 @@ from keras_drmad.tuners.qan.steering import STOP, TRUNCATED
 STRETCH = 1 / 3  # of an episode, the longest one of exploration
 REACH = 10.0  # how far one action takes the learning rate, repeated
 FOLLOWED = 0.5  # of the stretches follow the guide
+TOGETHER = 0.5  # of the random ones have one action for all layers
 
 
 @dataclass
@@ -35,7 +36,8 @@ class Behaviour:
 
     A schedule's episode has rates, which are remembered as the nearest actions where one is near.
     Others have actions: greedy ones or, with probability ε at each decision, the first of a stretch
-    of exploration: one random action again and again (single random multipliers have no drift), or
+    of exploration: one random action again and again (single random multipliers have no drift), which
+    several groups share in half of the stretches, and draw each for itself in the others, or
     those that follow the episode's guide, with a random pool, of which a schedule says nothing. Lengths
     of stretches are log-uniform, up to a third of the episode (that a rate should fall for long is not
     found by short ones), or until the rate is a tenth or tenfold.
@@ -59,7 +61,7 @@ class Behaviour:
         self.epsilon = {RANDOM: 1.0, GUIDED: 1.0, TRAIN: epsilon}.get(episode.kind, 0.0)
         self._longest = max(STRETCH * decisions, 1.0)
         self._rng = np.random.default_rng((episode.seed, 2))
-        self._stretch, self._left = None, 0  # its action (None: the guide's), and decisions left
+        self._stretch, self._left = None, 0  # its actions (None: the guide's), and decisions left
         self._pool = None  # of the guide's actions
         self._observations, self._actions, self._usable = [], [], []
         self._costs, self._gaps, self._steps, self._rates = [], [], [], []
@@ -95,7 +97,7 @@ class Behaviour:
             )
             self._remember(nearest, usable)
             return rate
-        explores = self._is_exploring()
+        explores = self._is_exploring(groups)
         choices = self._explored(report) if explores else self.greedy(report.observation)
         choices = [int(c) for c in choices]
         self._remember(choices, [True] * groups)
@@ -108,7 +110,7 @@ class Behaviour:
             self._actions[-1] = taken
         self.ended = report.ended or (TRUNCATED if taken == STOP else "")
 
-    def _is_exploring(self):
+    def _is_exploring(self, groups):
         if self._left == 0 and self._rng.random() < self.epsilon:
             share = {GUIDED: 1.0, RANDOM: 0.0}.get(self.episode.kind, FOLLOWED)
             follow = self.guide is not None and self._rng.random() < share
@@ -116,8 +118,9 @@ class Behaviour:
             if follow:
                 self._stretch, self._pool = None, str(self._rng.choice(self.actions.pools))
             else:
-                self._stretch = int(self._rng.integers(len(self.actions)))
-                moved = abs(np.log(self.actions.all[self._stretch][0]))  # a decision
+                self._stretch = self._drawn(groups)
+                # By a decision, of the rate that moves the most.
+                moved = max(abs(np.log(self.actions.all[a][0])) for a in self._stretch)
                 longest = np.clip(np.log(REACH) / max(moved, 1e-6), 1.0, longest)
             self._left = int(np.exp(self._rng.uniform(0, np.log(longest))))
         if self._left == 0:
@@ -125,9 +128,15 @@ class Behaviour:
         self._left -= 1
         return True
 
+    def _drawn(self, groups):
+        """Random actions, one for each group."""
+        if groups == 1 or self._rng.random() < TOGETHER:
+            return [int(self._rng.integers(len(self.actions)))] * groups
+        return self._rng.integers(len(self.actions), size=groups).tolist()
+
     def _explored(self, report):
         if self._stretch is not None:
-            return [self._stretch] * len(report.rates)
+            return self._stretch
         rate = float(self.guide(report.step))
         return [self.actions.nearest(rate / before, self._pool)[0] for before in report.rates]
 

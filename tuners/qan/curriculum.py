@@ -273,3 +273,17 @@ class Curriculum:
             return None, policy, schedule
         mean = [np.mean([self.rank(e) for e in of]) if of else np.inf for of in (policy, schedule)]
         return ("policy" if mean[0] <= mean[1] else "schedule"), policy, schedule
+
+    def better(self):
+        """ "policy" or "schedule", whichever is to be used; None if there is neither.
+
+        That is who has won the contest. Before one, it is the policy only if even the upper bound of its
+        best snapshot is as good as the best schedule's mean.
+        """
+        winner, *_ = self.verdict()
+        snapshots, schedules = self.snapshots_ranked(), self.schedules_ranked()
+        if winner is not None or not (snapshots or schedules):
+            return winner
+        policy = snapshots[0][2] if snapshots else np.inf
+        schedule = np.mean(schedules[0][1]) if schedules else np.inf
+        return "policy" if policy <= schedule else "schedule"

@@ -9,7 +9,7 @@ import numpy as np
 from keras_drmad.tuners.qan.actions import Actions
 from keras_drmad.tuners.qan.goals import Goal, rewards
 from keras_drmad.tuners.qan.states import LIMIT, Ratios
-from keras_drmad.tuners.qan.steering import DIVERGED, STOP, TRUNCATED
+from keras_drmad.tuners.qan.steering import DIVERGED, STOP, TRUNCATED, check_kinds
 from keras_drmad.tuners.qan.subject import Subject
 
 try:
@@ -38,6 +38,10 @@ class TrainingEnv(gymnasium.Env):
     Raises:
         ValueError: Something in the data, the model, the goal, the states or the actions. To see it, the
             constructor seeds as `reset` does, and evaluates a model.
+
+    References:
+        Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016, for the
+        problem; Towers et al., Gymnasium, 2024, for the interface. The rewards are our own.
 
     Example:
 
@@ -72,9 +76,10 @@ class TrainingEnv(gymnasium.Env):
         actions=None,
     ):
         self.actions = Actions() if actions is None else actions
+        states = [Ratios()] if states is None else states
+        check_kinds(states, self.actions)
         if self.actions.per != "global":
             raise ValueError('`TrainingEnv` decides for the whole model: `Actions(per="global")`.')
-        states = [Ratios()] if states is None else states
         if unprepared := [type(s).__name__ for s in states if s.needs_first_run()]:
             raise ValueError(
                 f"`TrainingEnv` has no first run for states to prepare with: {unprepared}. Pass them "
@@ -126,10 +131,7 @@ class TrainingEnv(gymnasium.Env):
         self._report = self._next()
         if self._report.ended:
             self.close()
-            raise RuntimeError(
-                f"The training has ended ({self._report.ended}) before there was anything to decide: "
-                "pass `validation_data`, or decide more often by a smaller `every`."
-            )
+            raise RuntimeError(self._subject.undecided(self._report.ended, "every"))
         return self._observation(), self._info()
 
     def step(self, action):

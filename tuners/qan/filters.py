@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.qan.states import State
 
 LIMIT = 1e6  # of weights
@@ -34,7 +35,14 @@ class BagOfFilters(State):
     Args:
         words: Of the codebook. Defaults to 16.
         layer: The layer's name. Defaults to the first that has a kernel.
-        codebook: (words, inputs); None: it is made of the first run. Needs scikit-learn (extra `qan`).
+        codebook: (words, inputs). Defaults to None: it is made of the first run, which needs
+            scikit-learn (extra `qan`).
+
+    Raises:
+        ValueError: A codebook of other words. Before anything is trained: no such layer, or none with a
+            kernel; one of fewer filters than words that are to be found, or of other inputs than the
+            codebook's.
+        ImportError: A codebook is to be made, and there is no scikit-learn.
 
     References:
         Sivic and Zisserman, Video Google, ICCV 2003 (bags of visual words).
@@ -52,12 +60,27 @@ class BagOfFilters(State):
     """
 
     def __init__(self, words=16, layer=None, codebook=None):
-        self.words, self.layer = words, layer
+        self.words, self.layer = positive_integer("words", words), layer
         self.codebook = None if codebook is None else np.array(codebook, "float32")
-        self.shape = (words,)
+        self.shape = (self.words,)
+        if self.codebook is not None and (self.codebook.ndim, len(self.codebook)) != (2, words):
+            raise ValueError(
+                f"`codebook` must be of shape (words, inputs), with words={words}. Received: an array "
+                f"of {self.codebook.shape}"
+            )
 
     def check(self, model):
-        filters_of(model, self.layer)
+        filters, inputs = filters_of(model, self.layer).shape
+        if self.codebook is None and filters < self.words:
+            raise ValueError(
+                f"`words` must be at most the layer's {filters} filters, which they are found among. "
+                f"Received: words={self.words}"
+            )
+        if self.codebook is not None and self.codebook.shape[1] != inputs:
+            raise ValueError(
+                f"`codebook` must be of shape (words, {inputs}) for filters of {inputs} inputs. "
+                f"Received: an array of {self.codebook.shape}"
+            )
 
     def needs_first_run(self):
         return self.codebook is None

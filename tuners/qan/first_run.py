@@ -4,7 +4,7 @@ import keras
 
 from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import STOP
+from keras_drmad.tuners.qan.steering import DIVERGED, STOP
 
 
 class FirstRun:
@@ -37,7 +37,11 @@ class FirstRun:
         return True
 
     def make(self, subject, seed):
-        """Trains with the compiled learning rate, and writes the file."""
+        """Trains with the compiled learning rate, and writes the file.
+
+        Raises:
+            ValueError: There is nothing left to learn after `jump_start` steps, or no network.
+        """
         if not self.is_needed or self.load():
             return
         seen, start = [], []
@@ -55,13 +59,11 @@ class FirstRun:
 
         states, subject.steering.states = subject.steering.states, [Ratios()]
         try:
-            subject.run(seed, decide)
+            reports, _ = subject.run(seed, decide)
         finally:
             subject.steering.states = states
-        if self._jump_start is not None and not start:
-            raise ValueError(
-                f"`jump_start={self._jump_start}` is not reached: a first run has ended before."
-            )
+        if self._jump_start is not None:
+            self._check_start(reports, subject.steering.goal)
         for state in self._states:
             state.prepare(seen)
         groups = {"start": {str(i): w for i, w in enumerate(start)}}
@@ -70,6 +72,20 @@ class FirstRun:
         if not self.load():  # another worker was faster
             files.write_arrays(self._path, **groups)
             self.start = start or None
+
+    def _check_start(self, reports, goal):
+        at = next((report for report in reports if report.step >= self._jump_start), None)
+        if at is None or at.ended == DIVERGED:
+            raise ValueError(
+                f"`jump_start={self._jump_start}` is not reached: a first run has ended at step "
+                f"{reports[-1].step} ({reports[-1].ended}). Jump to an earlier step."
+            )
+        if goal.reached(at.metric):
+            raise ValueError(
+                f"`jump_start={self._jump_start}` leaves nothing to learn: {goal.metric} is "
+                f"{at.metric:.4g} there, and `goal` is {goal}. Jump to an earlier step, or set a "
+                "harder goal."
+            )
 
 
 class _Frozen:

@@ -32,6 +32,10 @@ class Goal:
     Raises:
         ValueError: A value that is not a number, an unknown unit, a direction that cannot be found.
 
+    References:
+        Ng, Harada and Russell, Policy invariance under reward transformations, ICML 1999, for the gap
+        as a potential (`QANOracle(shaping=...)`). The gap itself is our own.
+
     Example:
 
     >>> goal = Goal("val_accuracy", 0.9)

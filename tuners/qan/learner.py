@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -47,6 +48,9 @@ class Learner:
         self.learned = 0  # episodes that the network has learned from
         self._written = 0  # the same, of the last file
         self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far
+        # Costs are counted in it: steps come in chunks, but seconds are as long as a machine takes, and
+        # neither shaping nor the agent's settings are to depend on that.
+        self._unit = np.array(0.0)  # 0: not known yet
         self._snapshots = {}  # weights, by number
         self._unwritten = set()  # of them
         self._playing = None  # the one that the player has
@@ -69,7 +73,8 @@ class Learner:
         """Whether there can be such an agent.
 
         Raises:
-            ValueError: Unknown arguments of it, or wrong ones, or a policy with another network.
+            ValueError: Unknown arguments of it, or wrong ones, a network of other sizes, or a policy
+                with another network.
         """
         allowed = set(inspect.signature(DQN).parameters) - {"network", "seed"}
         if unknown := sorted(set(self._arguments) - allowed):
@@ -79,7 +84,9 @@ class Learner:
             allowed = set(inspect.signature(q_network).parameters) - {"parts", "actions", "seed"}
             if unknown := sorted(set(self._network) - allowed):
                 raise ValueError(f"`network` may hold {sorted(allowed)}. Received: {unknown}")
-        shapes = [tuple(w.shape) for w in self.network().weights]
+        network = self.network()
+        self._check_sizes(network)
+        shapes = [tuple(w.shape) for w in network.weights]
         if self._policy is not None:
             own = [tuple(w.shape) for w in self._policy.network.weights]
             if own != shapes:
@@ -87,6 +94,16 @@ class Learner:
                     "`policy` does not fit this search: its network has weights of the shapes "
                     f"{own}, and `network` makes {shapes}."
                 )
+
+    def _check_sizes(self, network):
+        size, actions = sum(state.size for state in self.states), len(self.actions)
+        takes, gives = (getattr(network, f"{end}_shape", None) for end in ("input", "output"))
+        if takes != (None, size) or gives != (None, actions):
+            parts = ", ".join(f"{type(state).__name__}: {state.size}" for state in self.states)
+            raise ValueError(
+                f"`network` must make a model from (batch, {size}), what the states give ({parts}), to "
+                f"(batch, {actions}), a value for each action. Received: from {takes} to {gives}"
+            )
 
     @functools.cached_property
     def agent(self):
@@ -99,7 +116,7 @@ class Learner:
         saved = files.read_arrays(self._project.learner(self._written)) if self._written else None
         if saved is not None:
             agent.set_state(saved["agent"])
-            self._most = saved["most"]
+            self._most, self._unit = saved["most"], saved["unit"]["cost"]
         return agent
 
     def learn(self, trajectory, progress, score, left):
@@ -114,6 +131,7 @@ class Learner:
         Returns:
             Logs of `DQN.learn`.
         """
+        trajectory, left = self._in_units(trajectory, left)
         gained = rewards(
             self.goal,
             trajectory.costs,
@@ -145,10 +163,18 @@ class Learner:
         logs = self.agent.learn(
             len(trajectory.costs) * self.updates, shaping, self._bounds(trajectory, shaping)
         )
-        state = {"agent": self.agent.get_state(), "most": self._most}
+        state = {"agent": self.agent.get_state(), "most": self._most, "unit": {"cost": self._unit}}
         if self._write(self._project.learner(self.learned), **state):
             self._written = self.learned
         return logs
+
+    def _in_units(self, trajectory, left):
+        """A trajectory, and the cost of what was left: a typical decision of the first one costs 1."""
+        if not self._unit:
+            is_time = self.goal.unit == "seconds"
+            self._unit = np.array(np.median(trajectory.costs) if is_time else 1.0)
+        unit = max(float(self._unit), 1e-9)
+        return replace(trajectory, costs=trajectory.costs / unit), left / unit
 
     def _bounds(self, trajectory, shaping):
         """Of values: decisions only cost, up to the most that one did; and a potential adds its own."""

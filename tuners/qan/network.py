@@ -133,17 +133,30 @@ def uses_xla(network, jit_compile):
 def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None):
     """A `keras.Model` from flat observations (batch, D) to Q-values (batch, actions).
 
+    With h the last of the hidden layers (ReLU), which begin with the encoded parts side by side,
+
+        Q(s, a) = scale · (V(h) + A(h, a) − mean_b A(h, b))          (dueling; else scale · A(h, a))
+
+    V and A are linear, and small at first.
+
     Args:
-        parts: `[(shape, encode)]` of the observation's parts, in their order; `encode` makes features
-            of a part as a Keras tensor of that shape, or is None.
-        actions: their number.
-        units: of the hidden layers.
-        dueling: whether value and advantages are separate (Wang et al., 2016).
-        scale: about the size of the Q-values.
-        seed: of initial weights.
+        parts: `[(shape, encode)]` of the observation's parts, in their order, whose sizes add up to D;
+            `encode` makes features of a part as a Keras tensor of that shape, or is None.
+        actions: Their number.
+        units: Of the hidden layers. Defaults to `(64, 64)`.
+        dueling: Whether value and advantages are separate. Defaults to `True`.
+        scale: About the size of the Q-values. Defaults to 1 (in a search: to 10).
+        seed: Of initial weights. Defaults to None: by Keras's global generator.
 
     Returns:
         A functional model, which saves as any other.
+
+    Raises:
+        ValueError: A number of units that is not positive.
+
+    References:
+        Wang et al., Dueling network architectures for deep reinforcement learning, ICML 2016. The size
+        of the layers is our own.
 
     Example:
 

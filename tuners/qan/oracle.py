@@ -29,7 +29,7 @@ from keras_drmad.tuners.qan.project import Project
 from keras_drmad.tuners.qan.regressor import References
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP
+from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, check_kinds
 from keras_drmad.tuners.qan.wire import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
 
 SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
@@ -115,6 +115,11 @@ class QANOracle(ResilientOracle):
         seed=None,
         **kwargs,
     ):
+        if goal is not None and objective is not None:
+            raise ValueError(
+                "`goal` and `objective` exclude each other: leave one of them out. Received: "
+                f"goal={goal!r}, objective={objective!r}"
+            )
         if goal is None and isinstance(objective, str | None):
             goal = Goal(objective or "val_loss")
         self.goal = Goal.of(objective if goal is None else goal)
@@ -130,9 +135,11 @@ class QANOracle(ResilientOracle):
             **kwargs,
         )
         self.decision_every = positive_integer("decision_every", decision_every)
-        # Copies, for what a search finds (codebooks) is its own.
-        self.states = [Ratios()] if states is None else copy.deepcopy(list(states))
+        states = [Ratios()] if states is None else states
         self.actions = Actions() if actions is None else actions
+        check_kinds(states, self.actions)
+        # Copies, for what a search finds (codebooks) is its own.
+        self.states = copy.deepcopy(list(states))
         arguments.check_numbers(
             epsilon,
             random_starts,
@@ -219,7 +226,10 @@ class QANOracle(ResilientOracle):
             return super().update_trial(trial_id, metrics, step)
         # The base class would record it, and its trials grow with every decision.
         trial = Trial(keras_tuner.HyperParameters(), trial_id, TrialStatus.RUNNING)
-        trial.hyperparameters.values = answer(self._decide(trial_id, *read(metrics)))
+        decision = STOP
+        with self.guarded():
+            decision = self._decide(trial_id, *read(metrics))
+        trial.hyperparameters.values = answer(decision)
         return trial
 
     def _decide(self, trial_id, beginning, number, report, budget, taken):
@@ -330,7 +340,7 @@ class QANOracle(ResilientOracle):
     # -- results -----------------------------------------------------------------------------
 
     def policy(self, start_rate, kind=None):
-        """The better one of the contest, as a `Policy`.
+        """The better one, as a `Policy`; see `Curriculum.better`.
 
         Args:
             start_rate: the compiled learning rate.
@@ -345,9 +355,7 @@ class QANOracle(ResilientOracle):
         snapshots = self.curriculum.snapshots_ranked()
         schedules = self.curriculum.schedules_ranked()
         if kind is None:
-            winner, *_ = self.curriculum.verdict()
-            is_schedule = winner == "schedule" or (winner is None and not snapshots)
-            kind = "schedule" if is_schedule and schedules else "network"
+            kind = "schedule" if self.curriculum.better() == "schedule" else "network"
         common = {
             "states": self.states,
             "actions": self.actions,

@@ -13,14 +13,24 @@ COLOURS |= {TEST: "tab:green", CONTEST: "tab:red"}
 def learning_curve(tuner, axes=None):
     """What each episode has cost, by its kind; the means of best schedule and constant as lines.
 
-    Without a goal's value: what the objective was.
+    In the unit of the goal: steps or seconds. Without a goal's value: what the objective was.
 
     Args:
-        tuner: a `QANTuner`, searched or in the middle of it.
-        axes: of matplotlib. Defaults to new ones.
+        tuner: A `QANTuner`, searched or in the middle of it.
+        axes: Of matplotlib. Defaults to new ones.
 
     Returns:
         The axes.
+
+    Raises:
+        ImportError: New axes are needed, and there is no matplotlib (extra `plots`).
+
+    Example, after `tuner.search(...)`:
+
+    >>> axes = learning_curve(tuner)
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('episode', 'steps to goal')
+    >>> axes.figure.savefig(folder / "curve.png")
     """
     axes = axes or _axes()
     oracle = tuner.oracle
@@ -48,18 +58,28 @@ def learning_curve(tuner, axes=None):
 def learning_rates(tuner, axes=None, episodes=5):
     """Learning rates over steps in the contest: the policy's and the best schedule's.
 
+    As long as there is no contest: in the latest tests of the snapshot that is the best so far, and in
+    the episodes that have searched the best schedule. With `per="layer"`, a line for each layer.
+
     Args:
-        tuner, axes: as in `learning_curve`.
-        episodes: the most of each that are drawn.
+        tuner, axes: As in `learning_curve`.
+        episodes: The most of each that are drawn. Defaults to 5.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: As in `learning_curve`.
+
+    Example, after `tuner.search(...)`:
+
+    >>> axes = learning_rates(tuner, episodes=1)
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['best schedule, contest', 'policy, contest']
     """
     axes = axes or _axes()
-    curriculum = tuner.oracle.curriculum
-    done = [e for e in curriculum.episodes if e.kind == CONTEST and e.cost is not None]
-    for name, colour, of in (
-        ("best schedule", "black", [e for e in done if e.schedule is not None]),
-        ("policy", COLOURS[CONTEST], [e for e in done if e.schedule is None]),
-    ):
-        for i, episode in enumerate(of[:episodes]):
+    for name, colour, of in _rivals(tuner.oracle.curriculum, episodes):
+        for i, episode in enumerate(of):
             history = _history(tuner, episode)
             if history is not None:
                 lines = axes.step(history["steps"], history["rates"], color=colour, alpha=0.6)
@@ -71,27 +91,88 @@ def learning_rates(tuner, axes=None, episodes=5):
     return axes
 
 
+def _rivals(curriculum, most):
+    """`[(name, colour, episodes)]` of best schedule and policy: in the contest, or before it."""
+    _, policy, schedule = curriculum.verdict()
+    found = [("best schedule, contest", "black", schedule[:most])]
+    if not schedule and (best := curriculum.best_schedule()):
+        found = [("best schedule searched", "black", best[1][-most:])]
+    if policy or not (ranked := curriculum.snapshots_ranked()):
+        return [*found, ("policy, contest", COLOURS[CONTEST], policy[:most])]
+    best = ranked[0][0]
+    of = [e for e in curriculum.episodes if e.kind == TEST and e.snapshot == best]
+    tests = [e for e in of if e.cost is not None][-most:]
+    return [*found, (f"policy, tests of snapshot {best}", COLOURS[TEST], tests)]
+
+
 def actions(tuner, axes=None):
-    """Which actions were taken when: the mean factor of the learning rate, over decisions and episodes.
+    """Which actions were taken when, over decisions and episodes: a panel for each kind that varies.
+
+    The first shows log₂ of the learning rate's factor, the next log₂ of the factor of 1 − momentum,
+    the last the pools. With `per="layer"`, factors are means over the layers of their logarithms, and
+    pools are those of the first layer, which chooses.
 
     Args:
-        tuner, axes: as in `learning_curve`.
+        tuner: As in `learning_curve`.
+        axes: Of matplotlib: one for the first panel alone, or several. Defaults to new ones for all.
+
+    Returns:
+        The axes; an array of them if there are several.
+
+    Raises:
+        ImportError: As in `learning_curve`.
+
+    Example, after `tuner.search(...)` with `Actions((0.5, 1, 2), pools=("uniform", "hardest"))`:
+
+    >>> [panel.get_title() for panel in actions(tuner)]
+    ['learning rate', 'samples']
     """
-    axes = axes or _axes()
-    factors = np.log2([factor for factor, *_ in tuner.oracle.actions.all])
-    drawn = _draw(
-        tuner, axes, lambda taken: factors[taken].mean(-1), cmap="coolwarm", vmin=-1, vmax=1
-    )
-    if drawn is not None:
-        axes.figure.colorbar(drawn, ax=axes, label="log₂ of the factor")
+    taken = tuner.oracle.actions
+    panels = [
+        ("learning rate", len(taken.learning_rate) > 1, _factors("factor", 0)),
+        ("momentum", taken.moves_momentum(), _factors("factor of 1 − momentum", 1)),
+        ("samples", len(taken.pools) > 1, pools),
+    ]
+    panels = [(title, draw) for title, varies, draw in panels if varies]
+    axes = _axes(len(panels)) if axes is None else axes
+    for (title, draw), panel in zip(panels, np.ravel(axes), strict=False):
+        draw(tuner, panel)
+        if len(panels) > 1:
+            panel.set_title(title)
     return axes
+
+
+def _factors(name, kind):
+    """Draws the factors of one kind of action, by its place in an action."""
+
+    def draw(tuner, axes):
+        factors = np.log2([action[kind] for action in tuner.oracle.actions.all])
+        most = np.abs(factors).max()
+        colours = {"cmap": "coolwarm", "vmin": -most, "vmax": most}
+        drawn = _draw(tuner, axes, lambda taken: factors[taken].mean(-1), **colours)
+        if drawn is not None:
+            axes.figure.colorbar(drawn, ax=axes, label=f"log₂ of the {name}")
+
+    return draw
 
 
 def pools(tuner, axes=None):
     """Which samples were taken when: the pool of each chunk, over decisions and episodes.
 
     Args:
-        tuner, axes: as in `learning_curve`.
+        tuner, axes: As in `learning_curve`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: As in `learning_curve`.
+
+    Example, after `tuner.search(...)` with `Actions((0.5, 1, 2), pools=("uniform", "hardest"))`:
+
+    >>> axes = pools(tuner)
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['uniform', 'hardest']
     """
     axes = axes or _axes()
     names = tuner.oracle.actions.pools
@@ -108,6 +189,7 @@ def pools(tuner, axes=None):
 def _draw(tuner, axes, value, **colours):
     """An image of `value`, of (decisions, groups) actions to one a decision; None without episodes."""
     axes.set(xlabel="decision", ylabel="training and test episodes")
+    axes.locator_params(integer=True)
     rows = []
     for episode in tuner.oracle.curriculum.episodes:
         history = _history(tuner, episode) if episode.kind in (TRAIN, TEST) else None
@@ -127,9 +209,9 @@ def _history(tuner, episode):
     return saved and saved["decisions"]
 
 
-def _axes():
+def _axes(number=1):
     try:
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError("Pictures need matplotlib: `pip install keras_drmad[plots]`.") from error
-    return pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
+    return pyplot.subplots(1, number, figsize=(6 * number, 4), layout="constrained")[1]

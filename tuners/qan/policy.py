@@ -52,11 +52,19 @@ class Policy:
         states: A list of `State`s.
         actions: The `Actions`.
         goal: The `Goal` that it was learned for.
-        every: Steps between decisions.
+        every: Steps between decisions. Required, as are all above and the next two.
         start_rate: The learning rate that its trainings began with, for information.
         budget: Their steps, that the feature `time` is relative to.
-        network: A `keras.Model` of Q-values, whose weights stay as they are; None if it is a schedule.
-        schedule: A `Schedule`; None if it is a network. The attribute `rate` holds it.
+        network: A `keras.Model` of Q-values, whose weights stay as they are. Defaults to None: it is a
+            schedule.
+        schedule: A `Schedule`. Defaults to None: it is a network. The attribute `rate` holds it.
+
+    Raises:
+        ValueError: Both a `network` and a `schedule`, or neither.
+
+    References:
+        Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016. That a
+        policy may be a schedule, and its use in `fit`, are our own.
 
     Example:
 
@@ -130,6 +138,28 @@ class Policy:
             every: Steps between decisions. Defaults to what the policy was learned with. For batches
                 that are b times smaller, take b times as many, and compile the model with a learning
                 rate that is b times smaller.
+
+        Returns:
+            The callback; it has a method `batches`, see above.
+
+        Raises:
+            ValueError: `every` or `budget` is no positive integer, no such goal, or validation data of
+                another kind. At the beginning of `fit`: the goal's metric is not measured, the model's
+                optimizer cannot be steered so, or the training's length is not known.
+
+        Example:
+
+        >>> from keras_drmad.tuners.qan.network import q_network
+        >>> from keras_drmad.tuners.qan.states import Ratios
+        >>> network = q_network([((7,), None)], actions=5, seed=0)
+        >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 1e-9), 4, 0.02, 16, network=network)
+        >>> x, y = np.random.rand(64, 4), np.random.rand(64)
+        >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> schedule = policy.schedule((x, y), goal=("val_loss", 1.0), stop=True)
+        >>> history = model.fit(x, y, batch_size=8, epochs=2, callbacks=[schedule], verbose=0)
+        >>> sorted(history.history)
+        ['learning_rate', 'loss', 'val_loss']
         """
         return PolicySchedule(
             self,
@@ -142,7 +172,23 @@ class Policy:
         )
 
     def save(self, path):
-        """Writes one `.keras` file."""
+        """Writes one file.
+
+        Args:
+            path: Its name, which ends in `.keras`.
+
+        Raises:
+            ValueError: It ends in something else.
+
+        Example:
+
+        >>> from keras_drmad.tuners.qan.schedules import Schedule
+        >>> policy = Policy([], Actions(), Goal("val_loss", 0.1), 2, 0.02, 8,
+        ...                 schedule=Schedule("constant", 0.1))
+        >>> policy.save(folder / "policy.keras")
+        >>> Policy.load(folder / "policy.keras").rate.peak
+        0.1
+        """
         settings = {
             "states": self.states,
             "actions": self.actions,
@@ -158,9 +204,27 @@ class Policy:
     def load(cls, path, custom_objects=None):
         """A policy from a file of `save`; states of your own must be known to Keras by then.
 
+        Args:
+            path: The file.
+            custom_objects: `{name: class}` of what is not registered with Keras. Defaults to None.
+
+        Returns:
+            The `Policy`.
+
         Raises:
-            ValueError: The file holds something else, or the network does not take what the states
-                give.
+            ValueError: There is no such file, it holds something else, or the network does not take
+                what the states give.
+
+        Example:
+
+        >>> from keras_drmad.tuners.qan.network import q_network
+        >>> from keras_drmad.tuners.qan.states import Ratios
+        >>> network = q_network([((7,), None)], actions=5, seed=0)
+        >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 0.1), 2, 0.02, 8, network=network)
+        >>> policy.save(folder / "network.keras")
+        >>> loaded = Policy.load(folder / "network.keras")
+        >>> len(loaded.actions), str(loaded.goal), loaded.budget
+        (5, 'val_loss of 0.1', 8)
         """
         model = keras.saving.load_model(path, custom_objects=custom_objects)
         if not isinstance(model, PolicyModel):

@@ -114,6 +114,10 @@ class Regressor:
     Raises:
         ValueError: One of them is not in [0, 1].
 
+    References:
+        Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016, and its
+        code, which learned one regressor a layer. The straight pull to a recorded path is our own.
+
     Example:
 
     >>> from keras_drmad.tuners.qan.states import View

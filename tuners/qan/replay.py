@@ -39,6 +39,17 @@ class Replay:
         alpha, beta: α, β.
         exemplary, examples: how many transitions with a score, those of the highest ones, are
             examples: this share of them, and at least this many.
+
+    References:
+        Schaul et al., Prioritized experience replay, ICLR 2016; Hessel et al., Rainbow, AAAI 2018
+        (n-step returns). Potentials weighted by the draw's κ, and examples by score, are our own.
+
+    Example:
+
+    >>> memory = Replay(capacity=100, size=1, n_step=2, gamma=0.5)
+    >>> memory.add(np.zeros((4, 1)), [0, 1, 0], [-1.0, -1.0, -1.0], terminated=True)
+    >>> len(memory), memory.returns[:3].tolist(), memory.discounts[:3].tolist()
+    (3, [-1.5, -1.5, -1.0], [0.25, 0.0, 0.0])
     """
 
     FIELDS = (

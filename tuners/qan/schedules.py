@@ -21,9 +21,19 @@ class Schedule:
         one_cycle:  linear from peak / 25 to peak at p = 0.3, then down to the least by half a cosine
 
     Args:
-        kind: one of `KINDS`.
-        peak: the highest rate.
-        over: steps.
+        kind: One of `KINDS`.
+        peak: The highest rate.
+        over: Steps. Defaults to 1, for constants, which need none.
+
+    References:
+        Loshchilov and Hutter, SGDR, ICLR 2017 (the cosine; here without restarts); Smith and Topin,
+        Super-convergence, 2018 (one cycle; theirs goes down linearly, and moves momentum, too).
+
+    Example:
+
+    >>> cosine = Schedule("cosine", peak=0.1, over=200)
+    >>> cosine(0), round(cosine(100), 3), round(cosine(200), 3)
+    (0.1, 0.05, 0.001)
     """
 
     kind: str
@@ -60,6 +70,16 @@ def propose(number, total, tried, low, high, budget, rng):
         low, high: bounds of rates, drawn log-uniformly.
         budget: steps; schedules go over a fifth of them to all.
         rng: a NumPy generator.
+
+    Returns:
+        A `Schedule`.
+
+    Example:
+
+    >>> tried = [(Schedule("constant", 0.1), 300.0), (Schedule("constant", 0.001), 900.0)]
+    >>> near = propose(8, 10, tried, 1e-4, 1.0, 1000, np.random.default_rng(0))
+    >>> near.kind, bool(0.03 < near.peak < 0.3)
+    ('constant', True)
     """
     kind = KINDS[number % len(KINDS)]
     same = [entry for entry in tried if entry[0].kind == kind]

@@ -142,6 +142,9 @@ class Ratios(State):
     Raises:
         ValueError: Unknown names, or none.
 
+    References:
+        Our own, instead of the filters that Fu et al., 2016, observe (`RawFilters`).
+
     Example:
 
     >>> state = Ratios(("rate", "time", "gap"))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_drmad.tuners.qan.actions import Levers
+from keras_drmad.tuners.qan.actions import Actions, Levers
 from keras_drmad.tuners.qan.gauges import Gauges
-from keras_drmad.tuners.qan.states import View, observe
+from keras_drmad.tuners.qan.states import State, View, observe
 from keras_drmad.tuners.qan.validation import scalars
 
 STOP = "stop"
@@ -66,7 +66,7 @@ class Steering(keras.callbacks.Callback):
 
     Raises:
         ValueError: At the beginning of the training: its length is not known, or the model has no
-            weights yet and nothing is validated that would make them.
+            weights yet and nothing is validated that would make them; a state is of another model.
     """
 
     def __init__(
@@ -111,23 +111,33 @@ class Steering(keras.callbacks.Callback):
         if not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
-        self.levers = Levers(model.optimizer, self.actions)
-        if self.gauges is None or not self.gauges.are_of(self.levers, model):
-            self.gauges = Gauges(self.levers, model)  # compiled once for all trainings of a model
-        compiled = float(model.optimizer.learning_rate.numpy())
-        self.view = View(
-            model=model,
-            variables=self.gauges.variables,
-            budget=budget,
-            start_rate=compiled,
-            every=self.every,
-        )
+        self.attach(model, budget)
+        for state in self.states:
+            state.check(model)
         if self.start_rate is not None:
             self.levers.set_rate(self.start_rate)
         self.reports, self.deciding, self.validating, self.ended = [], 0.0, 0.0, ""
         self.validated = {}
         self._seconds, self._begun, self._first = 0.0, None, None
         self._has_begun = False
+
+    def attach(self, model, budget):
+        """Makes levers, gauges and view of a model that is built."""
+        self.levers = Levers(model.optimizer, self.actions)
+        if self.gauges is None or not self.gauges.are_of(self.levers, model):
+            self.gauges = Gauges(self.levers, model)  # compiled once for all trainings of a model
+        self.view = View(
+            model=model,
+            variables=self.gauges.variables,
+            budget=budget,
+            start_rate=float(model.optimizer.learning_rate.numpy()),
+            every=self.every,
+        )
+
+    @property
+    def observes_first(self):
+        """Whether there is a decision before the first step."""
+        return self.validation is not None and self.goal.metric.startswith("val_")
 
     def _steps_in_all(self):
         if self._budget is not None:
@@ -144,7 +154,7 @@ class Steering(keras.callbacks.Callback):
             self._has_begun = True
             self.gauges.restart()  # here, for other callbacks may have restored weights
             self.view.step = epoch * (self.params.get("steps") or 0)
-            if self.validation is not None and self.goal.metric.startswith("val_"):
+            if self.observes_first:
                 self._report({}, 0)
             else:
                 self._apply(self.decide(None))
@@ -270,6 +280,17 @@ class Steering(keras.callbacks.Callback):
         if REACHED in self.stop and view.step and self.goal.reached(metric):
             return REACHED
         return TRUNCATED if view.step >= view.budget else ""
+
+
+def check_kinds(states, actions):
+    """Refuses what are no states, or no actions."""
+    are_states = isinstance(states, list | tuple) and all(isinstance(s, State) for s in states)
+    if not are_states or not states:
+        raise ValueError(
+            f"`states` must be a list of `State`s, and not empty. Received: states={states!r}"
+        )
+    if not isinstance(actions, Actions):
+        raise ValueError(f"`actions` must be an `Actions(...)`. Received: actions={actions!r}")
 
 
 def _no_means(model):

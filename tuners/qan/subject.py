@@ -3,15 +3,15 @@
 import gc
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.checks import check_samples, check_values, training_batches
-from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
 from keras_drmad.tuners.qan.pools import Pools
-from keras_drmad.tuners.qan.steering import STOP, Steering
+from keras_drmad.tuners.qan.steering import STOP, TRUNCATED, Steering
 from keras_drmad.tuners.qan.validation import Validation, check_kind, scalars
 
 SHARES = ("accuracy", "acc", "auc", "precision", "recall")  # endings of metrics from 0 to 1
@@ -95,7 +95,7 @@ class Subject:
         tf.random.set_seed(0)
         self.restart(seed=0)
         model, goal, actions = self.model, self.steering.goal, self.steering.actions
-        Levers(model.optimizer, actions)
+        self.steering.attach(model, self.budget)
         low, high = actions.bounds
         if not low <= self.start_rate <= high:
             raise ValueError(
@@ -128,10 +128,46 @@ class Subject:
             raise ValueError(
                 f"`goal` is {goal}: an untrained model reaches it ({logs[goal.metric]:.4g})."
             )
-        for state in self.steering.states:
-            state.check(model)
+        self._check_states(logs)
         if goal.unit == "seconds":
             self._compile()
+
+    def _check_states(self, logs):
+        """Observes the untrained model."""
+        steering, view = self.steering, self.steering.view
+        (view.rates, view.momenta), view.motion = [part.numpy() for part in steering.gauges()]
+        view.losses = [logs["loss"]]
+        if steering.validation is not None:
+            view.val_losses = [logs["val_loss"]]
+        metric = logs[steering.goal.metric]
+        view.gaps = [steering.goal.gap(metric, metric)]
+        if not steering.observes_first:  # states are asked after a chunk only
+            view.step = view.steps = steering.every
+        for state in steering.states:
+            state.check(self.model)
+            if state.needs_first_run():
+                continue
+            seen, shape = state.observe(view), (len(view.rates), *state.shape)
+            if not isinstance(seen, np.ndarray) or seen.shape != shape:
+                what = f"an array of {seen.shape}" if isinstance(seen, np.ndarray) else repr(seen)
+                raise ValueError(
+                    f"`observe` of {type(state).__name__} must return a NumPy array of shape {shape}: "
+                    f"(groups, *shape), with shape={state.shape}. Received: {what}"
+                )
+
+    def check_decisions(self, name):
+        """Refuses trainings that end before their first decision; `name`: what `every` is called."""
+        steering = self.steering
+        if not steering.observes_first and self.epochs == 1 and steering.every >= self.budget:
+            raise ValueError(self.undecided(TRUNCATED, name))
+
+    def undecided(self, ended, name):
+        """What there is to say of such a training."""
+        return (
+            f"The training ends ({ended}) before there is anything to decide: pass `validation_data` "
+            f"and a goal for them, more `epochs`, or a smaller `{name}`. Received: "
+            f"{name}={self.steering.every} for {self.budget} steps"
+        )
 
     def _compile(self):
         """Trains for a chunk, that no episode pays for what is compiled once."""

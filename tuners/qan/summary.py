@@ -16,6 +16,8 @@ def rows(oracle):
     if schedule:
         best = Schedule(**schedule[0].schedule)
         found.append((f"best schedule, contest: {best}", schedule))
+    elif searched := curriculum.best_schedule():
+        found.append((f"best schedule searched: {searched[0]}", searched[1]))
     for snapshot, *_ in curriculum.snapshots_ranked()[:1]:
         tests = [e for e in curriculum.episodes if e.snapshot == snapshot and e.cost is not None]
         found.append(
@@ -37,10 +39,10 @@ def table(oracle):
     ]
     for name, costs, hits in rows(oracle):
         costs = sign * np.array(costs)
-        error = np.std(costs, ddof=1) / np.sqrt(len(costs)) if len(costs) > 1 else np.nan
+        error = f"{_error(costs):.2g}" if len(costs) > 1 else ""
         hit = f"{hits}/{len(costs)}" if oracle.goal.value is not None else ""
         lines.append(
-            f"{name:<55}{np.mean(costs):>10.4g}{error:>9.2g}{np.median(costs):>10.4g}{hit:>8}"
+            f"{name:<55}{np.mean(costs):>10.4g}{error:>9}{np.median(costs):>10.4g}{hit:>8}"
         )
     lines.append(verdict(oracle))
     return "\n".join(lines)
@@ -50,15 +52,29 @@ def verdict(oracle):
     """Which one won, and by how much."""
     winner, policy, schedule = oracle.curriculum.verdict()
     if winner is None:
-        return "The contest between policy and best schedule has not been held (yet)."
+        better, said = (
+            oracle.curriculum.better(),
+            "There was no contest of policy and schedule (yet).",
+        )
+        if better:
+            said += f" So far, the {better} is better: `get_best_policy` returns it."
+        return said
     if not policy or not schedule:
         return f"Only the {winner} was there for the contest."
-    rank = oracle.curriculum.rank
-    pairs = {e.seed: rank(e) for e in schedule}
-    differences = [pairs[e.seed] - rank(e) for e in policy if e.seed in pairs]
-    gain = np.array(differences) * (1 if winner == "policy" else -1)
-    error = np.std(gain, ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.nan
-    return (
-        f"The {winner} is better, by {np.mean(gain):.4g} ± {error:.2g} on {len(gain)} fresh seeds: "
-        "`get_best_policy` returns it."
-    )
+    pairs = {e.seed: e.cost for e in schedule}
+    gain = np.array([pairs[e.seed] - e.cost for e in policy if e.seed in pairs])
+    by = f", by {_signed(gain, winner)} on {len(gain)} fresh seeds" if len(gain) else ""
+    missed = oracle.goal.value is not None and not all(e.hit for e in policy + schedule)
+    note = " (to win, a miss counts the more, the farther it was from the goal)" if missed else ""
+    return f"The {winner} is better{by}{note}: `get_best_policy` returns it."
+
+
+def _signed(gain, winner):
+    """A policy's mean gain, as the winner's, with its standard error."""
+    mean = np.mean(gain) * (1 if winner == "policy" else -1)
+    return f"{mean:.4g} ± {_error(gain):.2g}" if len(gain) > 1 else f"{mean:.4g}"
+
+
+def _error(values):
+    """Standard error of a mean."""
+    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan

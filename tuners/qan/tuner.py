@@ -1,16 +1,18 @@
 """`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
 
+import os
+
 import keras
 import numpy as np
 
 from keras_drmad.paths.base import positive_integer
-from keras_drmad.tuners import files
+from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.chief import role
 from keras_drmad.tuners.qan import summary, wire
 from keras_drmad.tuners.qan.curriculum import TRAIN
 from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
-from keras_drmad.tuners.qan.regressor import Path, Recorder
+from keras_drmad.tuners.qan.regressor import Path, Recorder, Regressor
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
 from keras_drmad.tuners.qan.subject import Subject, compiled_rate
 from keras_drmad.tuners.tuner import ResilientTuner
@@ -94,6 +96,10 @@ class QANTuner(ResilientTuner):
     ):
         if kwargs.get("executions_per_trial", 1) != 1:
             raise ValueError("`executions_per_trial` must be 1: an episode is one training.")
+        if regressor is not None and not isinstance(regressor, Regressor):
+            raise ValueError(
+                f"`regressor` must be a `Regressor(...)`. Received: regressor={regressor!r}"
+            )
         oracle = QANOracle(
             goal=goal,
             objective=objective,
@@ -172,7 +178,13 @@ class QANTuner(ResilientTuner):
             actions=self.actions,
             goal=self.goal,
         )
+        if self.jump_start is not None and self.jump_start >= subject.budget:
+            raise ValueError(
+                f"`jump_start` must be less than the {subject.budget} steps of an episode. Received: "
+                f"jump_start={self.jump_start}"
+            )
         subject.check()
+        subject.check_decisions("decision_every")
         self._subject, self._start_rate = subject, subject.start_rate
         self._own_oracle.search_near(self._start_rate)
         self._own_oracle.curriculum.budget = subject.budget
@@ -185,6 +197,8 @@ class QANTuner(ResilientTuner):
                 k: v for k, v in subject.model.optimizer.get_config().items() if k != "name"
             },
         }
+        if os.path.exists(self.project.settings):  # before the first run
+            settings.check(self.project.settings, now)
         self._first_run = self._of_first_run()
         if role() != "chief":
             self._first_run.make(subject, FIRST_SEED)
@@ -257,8 +271,9 @@ class QANTuner(ResilientTuner):
         if goal.value is not None:
             spent = goal.spent(last)
             if last.ended != REACHED:  # a miss costs the whole budget
-                budget = steering.view.budget
-                spent = budget * (1 if goal.unit == "steps" else last.seconds / max(last.step, 1))
+                spent = float(steering.view.budget)
+                if goal.unit == "seconds":  # which are not known of a training without a step
+                    spent *= last.seconds / last.step if last.step else np.inf
             metrics[self.oracle.objective.name] = spent
         elif last.ended == DIVERGED or not np.isfinite(last.metric):
             metrics[goal.metric] = np.inf if goal.direction == "min" else -np.inf
@@ -269,7 +284,8 @@ class QANTuner(ResilientTuner):
     def get_best_policy(self, kind=None):
         """The `Policy` that won the contest: a Q-network, or a schedule if that was better.
 
-        Without a contest so far, the best tested network.
+        Without a contest so far, it is the network only if its tests, at the upper bound of their mean,
+        were better than the best schedule's mean.
 
         Args:
             kind: `"network"` or `"schedule"`, for the best of these, whichever won.

@@ -1,0 +1,273 @@
+"""`QANTuner`, its parts and `TrainingEnv`: what makes no sense is refused before anything is trained."""
+
+import os
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from qan_task import TRAIN, VAL, build, make, search, subject
+
+from keras_drmad.tuners import Actions, Goal, QANOracle
+from keras_drmad.tuners.qan.agent import check_arguments
+from keras_drmad.tuners.qan.env import TrainingEnv
+from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.policy import Policy
+from keras_drmad.tuners.qan.regressor import Regressor
+from keras_drmad.tuners.qan.schedules import Schedule
+from keras_drmad.tuners.qan.states import Ratios, State
+
+BUDGET = 16  # steps of an episode of `search`
+
+
+def refused(folder, match, tuner, **arguments):
+    """`search` raises; the callbacks of episodes were not called."""
+    begun = []
+    watch = keras.callbacks.LambdaCallback(on_train_begin=begun.append)
+    made = make(folder, **tuner)
+    with pytest.raises(ValueError, match=match):
+        search(made, callbacks=[watch], **arguments)
+    assert not begun
+    return made
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """A first run is a training, too."""
+
+    def fit(*arguments, **named):
+        raise AssertionError("a training has begun")
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+
+
+# -- the first run --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump_start", [BUDGET, 1000])
+def test_a_jump_beyond_the_budget_is_refused(tmp_path, no_training, jump_start):
+    match = f"`jump_start` must be less than the 16 steps.*jump_start={jump_start}"
+    refused(tmp_path, match, {"jump_start": jump_start})
+
+
+@pytest.mark.parametrize("added", [{"jump_start": 3}, {"jump_start": 3, "updates": 1}])
+def test_settings_are_compared_before_a_first_run(tmp_path, no_training, monkeypatch, added):
+    monkeypatch.setattr(keras_tuner.Tuner, "search", lambda *_, **__: None)  # is killed at once
+    made = search(make(tmp_path))
+    assert os.path.exists(made.project.settings)
+    refused(tmp_path, "searched with other settings: jump_start: None before, 3 now", added)
+    assert not os.path.exists(made.project.first_run)
+
+
+@pytest.fixture(scope="module")
+def losses():
+    """Validation losses of a first run at each decision."""
+    keras.utils.set_random_seed(0)
+    return [r.metric for r in subject(goal=("val_loss", 1e-9)).run(0, lambda report: None)[0]]
+
+
+@pytest.mark.parametrize("decision", [1, 2])
+def test_a_jump_to_the_goal_is_refused(tmp_path, losses, decision):
+    before, there, after = losses[decision - 1 : decision + 2]
+    assert before > there > after
+    tuner = {"jump_start": 3 * decision, "goal": ("val_loss", (there + before) / 2)}
+    match = (
+        f"`jump_start={3 * decision}` leaves nothing to learn: val_loss is {there:.4g} there.*goal"
+    )
+    made = refused(tmp_path, match, tuner)
+    assert not os.path.exists(made.project.first_run)
+    # It can be put right: nothing is left of it.
+    assert not os.path.exists(made.project.settings)
+
+
+def test_a_jump_to_weights_that_have_diverged_is_refused(tmp_path):
+    def wild(hp=None):
+        return build(optimizer=keras.optimizers.SGD(1e4))
+
+    tuner = {"jump_start": 3, "hypermodel": wild, "actions": Actions(bounds=(1e-5, 1e5))}
+    refused(tmp_path, r"`jump_start=3` is not reached.*step 3 \(diverged\)", tuner)
+
+
+# -- states ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"words": 0}, "`words` must be a positive integer"),
+        ({"words": 2.5}, "`words` must be a positive integer"),
+        ({"words": 3, "codebook": np.ones((2, 6))}, r"words=3. Received: an array of \(2, 6\)"),
+        ({"words": 2, "codebook": np.ones(2)}, r"`codebook`.*Received: an array of \(2,\)"),
+    ],
+)
+def test_words_that_are_no_codebook_are_refused(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        BagOfFilters(**arguments)
+
+
+@pytest.mark.parametrize(
+    "state, match",
+    [
+        (BagOfFilters(5), "at most the layer's 4 filters.*words=5"),
+        (BagOfFilters(2, codebook=np.ones((2, 5))), r"\(words, 6\) for filters of 6 inputs"),
+    ],
+)
+def test_words_that_do_not_fit_a_layer_are_refused(state, match):
+    with pytest.raises(ValueError, match=match):
+        state.check(build())
+    BagOfFilters(5, codebook=np.ones((5, 6))).check(build())
+
+
+class Shaped(State):
+    """Returns something else than it says."""
+
+    shape = (3,)
+
+    def __init__(self, returns):
+        self.returns = returns
+
+    def observe(self, view):
+        assert len(view.rates) == 1 and view.losses and view.gaps and view.motion.shape == (1, 4)
+        return self.returns
+
+
+@pytest.mark.parametrize(
+    "returns, match",
+    [
+        (np.zeros((1, 2)), r"`observe` of Shaped.*\(1, 3\).*Received: an array of \(1, 2\)"),
+        (np.zeros(3), r"Received: an array of \(3,\)"),
+        ([[1.0, 2.0, 3.0]], r"must return a NumPy array.*Received: \[\[1.0, 2.0, 3.0\]\]"),
+    ],
+)
+@pytest.mark.parametrize("goal", ["val_loss", "loss"])
+def test_states_of_another_shape_than_promised_are_refused(returns, match, goal):
+    with pytest.raises(ValueError, match=match):
+        subject([Ratios(), Shaped(returns)], goal=(goal, 1e-9)).check()
+
+
+@pytest.mark.parametrize(
+    "states", [[RawFilters(5, 4)], [BagOfFilters(2, codebook=np.ones((2, 5)))]]
+)
+def test_a_policy_checks_its_states_when_a_training_begins(states):
+    schedule = Schedule("constant", 0.02)
+    goal = Goal("val_loss", 1e-9)
+    policy = Policy(states, Actions(), goal, 3, 0.02, 8, schedule=schedule)
+    began = []
+    watch = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: began.append(1))
+    with pytest.raises(ValueError, match=r"filters of 6 inputs"):
+        build().fit(*TRAIN, callbacks=[policy.schedule(VAL), watch], verbose=0)
+    assert not began
+
+
+# -- the agent ------------------------------------------------------------------------------
+
+
+def network(inputs=7, outputs=5, **more):
+    def make(parts, actions, seed=None):
+        tensors = keras.layers.Input((inputs,))
+        return keras.Model(tensors, keras.layers.Dense(outputs)(tensors), **more)
+
+    return make
+
+
+def two_inputs(parts, actions, seed=None):
+    tensors = [keras.layers.Input((3,)), keras.layers.Input((4,))]
+    return keras.Model(tensors, keras.layers.Dense(5)(keras.layers.Concatenate()(tensors)))
+
+
+@pytest.mark.parametrize(
+    "made, match",
+    [
+        (network(inputs=6), r"`network`.*\(batch, 7\).*Ratios: 7.*from \(None, 6\)"),
+        (network(outputs=3), r"`network`.*\(batch, 5\).*to \(None, 3\)"),
+        (two_inputs, r"`network`.*from \[\(None, 3\), \(None, 4\)\]"),
+        (lambda *_, **__: None, "`network`.*from None to None"),
+    ],
+)
+def test_networks_of_other_sizes_are_refused(made, match):
+    with pytest.raises(ValueError, match=match):
+        QANOracle(network=made)
+    QANOracle(network=network())
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"gamma": "0.9"}, "`gamma` must be from 0 to 1.*'0.9'"),
+        ({"target_rate": 0}, "`target_rate` must be more than 0"),
+        ({"target_rate": 1.1}, "`target_rate` must be from 0 to 1"),
+        ({"delta": 0.0}, "`delta` must be more than 0"),
+        ({"delta": -1}, "`delta` must be a finite number"),
+        ({"imitation": -0.1}, "`imitation`"),
+        ({"imitation": np.nan}, "`imitation`"),
+        ({"margin": "wide"}, "`margin` must be a finite number, 0 or more.*margin='wide'"),
+        ({"exemplary": 1.5}, "`exemplary` must be from 0 to 1"),
+        ({"exemplary": None}, "`exemplary`"),
+        ({"examples": -1}, "`examples` must be a whole number"),
+        ({"examples": 2.5}, "`examples`"),
+        ({"n_step": "3"}, "`n_step`"),
+    ],
+)
+def test_numbers_of_the_agent_are_checked(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        check_arguments(**arguments)
+    with pytest.raises(ValueError, match=match):
+        QANOracle(agent=arguments)
+
+
+# -- arguments ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("goal, validation_data", [(("loss", 1e-9), None), (("loss", 1e-9), VAL)])
+@pytest.mark.parametrize("every", [8, 20])
+def test_an_episode_without_decisions_is_refused(
+    tmp_path, no_training, goal, validation_data, every
+):
+    match = f"before there is anything to decide.*decision_every={every} for 8 steps"
+    tuner = {"goal": goal, "decision_every": every}
+    refused(tmp_path, match, tuner, validation_data=validation_data, epochs=1)
+
+
+@pytest.mark.parametrize("arguments", [{"epochs": 2}, {"every": 7}, {"goal": ("val_loss", 1e-9)}])
+def test_one_decision_is_enough(arguments):
+    arguments = {"every": 8, "epochs": 1, "goal": ("loss", 1e-9)} | arguments
+    subject(**arguments).check_decisions("every")
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"goal": ("val_loss", 0.1), "objective": "val_loss"}, "exclude each other.*'val_loss'"),
+        ({"actions": (0.5, 1, 2)}, r"`actions` must be an `Actions.*\(0.5, 1, 2\)"),
+        ({"regressor": 0.01}, r"`regressor` must be a `Regressor.*0.01"),
+        ({"regressor": Regressor}, "`regressor`"),
+        ({"states": []}, r"`states` must be a list of `State`s, and not empty.*\[\]"),
+        ({"states": Ratios()}, "`states` must be a list"),
+        ({"states": ["rate"]}, r"`states`.*\['rate'\]"),
+        ({"states": [Ratios]}, "`states`"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(tmp_path, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        make(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"states": []}, {"actions": 5}])
+def test_the_environment_refuses_them_too(arguments):
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must be"):
+        TrainingEnv(build, *TRAIN, goal=("val_loss", 1e-9), validation_data=VAL, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"learning_rate": (0.5, 0.5, 1)}, r"`learning_rate` must hold nothing twice"),
+        ({"momentum": (1, 1)}, "`momentum` must hold nothing twice"),
+        ({"pools": ("uniform", "uniform")}, "`pools` must hold nothing twice"),
+        ({"per": "layer", "pools": ("uniform", "hardest")}, "leaves `pools` out"),
+        ({"per": "layer", "pools": ("hardest",)}, "leaves `pools` out"),
+    ],
+)
+def test_actions_that_are_no_choice_are_refused(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        Actions(**arguments)
