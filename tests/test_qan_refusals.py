@@ -105,17 +105,16 @@ def test_words_that_are_no_codebook_are_refused(arguments, match):
         BagOfFilters(**arguments)
 
 
-@pytest.mark.parametrize(
-    "state, match",
-    [
-        (BagOfFilters(5), "at most the layer's 4 filters.*words=5"),
-        (BagOfFilters(2, codebook=np.ones((2, 5))), r"\(words, 6\) for filters of 6 inputs"),
-    ],
-)
-def test_words_that_do_not_fit_a_layer_are_refused(state, match):
-    with pytest.raises(ValueError, match=match):
-        state.check(build())
+def test_words_that_do_not_fit_a_layer_are_refused():
+    with pytest.raises(ValueError, match=r"\(words, 6\) for filters of 6 inputs"):
+        BagOfFilters(2, codebook=np.ones((2, 5))).check(build())
     BagOfFilters(5, codebook=np.ones((5, 6))).check(build())
+
+
+def test_more_words_than_filters_are_refused():
+    """A layer of four filters has eight at two decisions."""
+    with pytest.raises(ValueError, match="at most 8, the filters of all decisions.*words=9"):
+        BagOfFilters(9).prepare([build(), build()])
 
 
 class Shaped(State):

@@ -40,8 +40,8 @@ class BagOfFilters(State):
 
     Raises:
         ValueError: A codebook of other words. Before anything is trained: no such layer, or none with a
-            kernel; one of fewer filters than words that are to be found, or of other inputs than the
-            codebook's.
+            kernel, or of other inputs than the codebook's. After a first run: it had fewer filters, of all
+            its decisions, than words are to be found.
         ImportError: A codebook is to be made, and there is no scikit-learn.
 
     References:
@@ -70,12 +70,7 @@ class BagOfFilters(State):
             )
 
     def check(self, model):
-        filters, inputs = filters_of(model, self.layer).shape
-        if self.codebook is None and filters < self.words:
-            raise ValueError(
-                f"`words` must be at most the layer's {filters} filters, which they are found among. "
-                f"Received: words={self.words}"
-            )
+        inputs = filters_of(model, self.layer).shape[1]
         if self.codebook is not None and self.codebook.shape[1] != inputs:
             raise ValueError(
                 f"`codebook` must be of shape (words, {inputs}) for filters of {inputs} inputs. "
@@ -93,6 +88,11 @@ class BagOfFilters(State):
                 "`BagOfFilters` needs scikit-learn: `pip install keras_drmad[qan]`."
             ) from error
         filters = np.concatenate([_scaled(filters_of(model, self.layer)) for model in first_run])
+        if len(filters) < self.words:
+            raise ValueError(
+                f"`words` must be at most {len(filters)}, the filters of all decisions of a first run. "
+                f"Received: words={self.words}"
+            )
         found = KMeans(self.words, n_init=3, random_state=0).fit(filters)
         self.codebook = found.cluster_centers_.astype("float32")
 
