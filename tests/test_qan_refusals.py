@@ -113,7 +113,7 @@ def test_words_that_do_not_fit_a_layer_are_refused():
 
 def test_more_words_than_filters_are_refused():
     """A layer of four filters has eight at two decisions."""
-    with pytest.raises(ValueError, match="at most 8, the filters of all decisions.*words=9"):
+    with pytest.raises(ValueError, match=r"at most 8, the filters of all decisions.*words=9"):
         BagOfFilters(9).prepare([build(), build()])
 
 

@@ -40,8 +40,8 @@ class BagOfFilters(State):
 
     Raises:
         ValueError: A codebook of other words. Before anything is trained: no such layer, or none with a
-            kernel, or of other inputs than the codebook's. After a first run: it had fewer filters, of all
-            its decisions, than words are to be found.
+            kernel, or of other inputs than the codebook's. After a first run: it had fewer filters than
+            words are to be found, of all its decisions.
         ImportError: A codebook is to be made, and there is no scikit-learn.
 
     References:
