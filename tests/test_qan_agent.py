@@ -43,6 +43,7 @@ def filled(agent, trajectories=4, steps=6, seed=0):
 def learner(seed=0, network_seed=0, **arguments):
     network = q_network([((3,), None)], 2, units=(8,), seed=network_seed)
     arguments = {"batch_size": 8, "prioritized": True, "imitation": 0.5} | arguments
+    arguments = {"jit_compile": False} | arguments  # XLA takes seconds; others are compiled by it
     return DQN(network, seed=seed, **arguments)
 
 
@@ -475,7 +476,7 @@ def test_learning_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
 
 
 def test_nothing_is_traced_again():
-    agent, traced = filled(learner()), []
+    agent, traced = filled(learner(jit_compile=True)), []
     for updates in (2, 7, 1):
         agent.learn(updates)
     assert agent._learn.experimental_get_tracing_count() == 1

@@ -197,3 +197,31 @@ def test_files_that_a_killed_process_has_left_are_no_learners(oracle, tmp_path):
     (tmp_path / "p").mkdir(exist_ok=True)
     (tmp_path / "p" / "learner_000005.npz.0a1b.tmp.npz").touch()
     assert oracle.project.last_learner(9) == 0
+
+
+def test_an_error_while_it_decides_stops_the_search(oracle, reports, monkeypatch):
+    trial, other = oracle.create_trial("w"), oracle.create_trial("v")
+    with monkeypatch.context() as patched:
+        patched.setattr(oracle, "_behaviour", broken)
+        assert asked(oracle, trial, reports[:1]) == [STOP]
+    bring(oracle, trial)
+    assert oracle.trials[trial.trial_id].status == "FAILED"
+    assert "no such thing" in oracle.trials[trial.trial_id].message
+    assert oracle.create_trial("w").status == "IDLE"
+    bring_all(oracle, other, reports)  # what is in flight is not lost
+    assert oracle.trials[other.trial_id].status == "COMPLETED"
+    assert {oracle.create_trial(worker).status for worker in "wv"} == {"STOPPED"}
+    assert oracle.is_left()
+
+
+def test_an_error_while_it_plans_stops_the_search(oracle, reports, monkeypatch):
+    bring_all(oracle, oracle.create_trial("w"), reports)
+    with monkeypatch.context() as patched:
+        patched.setattr(oracle.curriculum, "next", broken)
+        assert oracle.create_trial("w").status == "STOPPED"
+    assert "no such thing" in oracle.broken
+    assert oracle.is_left() and oracle.create_trial("w").status == "STOPPED"
+
+
+def broken(*args):
+    raise ValueError("no such thing")
