@@ -491,7 +491,7 @@ def test_nothing_is_traced_again():
 
 
 def test_xla_compiles_one_program_for_any_number_of_steps():
-    agent = filled(learner())
+    agent = filled(learner(jit_compile=True))
 
     def lowered(taken):
         *batches, _, low, high = (tf.zeros(s.shape, s.dtype) for s in agent._learn.input_signature)
