@@ -50,7 +50,7 @@ from keras_drmad.tuners.qan.schedules import propose
 from keras_drmad.tuners.qan.states import Ratios
 from keras_drmad.tuners.qan.steering import REACHED
 from keras_drmad.tuners.qan.subject import Subject
-from keras_drmad.tuners.qan.summary import verdict
+from keras_drmad.tuners.qan.summary import standard_error, verdict
 from keras_drmad.tuners.qan.tuner import FIRST_SEED
 
 L = keras.layers
@@ -278,10 +278,6 @@ def row(name, outcomes):
     )
     print(line, flush=True)
     return line
-
-
-def standard_error(values):
-    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
 
 
 OTHERS = {

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 from keras_drmad.tuners import Actions, Goal, QANTuner, files
 from keras_drmad.tuners.qan.curriculum import Episode
@@ -51,6 +52,17 @@ def subject(states=None, actions=None, goal=GOAL, epochs=2, **arguments):
         goal=Goal.of(goal),
         **arguments,
     )
+
+
+def refused(folder, match, tuner, **arguments):
+    """`search` raises; the callbacks of episodes were not called."""
+    begun = []
+    watch = keras.callbacks.LambdaCallback(on_train_begin=begun.append)
+    made = make(folder, **tuner)
+    with pytest.raises(ValueError, match=match):
+        search(made, callbacks=[watch], **arguments)
+    assert not begun
+    return made
 
 
 def put(tuner, kind, cost, rate=0.1, actions=((0,), (0,)), **more):

@@ -6,7 +6,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from qan_task import TRAIN, VAL, build, make, search, subject
+from qan_task import TRAIN, VAL, build, make, refused, search, subject
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
 from keras_drmad.tuners.qan.agent import check_arguments
@@ -18,17 +18,6 @@ from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.states import Ratios, State
 
 BUDGET = 16  # steps of an episode of `search`
-
-
-def refused(folder, match, tuner, **arguments):
-    """`search` raises; the callbacks of episodes were not called."""
-    begun = []
-    watch = keras.callbacks.LambdaCallback(on_train_begin=begun.append)
-    made = make(folder, **tuner)
-    with pytest.raises(ValueError, match=match):
-        search(made, callbacks=[watch], **arguments)
-    assert not begun
-    return made
 
 
 @pytest.fixture

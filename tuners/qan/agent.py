@@ -11,6 +11,10 @@ from keras_drmad.tuners.qan.network import Greedy, uses_xla
 from keras_drmad.tuners.qan.replay import Replay
 
 PIECE, PIECE_BYTES = 64, 32 * 2**20  # gradient steps a call, and the most that they may read
+POSITIVE_INTEGERS = ("n_step", "batch_size", "capacity")
+MOST = dict.fromkeys(("gamma", "exemplary", "target_rate"), 1.0)
+MOST |= dict.fromkeys(("delta", "imitation", "margin"), float("inf"))
+NOT_ZERO = ("target_rate", "delta")
 
 
 class DQN:
@@ -84,16 +88,16 @@ class DQN:
     ):
         check_arguments(
             optimizer,
-            gamma,
-            n_step,
-            batch_size,
-            capacity,
-            target_rate,
-            delta,
-            imitation,
-            margin,
-            exemplary,
-            examples,
+            gamma=gamma,
+            n_step=n_step,
+            batch_size=batch_size,
+            capacity=capacity,
+            target_rate=target_rate,
+            delta=delta,
+            imitation=imitation,
+            margin=margin,
+            exemplary=exemplary,
+            examples=examples,
         )
         self.network = network
         self.target = keras.models.clone_model(network)
@@ -258,46 +262,26 @@ class DQN:
         self.bursts = int(state["bursts"])
 
 
-def check_arguments(
-    optimizer=None,
-    gamma=0.0,
-    n_step=1,
-    batch_size=1,
-    capacity=1,
-    target_rate=1.0,
-    delta=1.0,
-    imitation=0.0,
-    margin=0.0,
-    exemplary=0.0,
-    examples=0,
-    **others_take_any_value,
-):
-    """Refuses arguments of `DQN` that learning would fail with.
+def check_arguments(optimizer=None, **given):
+    """Refuses arguments of `DQN` that learning would fail with; others are let through.
 
     Raises:
         ValueError: Numbers that are none or out of range, an unknown optimizer.
     """
-    for name, value in (("n_step", n_step), ("batch_size", batch_size), ("capacity", capacity)):
-        positive_integer(name, value)
-    if not isinstance(examples, numbers.Integral) or examples < 0:
-        raise ValueError(
-            f"`examples` must be a whole number, 0 or more. Received: examples={examples!r}"
-        )
-    for name, value, most in (
-        ("gamma", gamma, 1),
-        ("exemplary", exemplary, 1),
-        ("target_rate", target_rate, 1),
-        ("delta", delta, np.inf),
-        ("imitation", imitation, np.inf),
-        ("margin", margin, np.inf),
-    ):
-        is_number = isinstance(value, numbers.Real) and np.isfinite(value)
-        if not is_number or not 0 <= value <= most:
-            span = "from 0 to 1" if most == 1 else "a finite number, 0 or more"
-            raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
-    for name, value in (("target_rate", target_rate), ("delta", delta)):
-        if not value:
-            raise ValueError(f"`{name}` must be more than 0. Received: {name}={value!r}")
+    for name, value in given.items():
+        if name in POSITIVE_INTEGERS:
+            positive_integer(name, value)
+        elif name == "examples" and not (isinstance(value, numbers.Integral) and value >= 0):
+            raise ValueError(
+                f"`examples` must be a whole number, 0 or more. Received: examples={value!r}"
+            )
+        elif name in MOST:
+            is_number = isinstance(value, numbers.Real) and np.isfinite(value)
+            if not is_number or not 0 <= value <= MOST[name]:
+                span = "from 0 to 1" if MOST[name] == 1 else "a finite number, 0 or more"
+                raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
+            if name in NOT_ZERO and not value:
+                raise ValueError(f"`{name}` must be more than 0. Received: {name}={value!r}")
     keras.optimizers.get(optimizer)
 
 

@@ -39,7 +39,7 @@ def table(oracle):
     ]
     for name, costs, hits in rows(oracle):
         costs = sign * np.array(costs)
-        error = f"{_error(costs):.2g}" if len(costs) > 1 else ""
+        error = f"{standard_error(costs):.2g}" if len(costs) > 1 else ""
         hit = f"{hits}/{len(costs)}" if oracle.goal.value is not None else ""
         lines.append(
             f"{name:<55}{np.mean(costs):>10.4g}{error:>9}{np.median(costs):>10.4g}{hit:>8}"
@@ -72,9 +72,9 @@ def verdict(oracle):
 def _signed(gain, winner):
     """A policy's mean gain, as the winner's, with its standard error."""
     mean = np.mean(gain) * (1 if winner == "policy" else -1)
-    return f"{mean:.4g} ± {_error(gain):.2g}" if len(gain) > 1 else f"{mean:.4g}"
+    return f"{mean:.4g} ± {standard_error(gain):.2g}" if len(gain) > 1 else f"{mean:.4g}"
 
 
-def _error(values):
+def standard_error(values):
     """Standard error of a mean."""
     return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
