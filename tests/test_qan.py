@@ -1,6 +1,7 @@
 """QANTuner, its oracle and its policies, with real trainings and real processes."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import re
@@ -17,6 +18,7 @@ from qan_task import GOAL, VAL, build, make, outcomes, refused, search
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, QANOracle, files
 from keras_drmad.tuners.qan import plots
+from keras_drmad.tuners.qan.agent import DQN
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import (
     CONTEST,
@@ -28,6 +30,7 @@ from keras_drmad.tuners.qan.curriculum import (
     Episode,
 )
 from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.regressor import Regressor
 from keras_drmad.tuners.qan.schedules import Schedule, propose
 from keras_drmad.tuners.qan.states import Ratios
@@ -247,6 +250,30 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(finished, tmp_pa
     if a.network is not None:
         for x, y in zip(a.network.get_weights(), b.network.get_weights(), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def test_a_search_that_was_interrupted_goes_on_in_the_same_process(finished, tmp_path, monkeypatch):
+    """As in a notebook: wherever the oracle was, it does nothing twice."""
+    interrupted = iter([(DQN, "learn", 2), (EpisodeLogs, "record", 1), (DQN, "learn", 1)])
+    tuner = make(tmp_path)
+    for of, name, after in interrupted:
+        call, calls = getattr(of, name), itertools.count()
+
+        def interrupting(*arguments, call=call, calls=calls, after=after, **named):
+            result = call(*arguments, **named)
+            if next(calls) == after:
+                raise KeyboardInterrupt
+            return result
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(of, name, interrupting)
+            search(tuner)
+    search(tuner)
+    assert outcomes(tuner) == outcomes(finished)
+    assert tuner.oracle.learner.learned == finished.oracle.learner.learned
+    states = [t.oracle.learner.agent.get_state() for t in (tuner, finished)]
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(array, states[1][name], err_msg=name)
 
 
 def test_a_full_disk_loses_nothing(finished, tmp_path, monkeypatch):

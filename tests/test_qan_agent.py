@@ -475,6 +475,23 @@ def test_learning_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
     assert_same_state(one, other)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_network_may_have_seeds_and_statistics(jit_compile):
+    def made():
+        inputs = keras.Input((3,))
+        x = keras.layers.BatchNormalization()(keras.layers.Dense(8, "relu")(inputs))
+        x = keras.layers.Dropout(0.5, seed=3)(x)
+        network = keras.Model(inputs, keras.layers.Dense(2)(x))
+        return DQN(network, batch_size=8, n_step=1, jit_compile=jit_compile)
+
+    keras.utils.set_random_seed(0)
+    one, other = filled(made()), made()
+    one.learn(4)
+    other.set_state(one.get_state())
+    assert one.learn(3) == other.learn(3)
+    assert_same_state(one, other)
+
+
 def test_nothing_is_traced_again():
     agent, traced = filled(learner(jit_compile=True)), []
     for updates in (2, 7, 1):

@@ -7,6 +7,7 @@ from processes import ended, starter
 from qan_task import make, search
 
 from keras_drmad.tuners.qan.learner import Learner
+from keras_drmad.tuners.qan.regressor import Recorder, Regressor
 
 
 def broken(*args):
@@ -28,6 +29,15 @@ def test_an_error_stops_the_search_which_can_go_on(tmp_path, monkeypatch):
     assert tuner.oracle.curriculum.episodes[0].cost == known
     assert len(tuner.oracle.end_order) == 12
     assert tuner.get_best_policy() is not None
+
+
+def test_a_path_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Recorder, "write", full)
+    tuner = search(make(tmp_path, regressor=Regressor()), epochs=1)
+    assert "failed" not in {e.ended for e in tuner.oracle.curriculum.episodes}
 
 
 def work(folder):

@@ -1,6 +1,7 @@
 """`QANOracle`, by messages of workers that are not there."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -199,6 +200,19 @@ def test_files_that_a_killed_process_has_left_are_no_learners(oracle, tmp_path):
     assert oracle.project.last_learner(9) == 0
 
 
+def test_only_ones_own_temporary_files_are_swept_away(tmp_path):
+    path = tmp_path / "trial_03" / "some.npz"
+    with files.replaced(str(path), ".npz") as temporary:
+        pathlib.Path(temporary).touch()
+    theirs = {tmp_path / name for name in ("weights.tmp.h5", f"notes.{'g' * 32}.tmp")}
+    ours = {pathlib.Path(temporary), pathlib.Path(temporary.removesuffix(".npz"))}
+    for name in theirs | ours:
+        name.touch()
+    for older_than, left in ((3600, theirs | ours), (-1, theirs)):  # others may write new ones
+        files.sweep(tmp_path, older_than)
+        assert {p for p in tmp_path.glob("**/*") if p.is_file()} == left | {path}
+
+
 def test_an_error_while_it_decides_stops_the_search(oracle, reports, monkeypatch):
     trial, other = oracle.create_trial("w"), oracle.create_trial("v")
     with monkeypatch.context() as patched:
@@ -221,6 +235,28 @@ def test_an_error_while_it_plans_stops_the_search(oracle, reports, monkeypatch):
         assert oracle.create_trial("w").status == "STOPPED"
     assert "no such thing" in oracle.broken
     assert oracle.is_left() and oracle.create_trial("w").status == "STOPPED"
+
+
+def test_an_episode_that_was_planned_and_not_handed_out_is_planned_again(
+    tmp_path, reports, monkeypatch
+):
+    oracle = an_oracle(tmp_path)
+    while len(oracle.trials) < 6:
+        bring_all(oracle, oracle.create_trial("w"), reports)
+    trial = oracle.create_trial("w")
+    with monkeypatch.context() as patched:
+        patched.setattr(oracle.learner, "keep", broken)
+        for _ in range(6):
+            oracle.create_trial("v")  # until it is to be a test
+    bring_all(oracle, trial, reports)  # writes what there is
+    assert len(oracle.curriculum.episodes) > len(oracle.trials)
+    again = an_oracle(tmp_path)
+    again.reload()
+    while (trial := again.create_trial("w")).status == "RUNNING":
+        kind = again.episode(trial.trial_id).kind
+        assert trial.hyperparameters.values[KIND] == kind
+        bring_all(again, trial, reports)
+    assert len(again.end_order) == 12
 
 
 def broken(*args):

@@ -390,6 +390,7 @@ def test_no_episode_pays_in_seconds_for_what_is_compiled_once(unit, is_compiled)
     task.check()
     assert (task.model.train_function is not None) == is_compiled
     assert bool(task._pools._losses.experimental_get_tracing_count()) == is_compiled
+    assert task.start_rate == 0.02  # which that has not moved
 
 
 class Named(keras.Model):

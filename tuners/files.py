@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import time
 import uuid
 
@@ -13,6 +14,7 @@ import numpy as np
 _log = logging.getLogger("keras_drmad")
 
 TEMPORARY = ".tmp"
+_OURS = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}(\.|$)")
 
 
 @contextlib.contextmanager
@@ -37,6 +39,16 @@ def write_json(path, value):
     """Writes a value as JSON, all or nothing."""
     with replaced(path) as temporary, open(temporary, "w") as file:
         json.dump(value, file)
+
+
+def attempt(write, path, *args, **kwargs):
+    """Whether `write(path, ...)` could: what a full disk has not taken stays in memory, for later."""
+    try:
+        write(path, *args, **kwargs)
+        return True
+    except OSError as error:
+        _log.error("%s could not be written (%s); the search goes on.", path, error)
+        return False
 
 
 def read_json(path):
@@ -82,5 +94,6 @@ def sweep(folder, older_than=3600):
     """Removes temporary files that killed processes have left; in seconds since they were written."""
     for path in pathlib.Path(folder).glob(f"**/*{TEMPORARY}*"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > older_than:
+            is_old = time.time() - path.stat().st_mtime > older_than
+            if is_old and _OURS.search(path.name):  # others are the user's
                 path.unlink()

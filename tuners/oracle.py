@@ -203,21 +203,13 @@ class ResilientOracle(keras_tuner.Oracle):
     def save(self):
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
-        self.is_saved = self._write(self.project.oracle, self.get_state())
+        # An exception would leave KerasTuner's lock held.
+        self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
 
     def _save_trial(self, trial):
-        written = self._write(self.project.trial(trial.trial_id), trial.get_state())
-        (self._unsaved.discard if written else self._unsaved.add)(trial.trial_id)
-
-    def _write(self, path, state):
-        try:
-            files.write_json(path, state)
-            return True
-        except OSError as error:
-            # An exception would leave KerasTuner's lock held. What is known stays in memory, and is
-            # written later.
-            _log.error("%s could not be written (%s); the search goes on.", path, error)
-            return False
+        name = trial.trial_id
+        written = files.attempt(files.write_json, self.project.trial(name), trial.get_state())
+        (self._unsaved.discard if written else self._unsaved.add)(name)
 
     def tidy(self):
         """Removes files that are not needed any more, before a search begins or goes on."""
@@ -238,6 +230,7 @@ class ResilientOracle(keras_tuner.Oracle):
 
     def reload(self):
         super().reload()
+        self.broken = None  # it may have been mended
         # Written, but not yet in oracle.json when the process was killed:
         self.trials = {name: self.trials[name] for name in self.start_order}
         # Trainings in flight stay with their workers, which may be alive, or else come back under

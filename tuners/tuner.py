@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import logging
 import os
 import time
 
@@ -13,8 +12,6 @@ from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.chief import role, serving
 from keras_drmad.tuners.client import SearchIsOver, outlive_the_chief
 from keras_drmad.tuners.oracle import FAILURES_ALLOWED
-
-_log = logging.getLogger("keras_drmad")
 
 IDLE_SECONDS = 0.05
 
@@ -34,6 +31,8 @@ class ResilientTuner(keras_tuner.Tuner):
 
     def __init__(self, oracle, hypermodel, **kwargs):
         self._idle = False
+        # Whether a search in this process was broken off: its oracle may be in the middle of a change.
+        self._is_torn = False
         self._last = None, None  # trial of a worker, and its metrics
         # In a worker, `self.oracle` will stand for the chief's, without attributes.
         self._own_oracle, self.project = oracle, oracle.project
@@ -53,17 +52,22 @@ class ResilientTuner(keras_tuner.Tuner):
             now: settings that must be the same when the search goes on.
         """
         settings.check(self.project.settings, now)
+        oracle = self._own_oracle
         if not self._is_worker():
-            self._own_oracle.tidy()
+            if self._is_torn and oracle.is_saved:
+                oracle.reload()
+            oracle.tidy()
         if role() == "chief" and self._is_over():
             return  # workers see that themselves
-        with serving(self._own_oracle), contextlib.suppress(SearchIsOver):
+        self._is_torn = True
+        with serving(oracle), contextlib.suppress(SearchIsOver):
             super().search(*args, **kwargs)
         if self._is_worker():
             # The chief ends with its workers; results are in the project's folder.
-            self._own_oracle.reload()
-            self.oracle = self._own_oracle
+            oracle.reload()
+            self.oracle = oracle
         self._raise_failures()
+        self._is_torn = False
 
     def _is_over(self):
         """Whether all trials have ended, by the chief's file."""
@@ -131,10 +135,7 @@ class ResilientTuner(keras_tuner.Tuner):
             self.oracle.save()
             if not self.oracle.is_saved:
                 return  # KerasTuner would look for the oracle's file where it finds the tuner's
-        try:
-            files.write_json(self._get_tuner_fname(), self.get_state())
-        except OSError as error:
-            _log.error("%s could not be written (%s).", self._get_tuner_fname(), error)
+        files.attempt(files.write_json, self._get_tuner_fname(), self.get_state())
 
 
 class _Hooks(keras.callbacks.Callback):

@@ -227,7 +227,8 @@ class DQN:
             mean = tf.reduce_mean(each)
         variables = self.network.trainable_variables
         self.optimizer.apply(tape.gradient(mean, variables), variables)
-        for slow, fast in zip(self.target.variables, self.network.variables, strict=True):
+        # Not all variables: a network may have seeds.
+        for slow, fast in zip(self.target.weights, self.network.weights, strict=True):
             slow.assign(slow + self.target_rate * (fast - slow))
         return mean, tf.reduce_mean(chosen), error
 
@@ -241,24 +242,24 @@ class DQN:
 
     def get_state(self):
         """`{name: array}` of all that learning goes on from."""
-        state = {f"network/{i}": w for i, w in enumerate(self.network.get_weights())}
-        state |= {f"target/{i}": w for i, w in enumerate(self.target.get_weights())}
-        state |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(self.optimizer.variables)}
+        state = {
+            f"{name}/{i}": variable.numpy()
+            for name, of in self._parts().items()
+            for i, variable in enumerate(of.variables)
+        }
         state |= {f"replay/{name}": a for name, a in self.replay.get_state().items()}
         return state | {"bursts": np.array(self.bursts)}
 
+    def _parts(self):
+        return {"network": self.network, "target": self.target, "optimizer": self.optimizer}
+
     def set_state(self, state):
-        parts = {"network": {}, "target": {}, "optimizer": {}, "replay": {}}
-        for name, array in state.items():
-            part, _, key = name.partition("/")
-            if key:
-                parts[part][key] = array
-        for model, part in ((self.network, "network"), (self.target, "target")):
-            model.set_weights([parts[part][str(i)] for i in range(len(parts[part]))])
-        for i, variable in enumerate(self.optimizer.variables):
-            variable.assign(parts["optimizer"][str(i)])
+        for name, of in self._parts().items():
+            for i, variable in enumerate(of.variables):
+                variable.assign(state[f"{name}/{i}"])
         self._greedy.read()
-        self.replay.set_state(parts["replay"])
+        replay = {name.removeprefix("replay/"): a for name, a in state.items()}
+        self.replay.set_state(replay)
         self.bursts = int(state["bursts"])
 
 

@@ -47,6 +47,11 @@ class Learner:
         self._rate = None  # of the agent's optimizer at first; None if it is a schedule
         self.learned = 0  # episodes that the network has learned from
         self._written = 0  # the same, of the last file
+        self._forget()
+
+    def _forget(self):
+        """Of all that was learned, what is in a file is read again when it is needed."""
+        self.__dict__.pop("agent", None)
         self._most = {"cost": np.array(0.0), "gap": np.array(0.0)}  # of a decision, so far
         # Costs are counted in it: steps come in chunks, but seconds are as long as a machine takes, and
         # neither shaping nor the agent's settings are to depend on that.
@@ -164,7 +169,7 @@ class Learner:
             len(trajectory.costs) * self.updates, shaping, self._bounds(trajectory, shaping)
         )
         state = {"agent": self.agent.get_state(), "most": self._most, "unit": {"cost": self._unit}}
-        if self._write(self._project.learner(self.learned), **state):
+        if files.attempt(files.write_arrays, self._project.learner(self.learned), **state):
             self._written = self.learned
         return logs
 
@@ -191,8 +196,7 @@ class Learner:
 
     def reload(self):
         """Goes on from the last file of at most `learned` episodes."""
-        # Read when it is needed: settings are compared before.
-        self.__dict__.pop("agent", None)
+        self._forget()  # settings are compared before it is read
         self._written = self._project.last_learner(self.learned)
         if self._written < self.learned:
             _log.warning(
@@ -210,7 +214,8 @@ class Learner:
 
     def _write_snapshot(self, number):
         weights = {str(i): w for i, w in enumerate(self._snapshots[number])}
-        written = self._write(self._project.snapshot(number), weights=weights)
+        path = self._project.snapshot(number)
+        written = files.attempt(files.write_arrays, path, weights=weights)
         (self._unwritten.discard if written else self._unwritten.add)(number)
 
     def snapshot(self, number):
@@ -245,11 +250,3 @@ class Learner:
         for number in sorted(self._unwritten):
             self._write_snapshot(number)
         self._project.tidy({self._written}, needed)
-
-    def _write(self, path, **groups):
-        try:
-            files.write_arrays(path, **groups)
-            return True
-        except OSError as error:  # what is known stays in memory
-            _log.error("%s could not be written (%s); the search goes on.", path, error)
-            return False

@@ -44,10 +44,8 @@ class EpisodeLogs:
             trial.metrics.register(name, direction="min")
             trial.metrics.update(name, float(value))
         history = behaviour.history()
-        try:
-            files.write_arrays(self._project.history(trial.trial_id), decisions=history)
-        except OSError as error:  # nothing depends on it
-            _log.error("What episode %s did could not be written (%s).", trial.trial_id, error)
+        path = self._project.history(trial.trial_id)
+        files.attempt(files.write_arrays, path, decisions=history)  # nothing depends on it
         if self.folder is None:
             return
         numbers[f"{episode.kind}/{objective}"] = trial.metrics.get_best_value(objective)

@@ -413,5 +413,7 @@ class QANOracle(ResilientOracle):
 
     def reload(self):
         super().reload()
+        # An error may have come between the plan of an episode and its trial.
+        del self.curriculum.episodes[len(self.trials) :]
         self._behaviours = {}
         self.learner.reload()

@@ -179,6 +179,7 @@ class Subject:
             return STOP if report.step else [action] * len(report.rates)
 
         self.run(0, decide)
+        self.restart(seed=0)  # the rate was moved, and is still to be read as the compiled one
 
     @property
     def start_rate(self):

@@ -222,7 +222,8 @@ class QANTuner(ResilientTuner):
             begin=self._jump if self._first_run.start else None,
         )
         if self.regressor is not None and values[wire.KIND] == TRAIN:
-            self._path_so_far.write(self.project.reference(trial.trial_id))
+            # Without it, the next training is held near none.
+            files.attempt(self._path_so_far.write, self.project.reference(trial.trial_id))
         return self._outcome(reports, subject)
 
     def _start(self, multiple):
