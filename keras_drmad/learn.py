@@ -7,11 +7,11 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import meta
+from keras_drmad.arguments import positive_integer
 from keras_drmad.data import BufferedBatches, as_validation
 from keras_drmad.engine import GROWTH_LIMIT, Engine, drmad_optimizer
 from keras_drmad.hyperparameters import INIT_SCALE
 from keras_drmad.paths import Path, SegmentMeans
-from keras_drmad.paths.base import positive_integer
 
 _log = logging.getLogger("keras_drmad")
 

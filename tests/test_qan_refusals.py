@@ -183,9 +183,9 @@ def test_networks_of_other_sizes_are_refused(made, match):
     [
         ({"gamma": "0.9"}, "`gamma` must be from 0 to 1.*'0.9'"),
         ({"target_rate": 0}, "`target_rate` must be more than 0"),
-        ({"target_rate": 1.1}, "`target_rate` must be from 0 to 1"),
+        ({"target_rate": 1.1}, "`target_rate` must be more than 0, and at most 1"),
         ({"delta": 0.0}, "`delta` must be more than 0"),
-        ({"delta": -1}, "`delta` must be a finite number"),
+        ({"delta": -1}, "`delta` must be more than 0.*-1"),
         ({"imitation": -0.1}, "`imitation`"),
         ({"imitation": np.nan}, "`imitation`"),
         ({"margin": "wide"}, "`margin` must be a finite number, 0 or more.*margin='wide'"),
@@ -225,6 +225,18 @@ def test_one_decision_is_enough(arguments):
 @pytest.mark.parametrize(
     "arguments, match",
     [
+        ({"seed": -1}, "`seed` must be a whole number.*seed=-1"),
+        ({"seed": "a"}, "`seed` must be a whole number"),
+        ({"timeout": "a"}, "`timeout` must be more than 0.*'a'"),
+        ({"shaping": np.inf}, "`shaping` must be a finite number, 0 or more.*inf"),
+        ({"cut": "2"}, "`cut` must be a finite number, 1 or more.*'2'"),
+        ({"epsilon": ("a", "b")}, "`epsilon` must be from 0 to 1.*'a'"),
+        ({"epsilon": 0.1}, r"`epsilon` must be \(first, last\)"),
+        ({"network": "mlp"}, "`network` must be a dictionary of arguments of `q_network`.*'mlp'"),
+        ({"network": {"units": 64}}, "`units` must hold sizes of layers.*64"),
+        ({"network": {"units": (8, 0)}}, "`units` must be a positive integer.*0"),
+        ({"goal": (None, 0.1)}, "`metric` must be the name of a metric.*None"),
+        ({"goal": None, "objective": ("val_loss", 0.1)}, "`objective` must be the name.*0.1"),
         ({"goal": ("val_loss", 0.1), "objective": "val_loss"}, "exclude each other.*'val_loss'"),
         ({"actions": (0.5, 1, 2)}, r"`actions` must be an `Actions.*\(0.5, 1, 2\)"),
         ({"regressor": 0.01}, r"`regressor` must be a `Regressor.*0.01"),
@@ -240,6 +252,30 @@ def test_arguments_of_another_kind_are_named(tmp_path, arguments, match):
         make(tmp_path, **arguments)
 
 
+def test_an_agent_of_another_kind_is_named():
+    with pytest.raises(
+        ValueError, match=r"`agent` must be a dictionary of arguments of `DQN`.*'dqn'"
+    ):
+        QANOracle(agent="dqn")
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_batches_without_samples_are_refused(tmp_path, batch_size):
+    match = f"`batch_size` must be a positive integer.*{batch_size}"
+    refused(tmp_path, match, {}, batch_size=batch_size)
+
+
+def test_how_many_trials_may_fail_is_the_users(tmp_path):
+    oracle = QANOracle(goal=("val_loss", 0.1), max_trials=40, max_consecutive_failed_trials=2)
+    oracle._set_project_dir(str(tmp_path), "p")
+    for _ in range(2):
+        assert not oracle.has_failed()
+        trial = oracle.create_trial("w")
+        trial.status = "FAILED"
+        oracle.end_trial(trial)
+    assert oracle.has_failed() and oracle.create_trial("w").status == "STOPPED"
+
+
 @pytest.mark.parametrize("arguments", [{"states": []}, {"actions": 5}])
 def test_the_environment_refuses_them_too(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must be"):
@@ -251,6 +287,11 @@ def test_the_environment_refuses_them_too(arguments):
     [
         ({"learning_rate": (0.5, 0.5, 1)}, r"`learning_rate` must hold nothing twice"),
         ({"momentum": (1, 1)}, "`momentum` must hold nothing twice"),
+        ({"learning_rate": 2.0}, "`learning_rate` must hold multipliers.*2.0"),
+        ({"momentum": 1.0}, "`momentum` must hold multipliers"),
+        ({"momentum": ("a",)}, "`momentum` must be more than 0.*'a'"),
+        ({"bounds": 1.0}, r"`bounds` must be \(low, high\).*1.0"),
+        ({"bounds": (0, 1)}, "`bounds` must be more than 0"),
         ({"pools": ("uniform", "uniform")}, "`pools` must hold nothing twice"),
         ({"per": "layer", "pools": ("uniform", "hardest")}, "leaves `pools` out"),
         ({"per": "layer", "pools": ("hardest",)}, "leaves `pools` out"),

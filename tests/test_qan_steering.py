@@ -309,7 +309,7 @@ def test_pools_refuse_what_they_cannot_rank():
     [
         ({"learning_rate": ()}, "at least one"),
         ({"learning_rate": (1.0,)}, "nothing to decide"),
-        ({"learning_rate": (0.5, -1)}, "positive"),
+        ({"learning_rate": (0.5, -1)}, "must be more than 0.*-1"),
         ({"bounds": (1, 0.1)}, "bounds"),
         ({"pools": ("worst",)}, "pools"),
         ({"per": "unit"}, "per"),

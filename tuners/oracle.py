@@ -10,12 +10,11 @@ import traceback
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
+from keras_drmad.arguments import number, positive_integer, whole_number
 from keras_drmad.tuners import files
 from keras_drmad.tuners.workers import Workers
 
 _log = logging.getLogger("keras_drmad")
-
-FAILURES_ALLOWED = 3  # one after the other, as in KerasTuner
 
 
 class ResilientOracle(keras_tuner.Oracle):
@@ -36,14 +35,18 @@ class ResilientOracle(keras_tuner.Oracle):
     """
 
     def __init__(self, objective, max_trials, timeout=None, seed=None, **kwargs):
-        # Its own limit would raise inside of the server's thread, with KerasTuner's lock held.
+        if timeout is not None:
+            number("timeout", timeout, above=0)
+        seed = None if seed is None else whole_number("seed", seed)
+        # KerasTuner's own limit would raise inside of the server's thread, with its lock held.
+        self.failures_allowed = positive_integer(
+            "max_consecutive_failed_trials", kwargs.pop("max_consecutive_failed_trials", 3)
+        )
         kwargs["max_consecutive_failed_trials"] = -1
         super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
         self._given_seed = seed
         if seed is not None:
             self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"`timeout` must be positive. Received: timeout={timeout!r}")
         self.workers = Workers(timeout)
         self._unsaved = set()  # trials that could not be written
         self.is_saved = False  # as it is now
@@ -127,9 +130,9 @@ class ResilientOracle(keras_tuner.Oracle):
 
     def has_failed(self):
         """Whether the last trials, one after the other, have failed."""
-        last = self.end_order[self._old_ends :][-FAILURES_ALLOWED:]
+        last = self.end_order[self._old_ends :][-self.failures_allowed :]
         failed = [self.trials[name].status == TrialStatus.FAILED for name in last]
-        return len(failed) == FAILURES_ALLOWED and all(failed)
+        return len(failed) == self.failures_allowed and all(failed)
 
     # -- coming back -------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import keras_tuner
 from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.chief import role, serving
 from keras_drmad.tuners.client import SearchIsOver, outlive_the_chief
-from keras_drmad.tuners.oracle import FAILURES_ALLOWED
 
 IDLE_SECONDS = 0.05
 
@@ -84,7 +83,7 @@ class ResilientTuner(keras_tuner.Tuner):
             # KerasTuner does not send it from workers.
             why = last.message or "Why is in the output of its worker."
             raise RuntimeError(
-                f"The search was stopped: its last {FAILURES_ALLOWED} trials failed.\n{why}"
+                f"The search was stopped: its last {self.oracle.failures_allowed} trials failed.\n{why}"
             )
 
     def pre_create_trial(self):

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from keras_drmad.paths.base import Path, Point, positive_integer
+from keras_drmad.arguments import positive_integer
+from keras_drmad.paths.base import Path, Point
 
 
 class Linear(Path):

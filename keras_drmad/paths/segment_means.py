@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import tensorflow as tf
 
-from keras_drmad.paths.base import Path, Point, Segment, positive_integer
+from keras_drmad.arguments import positive_integer
+from keras_drmad.paths.base import Path, Point, Segment
 
 SHORTEST = 4  # steps a segment, on average: fewer knots for shorter training
 

@@ -2,7 +2,8 @@
 
 import math
 
-from keras_drmad.paths.base import Path, Point, Segment, positive_integer
+from keras_drmad.arguments import positive_integer
+from keras_drmad.paths.base import Path, Point, Segment
 
 
 class Stored(Path):

@@ -11,13 +11,13 @@ from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import TrialStatus
 
 from keras_drmad import meta
+from keras_drmad.arguments import positive_integer
 from keras_drmad.engine import GROWTH_LIMIT
-from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
 from keras_drmad.tuners.drmad.configurations import Configurations
 from keras_drmad.tuners.drmad.meta_step import MetaState, back_to_best, step
 from keras_drmad.tuners.drmad.project import Project
-from keras_drmad.tuners.oracle import FAILURES_ALLOWED, ResilientOracle
+from keras_drmad.tuners.oracle import ResilientOracle
 
 _log = logging.getLogger("keras_drmad")
 
@@ -102,7 +102,7 @@ class DrMADOracle(ResilientOracle):
         seed=None,
         **kwargs,
     ):
-        super().__init__(objective, max_trials, timeout, _checked_seed(seed), **kwargs)
+        super().__init__(objective, max_trials, timeout, seed, **kwargs)
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
         meta.check(self.meta_optimizer)
         self.clients = positive_integer("clients", clients)
@@ -195,7 +195,7 @@ class DrMADOracle(ResilientOracle):
         if limit is None and self._has_choices():
             limit = ITERATIONS_OF_A_CONFIGURATION
         ended = (
-            failures >= FAILURES_ALLOWED
+            failures >= self.failures_allowed
             or (limit is not None and run.iteration + 1 >= limit)
             or (self.patience is not None and stale >= self.patience)
         )
@@ -338,14 +338,6 @@ class DrMADOracle(ResilientOracle):
 
 def _optional(name, value):
     return None if value is None else positive_integer(name, value)
-
-
-def _checked_seed(seed):
-    if seed is None:
-        return None
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
-    return int(seed)
 
 
 def _random_search(seed):

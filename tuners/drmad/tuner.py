@@ -8,11 +8,11 @@ import keras
 import keras_tuner
 import numpy as np
 
+from keras_drmad.arguments import positive_integer
 from keras_drmad.data import VALIDATION_BATCH
 from keras_drmad.engine import GROWTH_LIMIT, build_with, drmad_optimizer
 from keras_drmad.hyperparameters import INIT_SCALE
 from keras_drmad.paths import Path, SegmentMeans
-from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners import files
 from keras_drmad.tuners.drmad.oracle import (
     CLIENT,

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.arguments import number
 from keras_drmad.optimizer import DrMADSGD
 
 
@@ -56,10 +57,13 @@ class Actions:
     ):
         self.learning_rate = _multipliers("learning_rate", learning_rate)
         self.momentum = _multipliers("momentum", momentum)
-        self.bounds = tuple(float(b) for b in bounds)
+        if np.shape(bounds) != (2,):
+            raise ValueError(f"`bounds` must be (low, high). Received: bounds={bounds!r}")
+        low, high = (float(number("bounds", bound, above=0)) for bound in bounds)
+        self.bounds = low, high
         self.pools = tuple(pools)
         self.per = per
-        if len(self.bounds) != 2 or not 0 < self.bounds[0] < self.bounds[1]:
+        if not low < high:
             raise ValueError(f"`bounds` must be 0 < low < high. Received: bounds={bounds!r}")
         if not self.pools or not set(self.pools) <= set(self.POOLS):
             raise ValueError(f"`pools` may hold {self.POOLS}, and not nothing. Received: {pools!r}")
@@ -125,11 +129,11 @@ class Actions:
 
 
 def _multipliers(name, values):
-    values = tuple(float(v) for v in values)
-    if not values or not all(np.isfinite(v) and v > 0 for v in values):
+    if np.ndim(values) != 1 or not len(values):
         raise ValueError(
-            f"`{name}` must hold at least one multiplier, all positive. Received: {values!r}"
+            f"`{name}` must hold multipliers, at least one. Received: {name}={values!r}"
         )
+    values = tuple(float(number(name, value, above=0)) for value in values)
     _check_once(name, values)
     return values
 

@@ -1,20 +1,22 @@
 """The agent: a Double DQN."""
 
-import numbers
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.paths.base import positive_integer
+from keras_drmad.arguments import number, positive_integer, whole_number
 from keras_drmad.tuners.qan.network import Greedy, uses_xla
 from keras_drmad.tuners.qan.replay import Replay
 
 PIECE, PIECE_BYTES = 64, 32 * 2**20  # gradient steps a call, and the most that they may read
-POSITIVE_INTEGERS = ("n_step", "batch_size", "capacity")
-MOST = dict.fromkeys(("gamma", "exemplary", "target_rate"), 1.0)
-MOST |= dict.fromkeys(("delta", "imitation", "margin"), float("inf"))
-NOT_ZERO = ("target_rate", "delta")
+RANGES = {  # of `number`
+    "gamma": {"least": 0, "most": 1},
+    "target_rate": {"above": 0, "most": 1},
+    "exemplary": {"least": 0, "most": 1},
+    "delta": {"above": 0},
+    "imitation": {"least": 0},
+    "margin": {"least": 0},
+}
 
 
 class DQN:
@@ -270,19 +272,12 @@ def check_arguments(optimizer=None, **given):
         ValueError: Numbers that are none or out of range, an unknown optimizer.
     """
     for name, value in given.items():
-        if name in POSITIVE_INTEGERS:
+        if name in ("n_step", "batch_size", "capacity"):
             positive_integer(name, value)
-        elif name == "examples" and not (isinstance(value, numbers.Integral) and value >= 0):
-            raise ValueError(
-                f"`examples` must be a whole number, 0 or more. Received: examples={value!r}"
-            )
-        elif name in MOST:
-            is_number = isinstance(value, numbers.Real) and np.isfinite(value)
-            if not is_number or not 0 <= value <= MOST[name]:
-                span = "from 0 to 1" if MOST[name] == 1 else "a finite number, 0 or more"
-                raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
-            if name in NOT_ZERO and not value:
-                raise ValueError(f"`{name}` must be more than 0. Received: {name}={value!r}")
+        elif name == "examples":
+            whole_number(name, value)
+        elif name in RANGES:
+            number(name, value, **RANGES[name])
     keras.optimizers.get(optimizer)
 
 

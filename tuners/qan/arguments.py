@@ -1,10 +1,8 @@
 """Arguments of `QANOracle`: checked, read, and named in a file."""
 
-import numbers
-
 import numpy as np
 
-from keras_drmad.paths.base import positive_integer
+from keras_drmad.arguments import number, positive_integer, whole_number
 from keras_drmad.tuners.qan.policy import Policy
 
 
@@ -41,6 +39,15 @@ def plain(value):
     return repr(value)
 
 
+def check_kind(name, given, of, or_function=False):
+    """Refuses what is neither a dictionary of arguments nor, where that will do, a function."""
+    if not isinstance(given, dict) and not (or_function and callable(given)):
+        function = ", or a function like it" if or_function else ""
+        raise ValueError(
+            f"`{name}` must be a dictionary of arguments of `{of}`{function}. Received: {name}={given!r}"
+        )
+
+
 def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):
     """Refuses what would fail, or do nothing, in the middle of a search.
 
@@ -48,17 +55,13 @@ def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):
         **episodes: numbers of episodes; None for defaults.
     """
     positive_integer("updates", updates)
-    for name, value, least, most in (
-        ("random_starts", random_starts, 0, 1),
-        ("cut", cut, 1, np.inf),
-        ("shaping", shaping, 0, np.inf),
-    ):
-        if not np.isscalar(value) or not least <= value <= most:
-            raise ValueError(f"`{name}` must be from {least} to {most}. Received: {name}={value!r}")
+    number("random_starts", random_starts, 0, 1)
+    number("cut", cut, 1)
+    number("shaping", shaping, 0)
     for name, value in episodes.items():
-        if value is not None and (not isinstance(value, numbers.Integral) or value < 0):
-            raise ValueError(f"`{name}` must be a whole number, 0 or more. Received: {value!r}")
-    if np.shape(epsilon) != (2,) or not all(0 <= e <= 1 for e in epsilon):
-        raise ValueError(
-            f"`epsilon` must be (first, last), both from 0 to 1. Received: epsilon={epsilon!r}"
-        )
+        if value is not None:
+            whole_number(name, value)
+    if np.shape(epsilon) != (2,):
+        raise ValueError(f"`epsilon` must be (first, last). Received: epsilon={epsilon!r}")
+    for value in epsilon:
+        number("epsilon", value, 0, 1)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_drmad.paths.base import positive_integer
+from keras_drmad.arguments import positive_integer
 from keras_drmad.tuners.qan.states import State
 
 LIMIT = 1e6  # of weights

@@ -1,10 +1,10 @@
 """What a training shall reach, and what its decisions are paid for it."""
 
-import numbers
-
 import keras
 import keras_tuner
 import numpy as np
+
+from keras_drmad.arguments import number
 
 LEAST = 1e-6  # of errors and shares whose logarithm is taken
 
@@ -46,9 +46,10 @@ class Goal:
     """
 
     def __init__(self, metric, value=None, direction=None, unit="steps"):
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if value is not None and not (is_number and np.isfinite(value)):
-            raise ValueError(f"A goal's value must be a finite number. Received: value={value!r}")
+        if not isinstance(metric, str):
+            raise ValueError(f"`metric` must be the name of a metric. Received: metric={metric!r}")
+        if value is not None:
+            number("value", value)
         if unit not in ("steps", "seconds"):
             raise ValueError(f'`unit` must be "steps" or "seconds". Received: unit={unit!r}')
         if direction is None:

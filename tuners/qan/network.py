@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from keras_drmad.arguments import positive_integer
+
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
 class Dueling(layers.Layer):
@@ -164,6 +166,8 @@ def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None
     >>> network.input_shape, network.output_shape
     ((None, 7), (None, 5))
     """
+    if np.ndim(units) != 1:
+        raise ValueError(f"`units` must hold sizes of layers. Received: units={units!r}")
     sizes = [math.prod(shape) for shape, _ in parts]
     inputs = layers.Input((sum(sizes),), name="observation")
     features, start = [], 0
@@ -175,8 +179,9 @@ def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None
         start += size
     x = features[0] if len(features) == 1 else layers.Concatenate()(features)
     seeds = keras.random.SeedGenerator(seed)
-    for number in units:
-        x = layers.Dense(number, "relu", kernel_initializer=_initializer("he_normal", seeds))(x)
+    for unit in units:
+        neurons = positive_integer("units", unit)
+        x = layers.Dense(neurons, "relu", kernel_initializer=_initializer("he_normal", seeds))(x)
     small = keras.initializers.RandomUniform(-1e-2, 1e-2, seed=int(_draw(seeds)))
     if dueling:
         outputs = Dueling(scale)(layers.Dense(1 + actions, kernel_initializer=small)(x))

@@ -8,7 +8,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.paths.base import positive_integer
+from keras_drmad.arguments import positive_integer
 from keras_drmad.tuners.oracle import ResilientOracle
 from keras_drmad.tuners.qan import arguments
 from keras_drmad.tuners.qan.actions import Actions
@@ -120,6 +120,11 @@ class QANOracle(ResilientOracle):
                 "`goal` and `objective` exclude each other: leave one of them out. Received: "
                 f"goal={goal!r}, objective={objective!r}"
             )
+        if not isinstance(objective, str | keras_tuner.Objective | None):
+            raise ValueError(
+                "`objective` must be the name of a metric, or a `keras_tuner.Objective`; a value to "
+                f"reach is a `goal`. Received: objective={objective!r}"
+            )
         if goal is None and isinstance(objective, str | None):
             goal = Goal(objective or "val_loss")
         self.goal = Goal.of(objective if goal is None else goal)
@@ -153,7 +158,10 @@ class QANOracle(ResilientOracle):
         )
         self.epsilon, self.random_starts, self.cut = tuple(epsilon), random_starts, cut
         network = {} if network is None else network
-        agent = {"imitation": 1.0, "n_step": 10} | dict(agent or {})
+        arguments.check_kind("network", network, of="q_network", or_function=True)
+        agent = {} if agent is None else agent
+        arguments.check_kind("agent", agent, of="DQN")
+        agent = {"imitation": 1.0, "n_step": 10} | agent
         self.project = Project()
         self.learner = Learner(
             self.goal,

@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_drmad.paths.base import positive_integer
+from keras_drmad.arguments import positive_integer
 from keras_drmad.tuners.qan import filters  # noqa: F401 (files may hold states of it)
 from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.network import Greedy

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_drmad.arguments import number
 from keras_drmad.tuners import files
 
 KNOTS = 17
@@ -132,8 +133,7 @@ class Regressor:
 
     def __init__(self, strength=0.005, until=0.5):
         for name, value in (("strength", strength), ("until", until)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value!r}")
+            number(name, value, 0, 1)
         self.strength, self.until = strength, until
 
     def hold(self, model, path, view):

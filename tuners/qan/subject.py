@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.arguments import positive_integer
 from keras_drmad.data import ArrayBatches, as_arguments, as_batches
-from keras_drmad.paths.base import positive_integer
 from keras_drmad.tuners.checks import check_samples, check_values, training_batches
 from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
 from keras_drmad.tuners.qan.pools import Pools
@@ -48,6 +48,8 @@ class Subject:
     ):
         self.epochs = positive_integer("epochs", epochs)
         positive_integer("every", every)
+        if batch_size is not None:
+            positive_integer("batch_size", batch_size)
         self._first, steps = _checked(x, y, sample_weight, validation_data, batch_size)
         self.budget = steps * epochs
         self._build, self.model = build, build()

@@ -5,7 +5,7 @@ import os
 import keras
 import numpy as np
 
-from keras_drmad.paths.base import positive_integer
+from keras_drmad.arguments import positive_integer
 from keras_drmad.tuners import files, settings
 from keras_drmad.tuners.chief import role
 from keras_drmad.tuners.qan import summary, wire

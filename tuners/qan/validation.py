@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.arguments import positive_integer
 from keras_drmad.tuners.qan.batches import as_tensors, untuned
 
 LEAST_BATCH = 1024
@@ -29,6 +30,8 @@ class Validation:
 
     def __init__(self, data, batch_size=None):
         check_kind(data)
+        if batch_size is not None:
+            positive_integer("batch_size", batch_size)
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
         if isinstance(data, tuple | list):
             self._arrays = as_tensors([part for part in data if part is not None])

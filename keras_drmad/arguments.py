@@ -1,0 +1,46 @@
+"""Numbers that arguments must be: what is none is named, and what there should be."""
+
+import math
+import numbers
+
+
+def positive_integer(name, value):
+    """`value` as an `int` of at least 1.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    return _integer(name, value, 1, "a positive integer")
+
+
+def whole_number(name, value):
+    """`value` as an `int` of at least 0.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    return _integer(name, value, 0, "a whole number, 0 or more")
+
+
+def number(name, value, least=-math.inf, most=math.inf, above=-math.inf):
+    """`value`, a finite number from `least` (or `above` another, without it) to `most`.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if is_number and math.isfinite(value) and least <= value <= most and value > above:
+        return value
+    if above > -math.inf:
+        span = f"more than {above:g}" + (f", and at most {most:g}" if most < math.inf else "")
+    elif most < math.inf:
+        span = f"from {least:g} to {most:g}"
+    else:
+        span = "a finite number" + (f", {least:g} or more" if least > -math.inf else "")
+    raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
+
+
+def _integer(name, value, least, what):
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"`{name}` must be {what}. Received: {name}={value!r}")
+    return int(value)
