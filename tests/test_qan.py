@@ -493,7 +493,7 @@ def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, argume
         ({"network": {"layers": 3}}, r"`network` may hold .*'units'.*Received: \['layers'\]"),
         ({"epsilon": 0.1}, r"`epsilon` must be \(first, last\)"),
         ({"random_starts": 2}, "`random_starts` must be from 0 to 1"),
-        ({"cut": 0}, "`cut` must be from 1"),
+        ({"cut": 0}, "`cut` must be a finite number, 1 or more"),
         ({"shaping": -1}, "`shaping`"),
         ({"updates": 2.5}, "`updates`"),
         ({"contest": -1}, "`contest`"),

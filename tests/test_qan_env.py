@@ -35,7 +35,7 @@ def build():
 
 def make(**arguments):
     arguments = {"goal": ("val_loss", 1e-9), "validation_data": VAL, "epochs": 2} | arguments
-    arguments = {"batch_size": 8, "every": EVERY, "actions": ACTIONS} | arguments
+    arguments = {"batch_size": 8, "decision_every": EVERY, "actions": ACTIONS} | arguments
     return TrainingEnv(build, *TRAIN, **arguments)
 
 
@@ -82,7 +82,7 @@ def nothing_is_left_behind(shared):
         ({"goal": ("val_accuracy", 0.9)}, r"what is measured is \['loss', 'val_loss'\]"),
         ({"goal": ("val_loss", 1e3)}, "an untrained model reaches it"),
         ({"epochs": 0}, "`epochs` must be"),
-        ({"every": 0}, "`every` must be"),
+        ({"decision_every": 0}, "`decision_every` must be"),
         ({"validation_data": (X[:8, :2], Y[:8])}, "`validation_data` cannot be evaluated"),
         ({"actions": Actions(bounds=(0.1, 1.0))}, "learning rate, 0.02, is not within the bounds"),
     ],
@@ -297,9 +297,22 @@ def test_an_error_in_training_is_the_callers():
     env.close()
 
 
-def test_a_training_without_decisions_says_so():
-    env = make(goal=("loss", 1e-9), validation_data=None, epochs=1, every=8)
-    with pytest.raises(RuntimeError, match=r"truncated.* smaller `every`"):
+def test_a_training_without_decisions_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"truncated.* smaller `decision_every`"):
+        make(goal=("loss", 1e-9), validation_data=None, epochs=1, decision_every=8)
+
+
+def test_a_training_that_ends_before_its_first_decision_says_so():
+    def wild():
+        model = build()
+        model.optimizer.learning_rate = 1e38
+        return model
+
+    wide = Actions(bounds=(1e-5, 2e38))
+    env = TrainingEnv(
+        wild, *TRAIN, goal=("loss", 1e-9), batch_size=8, decision_every=EVERY, actions=wide
+    )
+    with pytest.raises(RuntimeError, match=r"diverged.* smaller `decision_every`"):
         env.reset(seed=0)
     assert env._thread is None
 

@@ -194,7 +194,7 @@ def ended(how, metric=0.9, step=6):
 def outcome(tuner, report):
     view = SimpleNamespace(budget=16)
     steering = SimpleNamespace(validating=1.5, deciding=2.5, view=view)
-    return tuner._outcome([ended(""), report], SimpleNamespace(steering=steering))
+    return tuner._outcome([ended(""), report], SimpleNamespace(steering=steering, budget=16))
 
 
 @pytest.mark.parametrize("how, share", [(REACHED, 1), (TRUNCATED, 16 / 6), (DIVERGED, 16 / 6)])

@@ -275,7 +275,7 @@ def test_choices_are_passed_over_with_a_warning_where_fit_does_not_read_them():
     ("settings", "arguments", "match"),
     [
         ({}, {"steps_per_epoch": 4}, "whole epochs of 8 steps. Received: epochs of 4"),
-        ({"steps_per_execution": 2}, {}, "steps_per_execution=2, every=3"),
+        ({"steps_per_execution": 2}, {}, "steps_per_execution=2, decision_every=3"),
         ({"other": True}, {}, "another model"),
     ],
 )

@@ -219,7 +219,7 @@ def test_an_episode_without_decisions_is_refused(
 @pytest.mark.parametrize("arguments", [{"epochs": 2}, {"every": 7}, {"goal": ("val_loss", 1e-9)}])
 def test_one_decision_is_enough(arguments):
     arguments = {"every": 8, "epochs": 1, "goal": ("loss", 1e-9)} | arguments
-    subject(**arguments).check_decisions("every")
+    subject(**arguments).check()
 
 
 @pytest.mark.parametrize(

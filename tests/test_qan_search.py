@@ -188,7 +188,7 @@ def test_schedules_are_searched_around_the_compiled_rate(tmp_path):
     tried = [e.schedule["peak"] for e in tuner.oracle.curriculum.episodes if e.schedule]
     assert tried and all(2e-5 <= peak <= 2e-2 for peak in tried)
     low = make(tmp_path / "low", adam, actions=Actions(bounds=(1e-5, 5e-4)))
-    low.oracle.search_near(1e-4)
+    low.oracle.begin(1e-4)
     assert low.oracle.curriculum.bounds == pytest.approx((2e-5, 5e-4))
 
 

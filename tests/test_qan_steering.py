@@ -393,7 +393,12 @@ def network_policy(**changes):
         goal=GOAL, max_trials=12, schedule_trials=2, contest=1, seed=0, network={"units": (8,)}
     )
     settings = {"states": oracle.states, "actions": oracle.actions, "goal": oracle.goal}
-    settings |= {"every": 3, "start_rate": 0.02, "budget": 16, "network": oracle.learner.network()}
+    settings |= {
+        "decision_every": 3,
+        "start_rate": 0.02,
+        "budget": 16,
+        "network": oracle.learner.network(),
+    }
     return Policy(**(settings | changes))
 
 
@@ -434,11 +439,11 @@ def test_what_has_steered_can_be_copied():  # tuners copy callbacks
 
 def test_a_policy_decides_as_often_as_it_is_told():
     for every, steps in ((None, [0, 3, 6, 8]), (4, [0, 4, 8])):
-        callback = network_policy().schedule(VAL, every=every)
+        callback = network_policy().schedule(VAL, decision_every=every)
         build().fit(*TRAIN, batch_size=8, verbose=0, callbacks=[callback])
         assert [report.step for report in callback.reports] == steps
-    with pytest.raises(ValueError, match="`every`"):
-        network_policy().schedule(VAL, every=0)
+    with pytest.raises(ValueError, match="`decision_every`"):
+        network_policy().schedule(VAL, decision_every=0)
 
 
 @pytest.mark.usefixtures("collected")
@@ -456,10 +461,10 @@ def test_a_policy_has_the_goal_of_its_training(stop):
 
 def test_policies_that_do_not_fit_say_what_differs(tmp_path):
     policy = network_policy()
-    with pytest.raises(ValueError, match=r"takes 7 numbers; the states give 2 \(Ratios: 2\)"):
-        Policy(
-            [Ratios(["rate", "gap"])], policy.actions, policy.goal, 3, 0.02, 16, policy.network
-        ).check()
+    with pytest.raises(ValueError, match=r"take \(batch, 2\).*Ratios: 2.*from \(None, 7\)"):
+        Policy([Ratios(["rate", "gap"])], policy.actions, policy.goal, 3, 0.02, 16, policy.network)
+    with pytest.raises(ValueError, match=r"return \(batch, 2\).*to \(None, 5\)"):
+        Policy(policy.states, Actions((0.5, 2)), policy.goal, 3, 0.02, 16, policy.network)
     with pytest.raises(ValueError, match=r"states: .* in the policy"):
         make(tmp_path, policy=policy, states=[Ratios(["rate", "gap"])])
     with pytest.raises(ValueError, match=r"actions: .* in the policy"):

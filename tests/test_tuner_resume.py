@@ -166,9 +166,31 @@ def test_a_worker_that_is_asked_again_does_not_train_again(tmp_path, monkeypatch
     monkeypatch.setattr(tuner, "tell_again", lambda: done.append("again"))
     trials = [keras_tuner.engine.trial.Trial(None, trial_id=name) for name in "abb"]
     assert [tuner.run_trial(trial) for trial in trials] == [1, 2, 3]  # alone nobody is killed
-    monkeypatch.setattr(tuner, "_is_worker", lambda: True)
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
     assert [tuner.run_trial(trial) for trial in trials] == [4, 5, 5]
     assert done[3:] == ["a", "b", "again"]
+
+
+def test_a_worker_that_comes_first_waits_for_the_chief_that_overwrites(tmp_path, monkeypatch):
+    """What it finds is of another search: it neither ends with it nor compares settings."""
+    search(make(tmp_path, max_trials=1))
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+    assert make(tmp_path, max_trials=1)._is_over()
+
+    class Asked(Exception):
+        pass
+
+    def asked():
+        raise Asked
+
+    tuner = make(tmp_path, max_trials=1, overwrite=True, patience=3)
+    assert not tuner._is_over()
+    monkeypatch.setattr(tuner.oracle, "get_space", asked)
+    with pytest.raises(Asked):
+        search(tuner)
 
 
 def work(folder):

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import logging
-import os
 import time
 import traceback
 
@@ -12,6 +11,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import number, positive_integer, whole_number
 from keras_drmad.tuners import files
+from keras_drmad.tuners.chief import role
 from keras_drmad.tuners.workers import Workers
 
 _log = logging.getLogger("keras_drmad")
@@ -244,11 +244,10 @@ class ResilientOracle(keras_tuner.Oracle):
         ]
         self.ongoing_trials = self._ongoing
         # Without a chief there are no other workers: what they had may be taken over at once.
-        alone = "KERASTUNER_ORACLE_IP" not in os.environ
         for trial in self.ongoing_trials.values():
             trial.status, trial.metrics = TrialStatus.RUNNING, Trial(None).metrics
             trial.score = trial.message = None
-            (self.workers.abandoned if alone else self.workers.takes)(trial.trial_id)
+            (self.workers.takes if role() else self.workers.abandoned)(trial.trial_id)
         self.is_saved = True
         self.tuner_ids = set(self.ongoing_trials)
         for worker in self.tuner_ids:

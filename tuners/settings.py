@@ -1,12 +1,13 @@
 """Settings that a search must have again when it goes on."""
 
 import json
+import os
 
 from keras_drmad.tuners import files
 
 
 def check(path, settings):
-    """Writes a search's settings or, if it has begun before, compares them.
+    """Compares settings with those that a search had when it began, if it has.
 
     Args:
         path: the file they are in.
@@ -15,16 +16,23 @@ def check(path, settings):
     Raises:
         ValueError: a list of what changed.
     """
-    settings = json.loads(json.dumps(settings, default=str))  # as they will be read
-    before = files.read_json(path)
-    if before is None:
-        files.write_json(path, settings)
-    elif before != settings:
+    before, settings = files.read_json(path), _as_read(settings)
+    if before is not None and before != settings:
         changed = [f"{name}: {a!r} before, {b!r} now" for name, a, b in _differ(before, settings)]
         raise ValueError(
             f"The project of {path} was searched with other settings: {'; '.join(changed)}. Use "
             "them again, another `project_name`, or `overwrite=True`."
         )
+
+
+def write(path, settings):
+    """Writes the settings of a search that begins."""
+    if not os.path.exists(path):
+        files.write_json(path, _as_read(settings))
+
+
+def _as_read(settings):
+    return json.loads(json.dumps(settings, default=str))
 
 
 def _differ(before, now, prefix=""):

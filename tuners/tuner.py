@@ -18,7 +18,7 @@ IDLE_SECONDS = 0.05
 class ResilientTuner(keras_tuner.Tuner):
     """A tuner whose search goes on where it was broken off, alone or as chief and workers.
 
-    Subclasses have `train_trial`, and may have `tell_again`.
+    Subclasses have `train_trial`, and may have `prepare` and `tell_again`.
 
     Args:
         oracle: a `ResilientOracle`.
@@ -35,13 +35,15 @@ class ResilientTuner(keras_tuner.Tuner):
         self._last = None, None  # trial of a worker, and its metrics
         # In a worker, `self.oracle` will stand for the chief's, without attributes.
         self._own_oracle, self.project = oracle, oracle.project
+        self._heard = True
         if role() == "worker":
+            self._heard = not kwargs.get("overwrite")
             kwargs["overwrite"] = False  # the chief does it once, for all
         super().__init__(oracle, hypermodel, **kwargs)
-        if self._is_worker():
+        if role() == "worker":
             outlive_the_chief(self.oracle, self._is_over)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
-        if not self._is_worker() and not oracle.trials and os.path.exists(oracle.project.oracle):
+        if role() != "worker" and not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
 
     def _search(self, now, *args, **kwargs):
@@ -50,9 +52,12 @@ class ResilientTuner(keras_tuner.Tuner):
         Args:
             now: settings that must be the same when the search goes on.
         """
+        self._hear_the_chief()
         settings.check(self.project.settings, now)
+        self.prepare()
+        settings.write(self.project.settings, now)  # not of a search that could not begin
         oracle = self._own_oracle
-        if not self._is_worker():
+        if role() != "worker":
             if self._is_torn and oracle.is_saved:
                 oracle.reload()
             oracle.tidy()
@@ -61,20 +66,31 @@ class ResilientTuner(keras_tuner.Tuner):
         self._is_torn = True
         with serving(oracle), contextlib.suppress(SearchIsOver):
             super().search(*args, **kwargs)
-        if self._is_worker():
+        if role() == "worker":
             # The chief ends with its workers; results are in the project's folder.
             oracle.reload()
             self.oracle = oracle
         self._raise_failures()
         self._is_torn = False
 
+    def prepare(self):
+        """What must be there before the first trial; called once settings are compared."""
+
+    def _hear_the_chief(self):
+        """Of a worker that may have come first, to a search that the chief will overwrite."""
+        if not self._heard:
+            self.oracle.get_space()  # waits for the chief, which serves when its folder is empty
+            self._heard = True
+
     def _is_over(self):
         """Whether all trials have ended, by the chief's file."""
+        if not self._heard:
+            return False  # what is there is of the search that will be overwritten
         state = files.read_json(self.project.oracle)
         return state is not None and len(state["end_order"]) >= self._own_oracle.max_trials
 
     def _raise_failures(self):
-        if self._is_worker():
+        if role() == "worker":
             return
         if self.oracle.broken:
             raise RuntimeError(f"The search was stopped by an error:\n{self.oracle.broken}")
@@ -105,7 +121,7 @@ class ResilientTuner(keras_tuner.Tuner):
             return metrics
         self._last = None, None
         metrics = self.train_trial(trial, *args, **kwargs)
-        if self._is_worker():
+        if role() == "worker":
             self._last = trial.trial_id, metrics
         return metrics
 
@@ -130,7 +146,7 @@ class ResilientTuner(keras_tuner.Tuner):
         return [_Hooks(self, trial), *callbacks]
 
     def save(self):
-        if not self._is_worker():
+        if role() != "worker":
             self.oracle.save()
             if not self.oracle.is_saved:
                 return  # KerasTuner would look for the oracle's file where it finds the tuner's

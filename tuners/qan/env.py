@@ -22,16 +22,16 @@ class TrainingEnv(gymnasium.Env):
     """A training as an environment: a step is a chunk of training, an action one of `Actions`.
 
     Observations are the `states` of the training (float32), rewards minus the cost of the chunk, 1 for
-    `every` steps; a diverged training pays for what was left of its budget. An episode is
+    `decision_every` steps; a diverged training pays for what was left of its budget. An episode is
     *terminated* when the goal is reached or training diverges, and *truncated* at the end of the
     budget.
 
     Args:
         build_model: A function without arguments that returns a compiled model.
-        x, y: Training data, as in `fit`.
-        goal: A `Goal` or `(metric, value)`.
+        x, y, sample_weight: Training data, as in `fit`.
+        goal: A `Goal`, `(metric, value)` or `(metric, value, "seconds")`.
         validation_data, batch_size, epochs: As in `fit`; `epochs` is the budget.
-        every: Steps between decisions. Defaults to 20.
+        decision_every: Steps between decisions. Defaults to 20.
         states: Defaults to `[Ratios()]`.
         actions: An `Actions(per="global")`. Defaults to five multipliers of the learning rate.
 
@@ -51,7 +51,7 @@ class TrainingEnv(gymnasium.Env):
     ...     return model
     >>> x = np.random.rand(64, 4)
     >>> data = {"validation_data": (x, x.sum(1)), "batch_size": 8, "epochs": 2}
-    >>> env = TrainingEnv(build, x, x.sum(1), goal=("val_loss", 1e-3), every=4, **data)
+    >>> env = TrainingEnv(build, x, x.sum(1), goal=("val_loss", 1e-3), decision_every=4, **data)
     >>> observation, info = env.reset(seed=0)
     >>> observation, reward, terminated, truncated, info = env.step(4)  # twice the rate
     >>> reward
@@ -66,12 +66,13 @@ class TrainingEnv(gymnasium.Env):
         build_model,
         x,
         y=None,
+        sample_weight=None,
         *,
         goal,
         validation_data=None,
         batch_size=None,
         epochs=1,
-        every=20,
+        decision_every=20,
         states=None,
         actions=None,
     ):
@@ -90,10 +91,11 @@ class TrainingEnv(gymnasium.Env):
             build_model,
             x,
             y,
+            sample_weight,
             validation_data=validation_data,
             batch_size=batch_size,
             epochs=epochs,
-            every=every,
+            every=decision_every,
             states=states,
             actions=self.actions,
             goal=self.goal,
@@ -105,7 +107,7 @@ class TrainingEnv(gymnasium.Env):
         high = np.concatenate(limits).astype("float32")
         self.observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Discrete(len(self.actions))
-        self._every, self._thread = every, None
+        self._every, self._thread = decision_every, None
 
     def reset(self, *, seed=None, options=None):
         """A new training, with its `seed`; one in progress is ended.
@@ -131,7 +133,7 @@ class TrainingEnv(gymnasium.Env):
         self._report = self._next()
         if self._report.ended:
             self.close()
-            raise RuntimeError(self._subject.undecided(self._report.ended, "every"))
+            raise RuntimeError(self._subject.undecided(self._report.ended))
         return self._observation(), self._info()
 
     def step(self, action):
@@ -153,7 +155,7 @@ class TrainingEnv(gymnasium.Env):
             [report.cost],
             [before, report.gap],
             report.ended == DIVERGED,
-            self.goal.left(report, self._subject.steering.view.budget, self._every),
+            self.goal.left(report, self._subject.budget, self._every),
         )
         truncated = report.ended == TRUNCATED
         terminated = bool(report.ended) and not truncated

@@ -11,7 +11,7 @@ import numpy as np
 from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.agent import DQN, check_arguments
 from keras_drmad.tuners.qan.goals import rewards
-from keras_drmad.tuners.qan.network import Greedy, q_network
+from keras_drmad.tuners.qan.network import Greedy, check_sizes, q_network
 from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED, UNKNOWN
 
 _log = logging.getLogger("keras_drmad")
@@ -90,7 +90,7 @@ class Learner:
             if unknown := sorted(set(self._network) - allowed):
                 raise ValueError(f"`network` may hold {sorted(allowed)}. Received: {unknown}")
         network = self.network()
-        self._check_sizes(network)
+        check_sizes(network, self.states, self.actions)
         shapes = [tuple(w.shape) for w in network.weights]
         if self._policy is not None:
             own = [tuple(w.shape) for w in self._policy.network.weights]
@@ -99,16 +99,6 @@ class Learner:
                     "`policy` does not fit this search: its network has weights of the shapes "
                     f"{own}, and `network` makes {shapes}."
                 )
-
-    def _check_sizes(self, network):
-        size, actions = sum(state.size for state in self.states), len(self.actions)
-        takes, gives = (getattr(network, f"{end}_shape", None) for end in ("input", "output"))
-        if takes != (None, size) or gives != (None, actions):
-            parts = ", ".join(f"{type(state).__name__}: {state.size}" for state in self.states)
-            raise ValueError(
-                f"`network` must make a model from (batch, {size}), what the states give ({parts}), to "
-                f"(batch, {actions}), a value for each action. Received: from {takes} to {gives}"
-            )
 
     @functools.cached_property
     def agent(self):

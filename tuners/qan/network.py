@@ -132,6 +132,18 @@ def uses_xla(network, jit_compile):
     return not any("Conv" in type(layer).__name__ for layer in network.layers)
 
 
+def check_sizes(network, states, actions):
+    """Raises a ValueError unless a network takes what the states give, and values each action."""
+    size, number = sum(state.size for state in states), len(actions)
+    takes, gives = (getattr(network, f"{end}_shape", None) for end in ("input", "output"))
+    if takes != (None, size) or gives != (None, number):
+        parts = ", ".join(f"{type(state).__name__}: {state.size}" for state in states)
+        raise ValueError(
+            f"`network` must take (batch, {size}), what the states give ({parts}), and return (batch, "
+            f"{number}), a value for each action. Received: from {takes} to {gives}"
+        )
+
+
 def q_network(parts, actions, units=(64, 64), dueling=True, scale=1.0, seed=None):
     """A `keras.Model` from flat observations (batch, D) to Q-values (batch, actions).
 

@@ -192,18 +192,28 @@ class QANOracle(ResilientOracle):
             guided=max(round(0.04 * n), 2) if guided_trials is None else guided_trials,
             finals=2 * contest,
             contest=contest,
-            bounds=self.actions.bounds,
+            bounds=self._near(COMPILED),
             seed=self.seed,
         )
         self.curriculum.check()
-        self.search_near(COMPILED)
         self._behaviours = {}  # of episodes in flight, by trial and beginning
         self._references = References(self.project)
 
-    def search_near(self, rate):
-        """Schedules are searched from a fifth of a compiled rate to 200 times it, within the bounds."""
-        low, high = (self.actions.within(rate * x) for x in SCHEDULES)
-        self.curriculum.bounds = (low, high)
+    def begin(self, start_rate, budget=None, log_folder=None):
+        """To be called before the first trial, with what is known then.
+
+        Args:
+            start_rate: The compiled learning rate. Schedules are searched from a fifth of it to 200
+                times it, within the bounds of the actions.
+            budget: Steps of an episode. Defaults to None: it is learned from the first one.
+            log_folder: Of `TensorBoard`. Defaults to None: nothing is logged for it.
+        """
+        self.curriculum.bounds, self.curriculum.budget = self._near(start_rate), budget
+        self.logs.folder = log_folder
+
+    def _near(self, start_rate):
+        low, high = (self.actions.within(start_rate * x) for x in SCHEDULES)
+        return low, high
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -368,7 +378,7 @@ class QANOracle(ResilientOracle):
             "states": self.states,
             "actions": self.actions,
             "goal": self.goal,
-            "every": self.decision_every,
+            "decision_every": self.decision_every,
             "start_rate": start_rate,
             "budget": self.curriculum.budget,
         }

@@ -8,7 +8,7 @@ import numpy as np
 from keras_drmad.arguments import positive_integer
 from keras_drmad.tuners.qan import filters  # noqa: F401 (files may hold states of it)
 from keras_drmad.tuners.qan.goals import Goal
-from keras_drmad.tuners.qan.network import Greedy
+from keras_drmad.tuners.qan.network import Greedy, check_sizes
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.steering import REACHED, Steering
@@ -46,13 +46,13 @@ class Policy:
 
         a = argmax_a Q(s, a)
 
-    with s the `states` of the training, every `every` steps of an epoch and at its end.
+    with s the `states` of the training, every `decision_every` steps of an epoch and at its end.
 
     Args:
         states: A list of `State`s.
         actions: The `Actions`.
-        goal: The `Goal` that it was learned for.
-        every: Steps between decisions. Required, as are all above and the next two.
+        goal: What it was learned for: a `Goal`, `(metric, value)` or `(metric, value, "seconds")`.
+        decision_every: Steps between decisions. Required, as are all above and the next two.
         start_rate: The learning rate that its trainings began with, for information.
         budget: Their steps, that the feature `time` is relative to.
         network: A `keras.Model` of Q-values, whose weights stay as they are. Defaults to None: it is a
@@ -60,7 +60,8 @@ class Policy:
         schedule: A `Schedule`. Defaults to None: it is a network. The attribute `rate` holds it.
 
     Raises:
-        ValueError: Both a `network` and a `schedule`, or neither.
+        ValueError: Both a `network` and a `schedule`, or neither; a network that does not take what the
+            states give, or has not a value for each action; no such goal; numbers that are none.
 
     References:
         Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016. That a
@@ -81,12 +82,23 @@ class Policy:
     """
 
     def __init__(
-        self, states, actions, goal, every, start_rate, budget, network=None, schedule=None
+        self,
+        states,
+        actions,
+        goal,
+        decision_every,
+        start_rate,
+        budget,
+        network=None,
+        schedule=None,
     ):
         if (network is None) == (schedule is None):
             raise ValueError("A policy is either a `network` or a `schedule`.")
-        self.states, self.actions, self.goal = list(states), actions, goal
-        self.every, self.start_rate, self.budget = every, start_rate, budget
+        self.states, self.actions, self.goal = list(states), actions, Goal.of(goal)
+        self.decision_every = positive_integer("decision_every", decision_every)
+        self.start_rate, self.budget = start_rate, positive_integer("budget", budget)
+        if network is not None:
+            check_sizes(network, self.states, actions)
         self.network, self._greedy = network, network and Greedy(network)
         self.rate = schedule  # of the step; `schedule()` is the callback
 
@@ -109,7 +121,7 @@ class Policy:
         budget=None,
         goal=None,
         stop=False,
-        every=None,
+        decision_every=None,
     ):
         """A Keras callback that steers `fit` by this policy.
 
@@ -131,21 +143,21 @@ class Policy:
             batch_size: Of validation arrays; at least 1024.
             budget: Steps of the training, for what the policy sees of time. Defaults to what `fit`
                 is told, or what the policy was learned with if `fit` does not know.
-            goal: A `Goal` or `(metric, value)` of this training. Defaults to what the policy was
+            goal: Of this training, as above. Defaults to what the policy was
                 learned for.
             stop: Whether training ends once the goal is reached, in the middle of an epoch, too. Nothing
                 else ends it.
-            every: Steps between decisions. Defaults to what the policy was learned with. For batches
-                that are b times smaller, take b times as many, and compile the model with a learning
-                rate that is b times smaller.
+            decision_every: Steps between decisions. Defaults to what the policy was learned with. For
+                batches that are b times smaller, take b times as many, and compile the model with a
+                learning rate that is b times smaller.
 
         Returns:
             The callback; it has a method `batches`, see above.
 
         Raises:
-            ValueError: `every` or `budget` is no positive integer, no such goal, or validation data of
-                another kind. At the beginning of `fit`: the goal's metric is not measured, the model's
-                optimizer cannot be steered so, or the training's length is not known.
+            ValueError: `decision_every` or `budget` is no positive integer, no such goal, or validation
+                data of another kind. At the beginning of `fit`: the goal's metric is not measured, the
+                model's optimizer cannot be steered so, or the training's length is not known.
 
         Example:
 
@@ -163,7 +175,9 @@ class Policy:
         """
         return PolicySchedule(
             self,
-            self.every if every is None else positive_integer("every", every),
+            self.decision_every
+            if decision_every is None
+            else positive_integer("decision_every", decision_every),
             validation_data,
             batch_size,
             budget,
@@ -193,7 +207,7 @@ class Policy:
             "states": self.states,
             "actions": self.actions,
             "goal": self.goal,
-            "every": self.every,
+            "decision_every": self.decision_every,
             "start_rate": float(self.start_rate),
             "budget": int(self.budget),
             "schedule": self.rate and self.rate.get_config(),
@@ -231,30 +245,7 @@ class Policy:
             raise ValueError(f"{path} holds a {type(model).__name__}, not a policy.")
         settings = dict(model.settings)
         schedule = settings.pop("schedule")
-        policy = cls(network=model.network, schedule=schedule and Schedule(**schedule), **settings)
-        policy.check()
-        return policy
-
-    def check(self):
-        """Whether network, states and actions belong together.
-
-        Raises:
-            ValueError: What differs.
-        """
-        if self.network is None:
-            return
-        size = sum(state.size for state in self.states)
-        takes, gives = self.network.input_shape[-1], self.network.output_shape[-1]
-        if takes != size:
-            parts = ", ".join(f"{type(s).__name__}: {s.size}" for s in self.states)
-            raise ValueError(
-                f"The network takes {takes} numbers; the states give {size} ({parts})."
-            )
-        if gives != len(self.actions):
-            raise ValueError(
-                f"The network has {gives} actions; {len(self.actions)} are given: "
-                f"{self.actions.get_config()}"
-            )
+        return cls(network=model.network, schedule=schedule and Schedule(**schedule), **settings)
 
     def differences(self, states, actions):
         """What of another agent's settings this policy's network was not made for; a list of words."""
@@ -294,9 +285,9 @@ class PolicySchedule(Steering):
     def batches(self, model, x, y, sample_weight=None, batch_size=32):
         """A `tf.data.Dataset` for `fit`, of batches whose samples the policy chooses as it goes on.
 
-        It has as many batches as `fit` makes of these data. Samples are chosen for `every` steps
-        together, from twice as many candidates; once the policy decides nothing (the goal is reached,
-        the budget over), in a random order. That follows from NumPy's global generator, which
+        It has as many batches as `fit` makes of these data. Samples are chosen for `decision_every`
+        steps together, from twice as many candidates; once the policy decides nothing (the goal is
+        reached, the budget over), in a random order. That follows from NumPy's global generator, which
         `keras.utils.set_random_seed` seeds.
 
         Args:
@@ -307,7 +298,7 @@ class PolicySchedule(Steering):
         Raises:
             ValueError: Data that are no arrays, or a model with several losses or on several replicas.
                 At the beginning of `fit`: another model, other data, or a `steps_per_execution` that
-                does not divide `every`.
+                does not divide `decision_every`.
 
         Example:
 
@@ -354,7 +345,7 @@ class PolicySchedule(Steering):
             raise ValueError(
                 "`steps_per_execution` must divide the steps between decisions, for which samples are "
                 f"chosen. Received: steps_per_execution={self.model.steps_per_execution}, "
-                f"every={self.every}"
+                f"decision_every={self.every}"
             )
 
     def _steps_in_all(self):

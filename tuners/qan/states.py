@@ -171,8 +171,9 @@ class Ratios(State):
 
     def observe(self, view):
         found = np.empty((len(view.rates), len(self.names)))
-        for column, name in enumerate(self.names):
-            found[:, column] = _RATIOS[name](view)
+        with np.errstate(all="ignore"):  # weights that have diverged
+            for column, name in enumerate(self.names):
+                found[:, column] = _RATIOS[name](view)
         found[np.isnan(found)] = LIMIT
         return found.clip(-LIMIT, LIMIT).astype("float32")
 

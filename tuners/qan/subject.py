@@ -47,7 +47,7 @@ class Subject:
         **steering,
     ):
         self.epochs = positive_integer("epochs", epochs)
-        positive_integer("every", every)
+        positive_integer("decision_every", every)
         if batch_size is not None:
             positive_integer("batch_size", batch_size)
         self._first, steps = _checked(x, y, sample_weight, validation_data, batch_size)
@@ -92,7 +92,7 @@ class Subject:
         Raises:
             ValueError: The same model again; a learning rate that cannot be set, or is out of bounds; no
                 loss that is measured; a goal that is not, that is out of reach, or reached already;
-                validation data or states that are not for such a model.
+                validation data or states that are not for such a model; no decision before the end.
         """
         tf.random.set_seed(0)
         self.restart(seed=0)
@@ -131,6 +131,9 @@ class Subject:
                 f"`goal` is {goal}: an untrained model reaches it ({logs[goal.metric]:.4g})."
             )
         self._check_states(logs)
+        is_one_chunk = self.epochs == 1 and self.steering.every >= self.budget
+        if is_one_chunk and not self.steering.observes_first:
+            raise ValueError(self.undecided(TRUNCATED))
         if goal.unit == "seconds":
             self._compile()
 
@@ -157,18 +160,12 @@ class Subject:
                     f"(groups, *shape), with shape={state.shape}. Received: {what}"
                 )
 
-    def check_decisions(self, name):
-        """Refuses trainings that end before their first decision; `name`: what `every` is called."""
-        steering = self.steering
-        if not steering.observes_first and self.epochs == 1 and steering.every >= self.budget:
-            raise ValueError(self.undecided(TRUNCATED, name))
-
-    def undecided(self, ended, name):
-        """What there is to say of such a training."""
+    def undecided(self, ended):
+        """What there is to say of a training that has ended before its first decision."""
         return (
             f"The training ends ({ended}) before there is anything to decide: pass `validation_data` "
-            f"and a goal for them, more `epochs`, or a smaller `{name}`. Received: "
-            f"{name}={self.steering.every} for {self.budget} steps"
+            "and a goal for them, more `epochs`, or a smaller `decision_every`. Received: "
+            f"decision_every={self.steering.every} for {self.budget} steps"
         )
 
     def _compile(self):
@@ -211,12 +208,12 @@ class Subject:
         for own, other in zip(model.optimizer.variables, new.optimizer.variables, strict=True):
             own.assign(other.numpy())
 
-    def run(self, seed, decide, start_rate=None, callbacks=(), verbose=0, begin=None):
+    def run(self, seed, decide, hold=None, start_rate=None, callbacks=(), verbose=0, begin=None):
         """One training; returns its `Report`s and `History`.
 
         Args:
             seed: of initial weights and everything else random.
-            decide: as in `Steering`.
+            decide, hold: as in `Steering`.
             start_rate: learning rate to begin with. Defaults to the compiled one.
             callbacks: of `fit`.
             verbose: of `fit`.
@@ -226,7 +223,7 @@ class Subject:
         if begin is not None:
             begin(self.model)
         steering = self.steering
-        steering.decide, steering.start_rate = decide, start_rate
+        steering.decide, steering.hold, steering.start_rate = decide, hold, start_rate
         data = self._data(seed)
         history = self.model.fit(
             **data,

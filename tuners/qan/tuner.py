@@ -1,12 +1,10 @@
 """`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
 
-import os
-
 import keras
 import numpy as np
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.tuners import files, settings
+from keras_drmad.tuners import files
 from keras_drmad.tuners.chief import role
 from keras_drmad.tuners.qan import summary, wire
 from keras_drmad.tuners.qan.curriculum import TRAIN
@@ -131,6 +129,7 @@ class QANTuner(ResilientTuner):
         }
         self._subject, self._start_rate = None, None
         super().__init__(oracle, hypermodel, **kwargs)
+        self._first_run = FirstRun(self.project.first_run, oracle.states, self.jump_start)
 
     # -- the search --------------------------------------------------------------------------
 
@@ -184,11 +183,8 @@ class QANTuner(ResilientTuner):
                 f"jump_start={self.jump_start}"
             )
         subject.check()
-        subject.check_decisions("decision_every")
         self._subject, self._start_rate = subject, subject.start_rate
-        self._own_oracle.search_near(self._start_rate)
-        self._own_oracle.curriculum.budget = subject.budget
-        self._own_oracle.logs.folder = _tensorboard_folder(callbacks)
+        self._own_oracle.begin(subject.start_rate, subject.budget, _tensorboard_folder(callbacks))
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -197,25 +193,21 @@ class QANTuner(ResilientTuner):
                 k: v for k, v in subject.model.optimizer.get_config().items() if k != "name"
             },
         }
-        if os.path.exists(self.project.settings):  # before the first run
-            settings.check(self.project.settings, now)
-        self._first_run = self._of_first_run()
-        if role() != "chief":
-            self._first_run.make(subject, FIRST_SEED)
         self._search(now, callbacks=list(callbacks or ()), verbose=verbose)
 
-    def _of_first_run(self):
-        return FirstRun(self.project.first_run, self._own_oracle.states, self.jump_start)
+    def prepare(self):
+        if role() != "chief":  # which trains nothing
+            self._first_run.make(self._subject, FIRST_SEED)
 
     # -- an episode --------------------------------------------------------------------------
 
     def train_trial(self, trial, callbacks, verbose):
         subject, values = self._subject, trial.hyperparameters.values
         self._conversation = wire.Conversation(self.oracle, trial.trial_id)
-        subject.steering.hold = self._hold(trial) if self.regressor is not None else None
         reports, _ = subject.run(
             values[wire.SEED],
             self._decide,
+            hold=self._hold(trial) if self.regressor is not None else None,
             start_rate=values.get(wire.RATE, self._start(values[wire.START])),
             callbacks=self._callbacks(callbacks, trial, 0),
             verbose=verbose if verbose == 2 else 0,
@@ -239,7 +231,7 @@ class QANTuner(ResilientTuner):
         """What `Steering` calls."""
         if report is None:
             return None
-        return self._conversation.ask(report, self._subject.steering.view.budget)
+        return self._conversation.ask(report, self._subject.budget)
 
     def tell_again(self):
         self._conversation.tell_again()
@@ -272,7 +264,7 @@ class QANTuner(ResilientTuner):
         if goal.value is not None:
             spent = goal.spent(last)
             if last.ended != REACHED:  # a miss costs the whole budget
-                spent = float(steering.view.budget)
+                spent = float(subject.budget)
                 if goal.unit == "seconds":  # which are not known of a training without a step
                     spent *= last.seconds / last.step if last.step else np.inf
             metrics[self.oracle.objective.name] = spent
@@ -298,7 +290,7 @@ class QANTuner(ResilientTuner):
         if self._start_rate is None:
             model = self._build_hypermodel(self._own_oracle.get_space())
             self._start_rate = compiled_rate(model)
-        self._of_first_run().load()
+        self._first_run.load()
         return self._own_oracle.policy(self._start_rate, kind)
 
     def load_model(self, trial):
