@@ -62,9 +62,19 @@ def read_json(path):
 
 def write_arrays(path, **groups):
     """Writes `{name: array}` dictionaries, each under the name of its argument, all or nothing."""
-    flat = {f"{group}/{name}": a for group, arrays in groups.items() for name, a in arrays.items()}
+    flat = {
+        f"{group}/{name}": _known(array)
+        for group, arrays in groups.items()
+        for name, array in arrays.items()
+    }
     with replaced(path, ".npz") as temporary:
         np.savez(temporary, **flat)
+
+
+def _known(array):
+    """NumPy's files do not know bfloat16, which is no type of its own."""
+    array = np.asarray(array)
+    return array.astype("float32") if array.dtype.kind == "V" else array
 
 
 def read_arrays(path):

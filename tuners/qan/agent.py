@@ -121,7 +121,8 @@ class DQN:
             exemplary=exemplary,
             examples=examples,
         )
-        self.actions, self._greedy = network.output_shape[-1], Greedy(network, jit_compile)
+        self.jit_compile = uses_xla(network, jit_compile)
+        self.actions, self._greedy = network.output_shape[-1], Greedy(network, self.jit_compile)
         self.bursts = 0  # of learning
         size = network.input_shape[-1]
         self._piece = int(np.clip(PIECE_BYTES // (2 * 4 * batch_size * size), 1, PIECE))
@@ -136,7 +137,7 @@ class DQN:
                 tf.TensorSpec((), "int32"),
                 *[tf.TensorSpec((), "float32")] * 2,
             ],
-            jit_compile=uses_xla(network, jit_compile),
+            jit_compile=self.jit_compile,
         )
 
     def act(self, observations, epsilon=0.0, rng=None):

@@ -34,9 +34,16 @@ def named(network):
 def plain(value):
     """What tells values apart in a file; addresses of objects do not."""
     if hasattr(value, "get_config"):
-        config = {k: plain(v) for k, v in value.get_config().items() if k != "name"}
+        config = {k: plain(v) for k, v in nameless(value.get_config()).items()}
         return {"class": type(value).__name__} | config
     return repr(value)
+
+
+def nameless(config):
+    """Nested dictionaries without names, which Keras numbers in each process."""
+    if not isinstance(config, dict):
+        return config
+    return {key: nameless(value) for key, value in config.items() if key != "name"}
 
 
 def check_kind(name, given, of, or_function=False):

@@ -4,6 +4,7 @@ import queue
 import threading
 import weakref
 
+import keras
 import numpy as np
 
 from keras_drmad.tuners.qan.actions import Actions
@@ -123,8 +124,11 @@ class TrainingEnv(gymnasium.Env):
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
         self._asked, self._answers = queue.Queue(), queue.Queue()
         # `fit` calls for decisions; here decisions call for training, so it runs beside.
+        policy = keras.config.dtype_policy()  # of this thread
         self._thread = threading.Thread(
-            target=_train, args=(self._subject, seed, self._asked, self._answers), daemon=True
+            target=_train,
+            args=(self._subject, seed, policy, self._asked, self._answers),
+            daemon=True,
         )
         # The thread knows nothing of this object, so that it ends with it even if it is not closed.
         self._stop = weakref.finalize(self, self._answers.put, STOP)
@@ -189,7 +193,7 @@ class TrainingEnv(gymnasium.Env):
         }
 
 
-def _train(subject, seed, asked, answers):
+def _train(subject, seed, policy, asked, answers):
     def decide(report):
         if report is None:
             return None
@@ -197,6 +201,7 @@ def _train(subject, seed, asked, answers):
         return None if report.ended else answers.get()
 
     try:
+        keras.config.set_dtype_policy(policy)
         subject.run(seed, decide)
         asked.put(RuntimeError("The training is over."))  # for who still waits for a decision
     except BaseException as error:  # it belongs to the caller of `step`

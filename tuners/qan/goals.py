@@ -1,5 +1,7 @@
 """What a training shall reach, and what its decisions are paid for it."""
 
+import re
+
 import keras
 import keras_tuner
 import numpy as np
@@ -7,6 +9,8 @@ import numpy as np
 from keras_drmad.arguments import number
 
 LEAST = 1e-6  # of errors and shares whose logarithm is taken
+# Endings of the names of Keras's metrics that KerasTuner would lower.
+RAISED = ("f1_score", "fbeta_score", "r2_score", "io_u", "iou", "similarity", "correlation")
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -84,6 +88,22 @@ class Goal:
             return False
         return metric >= self.value if self.direction == "max" else metric <= self.value
 
+    def check_measured(self, logs):
+        """Raises a ValueError unless the loss and the metric are among what is measured."""
+        for name in ("loss", self.metric):
+            if name in logs:
+                continue
+            # Keras numbers the metrics of a process that have no name.
+            alike = next(
+                (other for other in logs if re.fullmatch(rf"{re.escape(name)}_\d+", other)), ""
+            )
+            why = (
+                f" {alike!r} has its number from Keras: give the metric a `name`." if alike else ""
+            )
+            raise ValueError(
+                f"`goal` is {self}, but what is measured is {sorted(logs)}: {name!r} is needed.{why}"
+            )
+
     def gap(self, metric, initial):
         """The gap at a value of the metric; `initial`: its value when the training began."""
         to = initial if self.value is None else self.value
@@ -130,9 +150,11 @@ class Goal:
 
 
 def _known_direction(metric):
+    if metric.endswith(RAISED):
+        return "max"
     try:
         return keras_tuner.Oracle(objective=metric).objective.direction
-    except ValueError:  # not one of Keras's own
+    except (ValueError, TypeError):  # not one of Keras's own, or one that needs arguments
         return None
 
 

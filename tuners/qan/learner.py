@@ -231,7 +231,7 @@ class Learner:
 
     @functools.cached_property
     def _player(self):
-        return Greedy(self.network(), self._arguments.get("jit_compile", "auto"))
+        return Greedy(self.network(), self.agent.jit_compile)
 
     def tidy(self, needed):
         """Forgets all snapshots but the needed ones, and all files that are not needed."""

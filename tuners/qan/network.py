@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_drmad.arguments import positive_integer
+from keras_drmad.tuners.qan.layers import all_layers
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -42,11 +43,12 @@ class Greedy:
 
     Args:
         network: a Keras model.
-        jit_compile: see `uses_xla`.
+        jit_compile: whether XLA compiles those. Defaults to None: as `uses_xla` finds.
     """
 
-    def __init__(self, network, jit_compile="auto"):
-        self.network, self._jit_compile = network, jit_compile
+    def __init__(self, network, jit_compile=None):
+        self.network = network
+        self._jit_compile = uses_xla(network) if jit_compile is None else jit_compile
         self.read()
 
     def read(self):
@@ -74,7 +76,7 @@ class Greedy:
         return tf.function(
             lambda x: tf.argmax(self.network(x, training=False), -1),
             input_signature=[tf.TensorSpec((None, self.network.input_shape[-1]), "float32")],
-            jit_compile=uses_xla(self.network, self._jit_compile),
+            jit_compile=self._jit_compile,
         ).get_concrete_function()
 
 
@@ -124,12 +126,12 @@ _IN_NUMPY = {
 }
 
 
-def uses_xla(network, jit_compile):
+def uses_xla(network, jit_compile="auto"):
     """Whether a network is compiled by XLA; with "auto", if that makes it faster."""
     if jit_compile != "auto":
         return jit_compile
     # Convolutions are slow under XLA on CPUs.
-    return not any("Conv" in type(layer).__name__ for layer in network.layers)
+    return not any("Conv" in type(layer).__name__ for layer in all_layers(network))
 
 
 def check_sizes(network, states, actions):

@@ -223,7 +223,10 @@ class QANOracle(ResilientOracle):
             return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
         if episode.snapshot == episode.number:
             self.learner.keep(episode.number)
-        values = {KIND: episode.kind, SEED: episode.seed, START: self._start(episode)}
+        values = dict(
+            self.get_space().values
+        )  # all stay at their defaults: else KerasTuner draws them
+        values |= {KIND: episode.kind, SEED: episode.seed, START: self._start(episode)}
         values[REFERENCE] = self._references.last if episode.kind == TRAIN else ""
         if episode.schedule is not None:
             values[RATE] = self.actions.within(Schedule(**episode.schedule)(0))

@@ -203,6 +203,8 @@ class Policy:
         >>> Policy.load(folder / "policy.keras").rate.peak
         0.1
         """
+        if not str(path).endswith(".keras"):
+            raise ValueError(f'`path` must end in ".keras". Received: path={str(path)!r}')
         settings = {
             "states": self.states,
             "actions": self.actions,
@@ -358,4 +360,7 @@ class PolicySchedule(Steering):
             return self.policy.rate and self.policy.actions.within(self.policy.rate(self.view.step))
         if report.ended or self.goal.reached(report.metric):
             return None
+        is_first = len(self.reports) == 1
+        if is_first and report.step and self.observes_first and self.policy.network is not None:
+            return None  # it was decided at the end of the epoch before
         return self.policy.decide(report)

@@ -34,9 +34,9 @@ class Pools:
     def __init__(self, model, x, y, sample_weight, batch_size, every):
         if not hasattr(x, "shape") or not hasattr(y, "shape"):
             raise ValueError('`Actions(pools=...)` beyond "uniform" needs `x` and `y` as arrays.')
-        if isinstance(model.loss, (list, tuple, dict)):
+        if model.loss is None or isinstance(model.loss, (list, tuple, dict)):
             raise ValueError(
-                '`Actions(pools=...)` beyond "uniform" needs a model with one loss. '
+                '`Actions(pools=...)` beyond "uniform" needs a model compiled with one loss. '
                 f"Received: loss={model.loss!r}"
             )
         if (replicas := model.distribute_strategy.num_replicas_in_sync) > 1:

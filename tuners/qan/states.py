@@ -233,6 +233,5 @@ def _change(values, back, of=float):
 
 def observe(states, view):
     """(groups, D): all states of a view, flat."""
-    return np.concatenate(
-        [state.observe(view).reshape(len(view.rates), -1) for state in states], axis=1
-    )
+    parts = [state.observe(view).reshape(len(view.rates), -1) for state in states]
+    return np.concatenate(parts, axis=1, dtype="float32", casting="unsafe")

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from dataclasses import dataclass
 
 import keras
@@ -119,7 +120,7 @@ class Steering(keras.callbacks.Callback):
         self.reports, self.deciding, self.validating, self.ended = [], 0.0, 0.0, ""
         self.validated = {}
         self._seconds, self._begun, self._first = 0.0, None, None
-        self._has_begun = False
+        self._has_begun, self._means = False, None
 
     def attach(self, model, budget):
         """Makes levers, gauges and view of a model that is built."""
@@ -177,13 +178,14 @@ class Steering(keras.callbacks.Callback):
             return
         self._seconds += time.perf_counter() - self._begun
         now = scalars(self._logs)
+        if self._means is None:
+            self._means = _means(self.model, now)
         # Keras's means are over the epoch so far; of what is no mean, that is all that is known.
-        totals = {name: value * within for name, value in now.items()}
-        chunk = {
+        totals = {name: value * within for name, value in now.items() if name in self._means}
+        chunk = now | {
             name: (total - totals_before.get(name, 0.0)) / (within - before)
             for name, total in totals.items()
         }
-        chunk |= {n: v for n, v in now.items() if n.endswith(_no_means(self.model))}
         self._before = within, totals
         self._report(chunk, within - before)
         self._begun = time.perf_counter()
@@ -197,6 +199,12 @@ class Steering(keras.callbacks.Callback):
             logs.setdefault(name, value)  # `fit` may have validation data of its own
 
     def on_train_end(self, logs=None):
+        if self.view.step and not int(self.model.optimizer.iterations.numpy()):
+            warnings.warn(
+                "The model's optimizer has taken no step, so it cannot be steered: its `train_step` "
+                "must use `self.optimizer`.",
+                stacklevel=2,
+            )
         if not self.ended and self.reports:  # another callback has stopped it
             self.ended = self.reports[-1].ended = TRUNCATED
             self.decide(self.reports[-1])
@@ -253,9 +261,7 @@ class Steering(keras.callbacks.Callback):
 
     def _measured(self, logs, name):
         if name not in logs:
-            raise ValueError(
-                f"The goal is {self.goal}, but {name!r} is not among what is measured: {sorted(logs)}"
-            )
+            self.goal.check_measured(logs)
         return logs[name]
 
     def _apply(self, decision):
@@ -293,8 +299,23 @@ def check_kinds(states, actions):
         raise ValueError(f"`actions` must be an `Actions(...)`. Received: actions={actions!r}")
 
 
-def _no_means(model):
-    """The names of metrics that are not means over samples, as endings of their names in logs."""
+def _means(model, logs):
+    """The names of those logs that are means over an epoch's samples so far, as metrics keep them.
+
+    Not those that a `train_step` returns by itself, nor metrics of weighted samples: of those it is not
+    known how much a chunk weighs.
+    """
     metrics = [inner for m in model.metrics for inner in getattr(m, "metrics", None) or [m]]
     mean = keras.metrics.Mean.result
-    return tuple(m.name for m in metrics if getattr(type(m), "result", None) is not mean)
+    others = tuple(m.name for m in metrics if getattr(type(m), "result", None) is not mean)
+    kept = scalars(model.get_metrics_result())
+    found = {n for n, v in logs.items() if n in kept and math.isclose(kept[n], v, rel_tol=1e-4)}
+    if _weighted(model):
+        found &= {"loss"}
+    return {name for name in found if not name.endswith(others)}
+
+
+def _weighted(model):
+    with warnings.catch_warnings():  # of functions that cannot be serialized
+        warnings.simplefilter("ignore")
+        return bool((model.get_compile_config() or {}).get("weighted_metrics"))

@@ -10,6 +10,7 @@ from keras_drmad.arguments import positive_integer
 from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 from keras_drmad.tuners.checks import check_samples, check_values, training_batches
 from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
+from keras_drmad.tuners.qan.layers import all_layers
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.steering import STOP, TRUNCATED, Steering
 from keras_drmad.tuners.qan.validation import Validation, check_kind, scalars
@@ -53,8 +54,7 @@ class Subject:
         self._first, steps = _checked(x, y, sample_weight, validation_data, batch_size)
         self.budget = steps * epochs
         self._build, self.model = build, build()
-        if not self.model.compiled:
-            raise ValueError("There must be a compiled model. Received: one that is not compiled.")
+        _check_compiled(self.model)
         data = x, y, sample_weight
         self._arrays = as_tensors(data) if are_arrays(data) else None
         # What are no arrays is `fit`'s own business.
@@ -80,7 +80,7 @@ class Subject:
         )
         if not self.model.built:
             with self.model.distribute_strategy.scope():  # `fit` would, but weights are set before
-                self.model(keras.tree.map_structure(lambda part: part[:1], self._first[0]))
+                self.model(self._first[0])
         self._pools = None
         if steering["actions"].chooses_samples():
             self._pools = Pools(self.model, *(self._arrays or data), self._batch_size, every)
@@ -106,7 +106,7 @@ class Subject:
             )
         # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
         first = tuple(part for part in as_arguments(self._first) if part is not None)
-        first = tf.data.Dataset.from_tensors(first if len(first) > 1 else first[0])
+        first = tf.data.Dataset.from_tensors(as_tensors(first if len(first) > 1 else first[0]))
         logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
         model.reset_metrics()
         if self.steering.validation is not None:
@@ -116,11 +116,7 @@ class Subject:
                 raise ValueError(f"`validation_data` cannot be evaluated: {error}") from error
         elif goal.metric.startswith("val_"):
             raise ValueError(f"`goal` is {goal}: it needs `validation_data`.")
-        for name in ("loss", goal.metric):
-            if name not in logs:
-                raise ValueError(
-                    f"`goal` is {goal}, but what is measured is {sorted(logs)}: {name!r} is needed."
-                )
+        goal.check_measured(logs)
         is_share = goal.direction == "max" and 0 <= logs[goal.metric] <= 1
         if is_share and goal.metric.endswith(SHARES) and (goal.value or 0) > 1:
             raise ValueError(
@@ -128,7 +124,8 @@ class Subject:
             )
         if goal.reached(logs[goal.metric]):
             raise ValueError(
-                f"`goal` is {goal}: an untrained model reaches it ({logs[goal.metric]:.4g})."
+                f"`goal` is {goal}, to be {'raised' if goal.direction == 'max' else 'lowered'}: an "
+                f"untrained model reaches it ({logs[goal.metric]:.4g})."
             )
         self._check_states(logs)
         is_one_chunk = self.epochs == 1 and self.steering.every >= self.budget
@@ -192,13 +189,18 @@ class Subject:
         with tf.Graph().as_default():
             keras.utils.set_random_seed(seed)
         new, model = self._build(), self.model
-        if new is model:
-            raise ValueError(
-                "The hypermodel must return a new model each time, not the same again."
-            )
+        self._check_new(new)
         if not new.built:
             with new.distribute_strategy.scope():
                 new.build_from_config(model.get_build_config())
+                if len(new.variables) != len(model.variables):  # some cannot be built so
+                    new(self._first[0])
+        trained = {id(variable) for variable in model.trainable_variables}
+        if trained & {id(variable) for variable in new.trainable_variables}:
+            raise ValueError(
+                "The hypermodel must return a new model each time: what it trains must be made in it, "
+                "not outside."
+            )
         for own, other in zip(model.variables, new.variables, strict=True):
             own.assign(other.numpy())
         for optimizer, source in ((model.optimizer, model), (new.optimizer, new)):
@@ -207,6 +209,17 @@ class Subject:
                     optimizer.build(source.trainable_variables)
         for own, other in zip(model.optimizer.variables, new.optimizer.variables, strict=True):
             own.assign(other.numpy())
+        for layer in all_layers(model):
+            if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
+                layer.reset_states()  # which are no variables of the model
+
+    def _check_new(self, new):
+        """Refuses what would not begin anew."""
+        if new is self.model or new.optimizer is self.model.optimizer:
+            raise ValueError(
+                "The hypermodel must return a new model each time, with a new optimizer. Received: the "
+                "same again"
+            )
 
     def run(self, seed, decide, hold=None, start_rate=None, callbacks=(), verbose=0, begin=None):
         """One training; returns its `Report`s and `History`.
@@ -261,6 +274,21 @@ class Subject:
         variables = (*self.model.variables, *self.model.optimizer.variables)
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
+
+
+def _check_compiled(model):
+    if not isinstance(model, keras.Model) or not model.compiled or model.optimizer is None:
+        what = repr(model)
+        if isinstance(model, keras.Model):
+            what = "one without an optimizer" if model.compiled else "one that is not compiled"
+        raise ValueError(f"There must be a compiled model. Received: {what}")
+    known = model.optimizer, getattr(model.optimizer, "inner_optimizer", None)
+    for name, value in vars(model).items():
+        if isinstance(value, keras.optimizers.Optimizer) and not any(value is k for k in known):
+            raise ValueError(
+                f"The model has an optimizer `{name}` of its own. Only the one that it is compiled with "
+                "is steered, and begins anew in each episode."
+            )
 
 
 def compiled_rate(model):

@@ -6,7 +6,7 @@ import numpy as np
 from keras_drmad.arguments import positive_integer
 from keras_drmad.tuners import files
 from keras_drmad.tuners.chief import role
-from keras_drmad.tuners.qan import summary, wire
+from keras_drmad.tuners.qan import arguments, summary, wire
 from keras_drmad.tuners.qan.curriculum import TRAIN
 from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
@@ -164,6 +164,12 @@ class QANTuner(ResilientTuner):
                 trained; or other settings than those of the search that would go on.
             RuntimeError: Three trials after each other have failed.
         """
+        callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
+        if any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks):
+            raise ValueError(
+                "`callbacks` may not hold `BackupAndRestore`: a search that was broken off goes on by "
+                "itself, and repeats the episode that it was in."
+            )
         subject = Subject(
             lambda: self._build_hypermodel(self._own_oracle.get_space()),
             x,
@@ -189,11 +195,9 @@ class QANTuner(ResilientTuner):
             "epochs": epochs,
             "batch_size": batch_size,
             "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
-            "optimizer": {
-                k: v for k, v in subject.model.optimizer.get_config().items() if k != "name"
-            },
+            "optimizer": arguments.nameless(subject.model.optimizer.get_config()),
         }
-        self._search(now, callbacks=list(callbacks or ()), verbose=verbose)
+        self._search(now, callbacks=callbacks, verbose=verbose)
 
     def prepare(self):
         if role() != "chief":  # which trains nothing
@@ -311,7 +315,7 @@ class QANTuner(ResilientTuner):
 
 
 def _tensorboard_folder(callbacks):
-    for callback in callbacks or ():
+    for callback in callbacks:
         if isinstance(callback, keras.callbacks.TensorBoard):
             return callback.log_dir
     return None
