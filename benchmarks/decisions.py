@@ -20,8 +20,8 @@ import tensorflow as tf
 from keras_drmad.tuners import Actions, Goal, QANOracle
 from keras_drmad.tuners.qan import wire
 from keras_drmad.tuners.qan.network import Greedy, q_network
+from keras_drmad.tuners.qan.report import STOP
 from keras_drmad.tuners.qan.states import Ratios, observe
-from keras_drmad.tuners.qan.steering import STOP
 from keras_drmad.tuners.qan.subject import Subject
 
 CALLS, PAUSE = 60, 0.02

@@ -46,9 +46,9 @@ from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.policy import Policy
 from keras_drmad.tuners.qan.regressor import Regressor
+from keras_drmad.tuners.qan.report import REACHED
 from keras_drmad.tuners.qan.schedules import propose
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import REACHED
 from keras_drmad.tuners.qan.subject import Subject
 from keras_drmad.tuners.qan.summary import standard_error, verdict
 from keras_drmad.tuners.qan.tuner import FIRST_SEED

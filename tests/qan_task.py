@@ -69,6 +69,7 @@ def put(tuner, kind, cost, rate=0.1, actions=((0,), (0,)), **more):
     """Adds an episode of two decisions to a search, as if it had ended."""
     episodes = tuner.oracle.curriculum.episodes
     number = len(episodes)
+    tuner.oracle.start_order.append(f"{number:02d}")
     episodes.append(Episode(number, kind, number, cost=cost, ended="reached", **more))
     taken = np.array(actions)
     files.write_arrays(

@@ -32,9 +32,9 @@ from keras_drmad.tuners.qan.curriculum import (
 from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.regressor import Regressor
+from keras_drmad.tuners.qan.report import REACHED
 from keras_drmad.tuners.qan.schedules import Schedule, propose
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import REACHED
 
 # -- schedules and the curriculum -----------------------------------------------------------
 

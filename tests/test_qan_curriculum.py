@@ -20,8 +20,8 @@ from keras_drmad.tuners.qan.curriculum import (
     Curriculum,
     Episode,
 )
+from keras_drmad.tuners.qan.report import REACHED, STOP, TRUNCATED, Report
 from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.steering import REACHED, STOP, TRUNCATED, Report
 
 COSINE, CONSTANT = Schedule("cosine", 0.1, 16), Schedule("constant", 0.05)
 
@@ -169,6 +169,7 @@ def test_the_map_of_actions_shows_what_they_multiply_by(drawn):
     add(drawn.oracle, TRAIN, 16.0)
     add(drawn.oracle, TEST, 9.0, snapshot=1)
     for trial, actions in (("00", [0, 4, 2, 1]), ("01", [4, 1, 0])):  # nothing comes of the last
+        drawn.oracle.start_order.append(trial)
         taken = {"actions": np.array(actions)[:, None]}
         files.write_arrays(drawn.project.history(trial), decisions=taken)
     image = plots.actions(drawn).get_images()[0].get_array()

@@ -19,8 +19,8 @@ from keras_drmad.tuners.qan.learner import Learner
 from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.project import Project
 from keras_drmad.tuners.qan.regressor import Regressor
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED, TRUNCATED, Report
 from keras_drmad.tuners.qan.states import Ratios, State, observe
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED, Report
 from keras_drmad.tuners.qan.wire import KIND, REFERENCE, START
 
 # -- a search -------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from keras_drmad.tuners import Actions, Goal, files
 from keras_drmad.tuners.qan.behaviour import Trajectory
 from keras_drmad.tuners.qan.learner import REST, Learner
 from keras_drmad.tuners.qan.project import Project
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED, TRUNCATED
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED
 
 GAPS = np.array([2.0, 1.0, 0.5, 0.75])
 

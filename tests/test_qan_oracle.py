@@ -10,7 +10,7 @@ from qan_task import GOAL, subject
 from keras_drmad.tuners import QANOracle, files
 from keras_drmad.tuners.qan import wire
 from keras_drmad.tuners.qan.curriculum import RANDOM, SCHEDULE, TEST, TRAIN, Episode
-from keras_drmad.tuners.qan.steering import REACHED, STOP
+from keras_drmad.tuners.qan.report import REACHED, STOP
 from keras_drmad.tuners.qan.wire import KIND
 
 

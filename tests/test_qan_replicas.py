@@ -8,8 +8,8 @@ import pytest
 from qan_task import TRAIN, VAL, X, Y, build, make, search, subject
 
 from keras_drmad.tuners import Actions
+from keras_drmad.tuners.qan.report import STOP
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import STOP
 from keras_drmad.tuners.qan.validation import Validation
 
 L = keras.layers

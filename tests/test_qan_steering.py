@@ -16,8 +16,8 @@ from keras_drmad.tuners.qan import steering
 from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.pools import Pools
 from keras_drmad.tuners.qan.regressor import Path, Regressor
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED, STOP, TRUNCATED
 from keras_drmad.tuners.qan.states import Ratios, View
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED
 from keras_drmad.tuners.qan.subject import Subject
 from keras_drmad.tuners.qan.validation import Validation
 

@@ -1,14 +1,30 @@
 """Arguments of `QANOracle`: checked, read, and named in a file."""
 
+import keras_tuner
 import numpy as np
 
 from keras_drmad.arguments import number, positive_integer, whole_number
+from keras_drmad.tuners.qan.actions import Actions
+from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.policy import Policy
+from keras_drmad.tuners.qan.states import State
 
 
-def schedules(trials):
-    """How many of the trials search schedules: less than some thirty find none worth following."""
-    return max(min(trials // 3, 36), round(0.15 * trials))
+def goal_of(goal, objective):
+    """The `Goal` of a search."""
+    if goal is not None and objective is not None:
+        raise ValueError(
+            "`goal` and `objective` exclude each other: leave one of them out. Received: "
+            f"goal={goal!r}, objective={objective!r}"
+        )
+    if not isinstance(objective, str | keras_tuner.Objective | None):
+        raise ValueError(
+            "`objective` must be the name of a metric, or a `keras_tuner.Objective`; a value to "
+            f"reach is a `goal`. Received: objective={objective!r}"
+        )
+    if goal is None and isinstance(objective, str | None):
+        goal = Goal(objective or "val_loss")
+    return Goal.of(objective if goal is None else goal)
 
 
 def loaded(policy, states, actions):
@@ -53,6 +69,17 @@ def check_kind(name, given, of, or_function=False):
         raise ValueError(
             f"`{name}` must be a dictionary of arguments of `{of}`{function}. Received: {name}={given!r}"
         )
+
+
+def check_kinds(states, actions):
+    """Refuses what are no states, or no actions."""
+    are_states = isinstance(states, list | tuple) and all(isinstance(s, State) for s in states)
+    if not are_states or not states:
+        raise ValueError(
+            f"`states` must be a list of `State`s, and not empty. Received: states={states!r}"
+        )
+    if not isinstance(actions, Actions):
+        raise ValueError(f"`actions` must be an `Actions(...)`. Received: actions={actions!r}")
 
 
 def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_drmad.tuners.qan.curriculum import GUIDED, RANDOM, TRAIN
+from keras_drmad.tuners.qan.report import STOP, TRUNCATED
 from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.steering import STOP, TRUNCATED
 
 STRETCH = 1 / 3  # of an episode, the longest one of exploration
 REACH = 10.0  # how far one action takes the learning rate, repeated

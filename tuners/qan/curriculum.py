@@ -12,6 +12,7 @@ RETESTED = 3  # best schedules, each on fresh seeds
 CANDIDATES = 5  # snapshots that stay
 NEIGHBOURS, PRIOR = 3, 2.0  # how many snapshots on each side tell of one, and as how many tests
 TRAININGS_A_TEST = 2
+START_RANGE = (0.5, 50.0)  # multiples of the compiled rate that episodes may begin with
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Episode:
         progress: of learning, 0 to 1.
         guide: a schedule that exploration follows, as a configuration.
         cost: what its goal has cost, the whole budget if it was not reached; or the objective,
-            lower is better. None while it goes on, and for good if it failed.
+            lower is better. None while it goes on, and for good if its training failed.
         lack: how much worse it counts in comparisons, as it has missed its goal: cost · gap.
         hit: whether the goal was reached.
         ended: how.
@@ -74,8 +75,10 @@ class Curriculum:
         schedules, randoms, guided, finals, contest: their numbers, of schedule searches, of random
             episodes, of guided ones, of last tests, and of seeds in the contest.
         bounds: of learning rates.
-        budget: steps of an episode; None until the first has told.
         seed: of the search.
+        random_starts: the share of training and random episodes that begin with another rate.
+        cut: how many times the cost of the best schedule a training or guided episode may have.
+        budget: steps of an episode; None until the first has told.
     """
 
     total: int
@@ -86,9 +89,25 @@ class Curriculum:
     contest: int
     bounds: tuple
     seed: int
+    random_starts: float = 0.0
+    cut: float = np.inf
     budget: int | None = None
     episodes: list = field(default_factory=list)
     dropped: list = field(default_factory=list)  # snapshots that are no candidates any more
+
+    def start(self, episode):
+        """The learning rate that an episode begins with, as a multiple of the compiled one."""
+        rng = np.random.default_rng((episode.seed, 1))
+        if episode.kind not in (TRAIN, RANDOM) or rng.random() >= self.random_starts:
+            return 1.0
+        return float(np.exp(rng.uniform(*np.log(START_RANGE))))
+
+    def limit(self, episode):
+        """What an episode may cost before it is hopeless."""
+        ranked = self.schedules_ranked()
+        if episode.kind not in (TRAIN, GUIDED) or not ranked:
+            return np.inf
+        return self.cut * float(np.mean(ranked[0][1]))
 
     def check(self):
         """Whether there is anything to learn in.
@@ -230,6 +249,14 @@ class Curriculum:
         ]
         return sorted(ranked, key=lambda entry: entry[2])
 
+    def best_snapshot(self):
+        """`(snapshot, episodes)`: the best one, and its tests; None if there is none."""
+        ranked = self.snapshots_ranked()
+        if not ranked:
+            return None
+        best = ranked[0][0]
+        return best, [e for e in self._done(TEST) if e.snapshot == best]
+
     def _estimates(self):
         """`[(snapshot, ranks, m, b)]` of tested snapshots, in their order."""
         costs = {}
@@ -287,3 +314,13 @@ class Curriculum:
         policy = snapshots[0][2] if snapshots else np.inf
         schedule = np.mean(schedules[0][1]) if schedules else np.inf
         return "policy" if policy <= schedule else "schedule"
+
+
+def planned(total, schedules=None, randoms=None, guided=None, contest=None, **more):
+    """A `Curriculum` whose numbers of episodes have defaults; `more`: its other arguments."""
+    if schedules is None:  # less than some thirty find none worth following
+        schedules = max(min(total // 3, 36), round(0.15 * total))
+    randoms = max(round(0.02 * total), 1) if randoms is None else randoms
+    guided = max(round(0.04 * total), 2) if guided is None else guided
+    contest = min(10, total // 20) if contest is None else contest
+    return Curriculum(total, schedules, randoms, guided, 2 * contest, contest, **more)

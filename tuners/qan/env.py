@@ -8,9 +8,10 @@ import keras
 import numpy as np
 
 from keras_drmad.tuners.qan.actions import Actions
+from keras_drmad.tuners.qan.arguments import check_kinds
 from keras_drmad.tuners.qan.goals import Goal, rewards
+from keras_drmad.tuners.qan.report import DIVERGED, STOP, TRUNCATED
 from keras_drmad.tuners.qan.states import LIMIT, Ratios
-from keras_drmad.tuners.qan.steering import DIVERGED, STOP, TRUNCATED, check_kinds
 from keras_drmad.tuners.qan.subject import Subject
 
 try:

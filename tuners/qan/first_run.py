@@ -3,8 +3,8 @@
 import keras
 
 from keras_drmad.tuners import files
+from keras_drmad.tuners.qan.report import DIVERGED, STOP
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import DIVERGED, STOP
 
 
 class FirstRun:

@@ -12,7 +12,7 @@ from keras_drmad.tuners import files
 from keras_drmad.tuners.qan.agent import DQN, check_arguments
 from keras_drmad.tuners.qan.goals import rewards
 from keras_drmad.tuners.qan.network import Greedy, check_sizes, q_network
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, TRUNCATED, UNKNOWN
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED, TRUNCATED, UNKNOWN
 
 _log = logging.getLogger("keras_drmad")
 

@@ -15,26 +15,22 @@ from keras_drmad.tuners.qan.actions import Actions
 from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import (
     CONTEST,
-    GUIDED,
-    RANDOM,
     TRAIN,
-    Curriculum,
     Episode,
+    planned,
 )
-from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.learner import ANNEALED, Learner
 from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.policy import Policy
 from keras_drmad.tuners.qan.project import Project
 from keras_drmad.tuners.qan.regressor import References
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED, STOP
 from keras_drmad.tuners.qan.schedules import Schedule
 from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, check_kinds
 from keras_drmad.tuners.qan.wire import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
 
 SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
 COMPILED = 0.005  # a learning rate, if nobody says which it is
-START_RANGE = (0.5, 50.0)  # multiples of the compiled rate that episodes may begin with
 
 
 class QANOracle(ResilientOracle):
@@ -70,10 +66,14 @@ class QANOracle(ResilientOracle):
             find the best policy. Defaults to 10, fewer where `max_trials` is below 200.
         random_starts: The share of training and random episodes that begin with another learning rate.
             Defaults to 0.25.
-        cut: Training episodes are cut off, and go into the memory as unfinished ones, once they have
-            cost so many times what the best schedule does. Defaults to 1.25.
+        cut: Training and guided episodes are cut off, and go into the memory as unfinished ones, once
+            they have cost so many times what the best schedule does, its misses with what they pay on
+            top. Defaults to 1.25.
         policy: A `Policy`, or the file of one, whose network learning begins with.
-        timeout, seed: As in `DrMADOracle`.
+        timeout: Seconds without a decision, after which an episode is given to another worker, too.
+            Defaults to four times the longest silence of an episode that has ended.
+        seed: Of everything random; the same seed gives the same search, on one worker. Defaults to a
+            draw.
         **kwargs: As in `keras_tuner.Oracle`.
 
     Raises:
@@ -115,19 +115,7 @@ class QANOracle(ResilientOracle):
         seed=None,
         **kwargs,
     ):
-        if goal is not None and objective is not None:
-            raise ValueError(
-                "`goal` and `objective` exclude each other: leave one of them out. Received: "
-                f"goal={goal!r}, objective={objective!r}"
-            )
-        if not isinstance(objective, str | keras_tuner.Objective | None):
-            raise ValueError(
-                "`objective` must be the name of a metric, or a `keras_tuner.Objective`; a value to "
-                f"reach is a `goal`. Received: objective={objective!r}"
-            )
-        if goal is None and isinstance(objective, str | None):
-            goal = Goal(objective or "val_loss")
-        self.goal = Goal.of(objective if goal is None else goal)
+        self.goal = arguments.goal_of(goal, objective)
         if self.goal.value is None:
             score = keras_tuner.Objective(self.goal.metric, self.goal.direction)
         else:
@@ -142,7 +130,7 @@ class QANOracle(ResilientOracle):
         self.decision_every = positive_integer("decision_every", decision_every)
         states = [Ratios()] if states is None else states
         self.actions = Actions() if actions is None else actions
-        check_kinds(states, self.actions)
+        arguments.check_kinds(states, self.actions)
         # Copies, for what a search finds (codebooks) is its own.
         self.states = copy.deepcopy(list(states))
         arguments.check_numbers(
@@ -156,7 +144,7 @@ class QANOracle(ResilientOracle):
             guided_trials=guided_trials,
             contest=contest,
         )
-        self.epsilon, self.random_starts, self.cut = tuple(epsilon), random_starts, cut
+        self.epsilon = tuple(epsilon)
         network = {} if network is None else network
         arguments.check_kind("network", network, of="q_network", or_function=True)
         agent = {} if agent is None else agent
@@ -183,17 +171,16 @@ class QANOracle(ResilientOracle):
             "shaping": shaping,
         }
         self.learner.check()
-        n = self.max_trials
-        contest = min(10, n // 20) if contest is None else contest
-        self.curriculum = Curriculum(
-            total=n,
-            schedules=arguments.schedules(n) if schedule_trials is None else schedule_trials,
-            randoms=max(round(0.02 * n), 1) if random_trials is None else random_trials,
-            guided=max(round(0.04 * n), 2) if guided_trials is None else guided_trials,
-            finals=2 * contest,
-            contest=contest,
+        self.curriculum = planned(
+            self.max_trials,
+            schedule_trials,
+            random_trials,
+            guided_trials,
+            contest,
             bounds=self._near(COMPILED),
             seed=self.seed,
+            random_starts=random_starts,
+            cut=cut,
         )
         self.curriculum.check()
         self._behaviours = {}  # of episodes in flight, by trial and beginning
@@ -226,18 +213,11 @@ class QANOracle(ResilientOracle):
         values = dict(
             self.get_space().values
         )  # all stay at their defaults: else KerasTuner draws them
-        values |= {KIND: episode.kind, SEED: episode.seed, START: self._start(episode)}
+        values |= {KIND: episode.kind, SEED: episode.seed, START: self.curriculum.start(episode)}
         values[REFERENCE] = self._references.last if episode.kind == TRAIN else ""
         if episode.schedule is not None:
             values[RATE] = self.actions.within(Schedule(**episode.schedule)(0))
         return {"status": TrialStatus.RUNNING, "values": values}
-
-    def _start(self, episode):
-        """The learning rate that an episode begins with, as a multiple of the compiled one."""
-        rng = np.random.default_rng((episode.seed, 1))
-        if episode.kind not in (TRAIN, RANDOM) or rng.random() >= self.random_starts:
-            return 1.0
-        return float(np.exp(rng.uniform(*np.log(START_RANGE))))
 
     # -- deciding ----------------------------------------------------------------------------
 
@@ -269,20 +249,13 @@ class QANOracle(ResilientOracle):
             return taken
         return behaviour.decide(report)
 
-    def _most(self, episode):
-        """What an episode may cost before it is hopeless."""
-        ranked = self.curriculum.schedules_ranked()
-        if episode.kind not in (TRAIN, GUIDED) or self.goal.value is None or not ranked:
-            return np.inf
-        return self.cut * np.mean(ranked[0][1])
-
     def episode(self, trial_id):
         """The `Episode` of a trial."""
         return self.curriculum.episodes[int(trial_id)]
 
     def _behaviour(self, episode):
         first, last = self.epsilon
-        most = self._most(episode)
+        most = np.inf if self.goal.value is None else self.curriculum.limit(episode)
         return Behaviour(
             episode,
             self.actions,
@@ -403,8 +376,8 @@ class QANOracle(ResilientOracle):
             "states": [[type(s).__name__, s.get_config()] for s in self.states],
             "actions": self.actions.get_config(),
             "epsilon": self.epsilon,
-            "random_starts": self.random_starts,
-            "cut": self.cut,
+            "random_starts": self.curriculum.random_starts,
+            "cut": self.curriculum.cut,
             "max_trials": self.max_trials,
             "schedule_trials": self.curriculum.schedules,
             "random_trials": self.curriculum.randoms,

@@ -97,12 +97,10 @@ def _rivals(curriculum, most):
     found = [("best schedule, contest", "black", schedule[:most])]
     if not schedule and (best := curriculum.best_schedule()):
         found = [("best schedule searched", "black", best[1][-most:])]
-    if policy or not (ranked := curriculum.snapshots_ranked()):
+    if policy or not (tested := curriculum.best_snapshot()):
         return [*found, ("policy, contest", COLOURS[CONTEST], policy[:most])]
-    best = ranked[0][0]
-    of = [e for e in curriculum.episodes if e.kind == TEST and e.snapshot == best]
-    tests = [e for e in of if e.cost is not None][-most:]
-    return [*found, (f"policy, tests of snapshot {best}", COLOURS[TEST], tests)]
+    snapshot, tests = tested
+    return [*found, (f"policy, tests of snapshot {snapshot}", COLOURS[TEST], tests[-most:])]
 
 
 def actions(tuner, axes=None):
@@ -204,8 +202,7 @@ def _draw(tuner, axes, value, **colours):
 
 
 def _history(tuner, episode):
-    width = len(str(tuner.oracle.max_trials))
-    saved = files.read_arrays(tuner.project.history(f"{episode.number:0{width}d}"))
+    saved = files.read_arrays(tuner.project.history(tuner.oracle.start_order[episode.number]))
     return saved and saved["decisions"]
 
 

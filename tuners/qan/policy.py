@@ -10,8 +10,9 @@ from keras_drmad.tuners.qan import filters  # noqa: F401 (files may hold states 
 from keras_drmad.tuners.qan.goals import Goal
 from keras_drmad.tuners.qan.network import Greedy, check_sizes
 from keras_drmad.tuners.qan.pools import Pools
+from keras_drmad.tuners.qan.report import REACHED
 from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.steering import REACHED, Steering
+from keras_drmad.tuners.qan.steering import Steering
 from keras_drmad.tuners.qan.validation import Validation
 
 

@@ -36,6 +36,7 @@ class Replay:
         gamma: γ.
         prioritized: whether transitions are drawn in proportion to p^α of their last error p, with
             weights (N P)^−β, the largest of a draw being 1 (Schaul et al., 2016); otherwise uniformly.
+            Priorities follow after each draw, of hundreds of batches, not after each batch.
         alpha, beta: α, β.
         exemplary, examples: how many transitions with a score, those of the highest ones, are
             examples: this share of them, and at least this many.

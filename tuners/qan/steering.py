@@ -3,45 +3,17 @@
 import math
 import time
 import warnings
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from keras_drmad.tuners.qan.actions import Actions, Levers
+from keras_drmad.tuners.qan.actions import Levers
 from keras_drmad.tuners.qan.gauges import Gauges
-from keras_drmad.tuners.qan.states import State, View, observe
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED, TRUNCATED, Report
+from keras_drmad.tuners.qan.states import View, observe
 from keras_drmad.tuners.qan.validation import scalars
 
-STOP = "stop"
-UNKNOWN = 1e30  # a metric, or a gap, that is larger is no number
 EXPLODED = 4.0  # times the loss before training: diverged
-REACHED, DIVERGED, TRUNCATED = "reached", "diverged", "truncated"
-
-
-@dataclass
-class Report:
-    """What is known at a decision: the observation, and what the chunk before it has brought.
-
-    Attributes:
-        observation: (groups, D).
-        gap: to the goal.
-        step: steps taken so far.
-        cost: of the last chunk, in full chunks of `every` steps, or in seconds.
-        ended: "" or how the training has ended: `"reached"`, `"diverged"`, `"truncated"`.
-        metric: the goal's metric.
-        seconds: spent on training so far, with choosing its samples.
-        rates: (groups,).
-    """
-
-    observation: np.ndarray
-    gap: float
-    step: int
-    cost: float
-    ended: str
-    metric: float
-    seconds: float
-    rates: np.ndarray
 
 
 class Steering(keras.callbacks.Callback):
@@ -286,17 +258,6 @@ class Steering(keras.callbacks.Callback):
         if REACHED in self.stop and view.step and self.goal.reached(metric):
             return REACHED
         return TRUNCATED if view.step >= view.budget else ""
-
-
-def check_kinds(states, actions):
-    """Refuses what are no states, or no actions."""
-    are_states = isinstance(states, list | tuple) and all(isinstance(s, State) for s in states)
-    if not are_states or not states:
-        raise ValueError(
-            f"`states` must be a list of `State`s, and not empty. Received: states={states!r}"
-        )
-    if not isinstance(actions, Actions):
-        raise ValueError(f"`actions` must be an `Actions(...)`. Received: actions={actions!r}")
 
 
 def _means(model, logs):

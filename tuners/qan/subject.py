@@ -12,7 +12,8 @@ from keras_drmad.tuners.checks import check_samples, check_values, training_batc
 from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
 from keras_drmad.tuners.qan.layers import all_layers
 from keras_drmad.tuners.qan.pools import Pools
-from keras_drmad.tuners.qan.steering import STOP, TRUNCATED, Steering
+from keras_drmad.tuners.qan.report import STOP, TRUNCATED
+from keras_drmad.tuners.qan.steering import Steering
 from keras_drmad.tuners.qan.validation import Validation, check_kind, scalars
 
 SHARES = ("accuracy", "acc", "auc", "precision", "recall")  # endings of metrics from 0 to 1

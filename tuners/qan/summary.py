@@ -18,11 +18,8 @@ def rows(oracle):
         found.append((f"best schedule, contest: {best}", schedule))
     elif searched := curriculum.best_schedule():
         found.append((f"best schedule searched: {searched[0]}", searched[1]))
-    for snapshot, *_ in curriculum.snapshots_ranked()[:1]:
-        tests = [e for e in curriculum.episodes if e.snapshot == snapshot and e.cost is not None]
-        found.append(
-            (f"policy, tests of snapshot {snapshot}", [e for e in tests if e.kind == "test"])
-        )
+    if tested := curriculum.best_snapshot():
+        found.append((f"policy, tests of snapshot {tested[0]}", tested[1]))
     if constant := curriculum.best_schedule(("constant",)):
         found.append((f"best constant rate searched: {constant[0].peak:.3g}", constant[1]))
     random = [e for e in curriculum.episodes if e.kind == RANDOM and e.cost is not None]

@@ -11,7 +11,7 @@ from keras_drmad.tuners.qan.curriculum import TRAIN
 from keras_drmad.tuners.qan.first_run import FirstRun
 from keras_drmad.tuners.qan.oracle import QANOracle
 from keras_drmad.tuners.qan.regressor import Path, Recorder, Regressor
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED
 from keras_drmad.tuners.qan.subject import Subject, compiled_rate
 from keras_drmad.tuners.tuner import ResilientTuner
 
@@ -36,7 +36,8 @@ class QANTuner(ResilientTuner):
         decision_every: Training steps between decisions, which are compiled into one call. Defaults
             to 20.
         jump_start: Episodes begin with the network that a first run, with the compiled learning rate,
-            has after so many steps, instead of new initial weights. Defaults to None.
+            has after so many steps (at the next decision), instead of new initial weights. Defaults to
+            None.
         regressor: A `Regressor`, which holds training episodes near the one before. Defaults to None.
         states, actions, network, agent, updates, epsilon, shaping, schedule_trials, random_trials,
             guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
@@ -148,7 +149,8 @@ class QANTuner(ResilientTuner):
         """Learns; or goes on with a search of this project that was broken off.
 
         The global generators of Python, NumPy and Keras are seeded for each episode, TensorFlow's once:
-        what is drawn by `tf.random` rather than by `keras.random` goes on from episode to episode.
+        what is drawn in a model by `tf.random`, or by `keras.random` without a `seed`, goes on from
+        episode to episode.
 
         Args:
             x, y, sample_weight: The training data, as in `fit`; data in batches must have a length.
@@ -156,13 +158,14 @@ class QANTuner(ResilientTuner):
                 where the goal is a validation metric.
             batch_size: Of arrays. Defaults to 32.
             epochs: Of each episode: its budget.
-            callbacks: Callbacks for each episode; each gets copies of them.
+            callbacks: Callbacks for each episode; each gets copies of them. `BackupAndRestore` is
+                refused: the search goes on by itself.
             verbose: 0: nothing; 1: KerasTuner's display; 2: also `fit`'s.
 
         Raises:
             ValueError: Something in the data, the model or the arguments, before anything is
                 trained; or other settings than those of the search that would go on.
-            RuntimeError: Three trials after each other have failed.
+            RuntimeError: Three trials after each other have failed, or there was an error in the oracle.
         """
         callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
         if any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks):

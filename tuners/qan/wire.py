@@ -7,7 +7,7 @@ import uuid
 
 import numpy as np
 
-from keras_drmad.tuners.qan.steering import DIVERGED, REACHED, STOP, TRUNCATED, Report
+from keras_drmad.tuners.qan.report import DIVERGED, REACHED, STOP, TRUNCATED, Report
 
 PREFIX = "qan/"
 KIND, SEED, START = PREFIX + "episode", PREFIX + "seed", PREFIX + "start_rate"
