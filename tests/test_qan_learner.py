@@ -153,7 +153,9 @@ def test_what_a_full_disk_did_not_take_is_lost_alone(tmp_path, monkeypatch, capl
         np.testing.assert_array_equal(state[name], array)
     tested.learn(trajectory(REACHED), 0.0, None, 0.0)
     tested.tidy(set())
-    assert [path.name for path in tmp_path.iterdir()] == ["learner_000003.npz"]
+    names = ["learner_000003.npz", *(f"memory/00000{number}.npz" for number in range(3))]
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.npz")]
+    assert sorted(left) == names
 
 
 def full(*arguments, **groups):

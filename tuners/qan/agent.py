@@ -244,25 +244,25 @@ class DQN:
         return returns + tf.math.multiply_no_nan(tf.gather(slow, best, batch_dims=1), discounts)
 
     def get_state(self):
-        """`{name: array}` of all that learning goes on from."""
+        """`{name: array}` of all that learning goes on from, but the trajectories in its memory."""
         state = {
             f"{name}/{i}": variable.numpy()
             for name, of in self._parts().items()
             for i, variable in enumerate(of.variables)
         }
-        state |= {f"replay/{name}": a for name, a in self.replay.get_state().items()}
-        return state | {"bursts": np.array(self.bursts)}
+        priorities = self.replay.priorities[: len(self.replay)].copy()
+        return state | {"priorities": priorities, "bursts": np.array(self.bursts)}
 
     def _parts(self):
         return {"network": self.network, "target": self.target, "optimizer": self.optimizer}
 
     def set_state(self, state):
+        """Goes on from there; the memory must have been given the same trajectories before."""
         for name, of in self._parts().items():
             for i, variable in enumerate(of.variables):
                 variable.assign(state[f"{name}/{i}"])
         self._greedy.read()
-        replay = {name.removeprefix("replay/"): a for name, a in state.items()}
-        self.replay.set_state(replay)
+        self.replay.priorities[: len(self.replay)] = state["priorities"]
         self.bursts = int(state["bursts"])
 
 

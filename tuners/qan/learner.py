@@ -56,6 +56,8 @@ class Learner:
         # Costs are counted in it: steps come in chunks, but seconds are as long as a machine takes, and
         # neither shaping nor the agent's settings are to depend on that.
         self._unit = np.array(0.0)  # 0: not known yet
+        self._remembered = 0  # trajectories
+        self._unwritten_trajectories = {}
         self._snapshots = {}  # weights, by number
         self._unwritten = set()  # of them
         self._playing = None  # the one that the player has
@@ -110,6 +112,9 @@ class Learner:
                 model.set_weights(self._policy.network.get_weights())
         saved = files.read_arrays(self._project.learner(self._written)) if self._written else None
         if saved is not None:
+            self._remembered = int(saved["memory"]["trajectories"])
+            for number in range(self._remembered):
+                _remember(agent, **files.read_arrays(self._project.memory(number))["trajectory"])
             agent.set_state(saved["agent"])
             self._most, self._unit = saved["most"], saved["unit"]["cost"]
         return agent
@@ -141,16 +146,18 @@ class Learner:
             gained[-1] -= (trajectory.costs.sum() + left) * trajectory.least_gap
         # A gap is a potential, which leaves the best policy what it is (Ng et al., 1999).
         potentials = None if self.goal.value is None else -trajectory.gaps
-        for group in range(trajectory.actions.shape[1]):
-            self.agent.remember(
-                trajectory.observations[:, group],
-                trajectory.actions[:, group],
-                gained,
-                terminated=terminated,
-                usable=trajectory.usable[:, group],
-                score=score,
-                potentials=potentials,
-            )
+        remembered = {
+            "observations": trajectory.observations,
+            "actions": trajectory.actions,
+            "usable": trajectory.usable,
+            "rewards": gained,
+            "potentials": np.zeros_like(trajectory.gaps) if potentials is None else potentials,
+            "terminated": np.array(terminated),
+            "score": np.array(-np.inf if score is None else score),
+        }
+        _remember(self.agent, **remembered)
+        self._unwritten_trajectories[self._remembered] = remembered
+        self._remembered += 1
         self.learned += 1
         shaping = self.shaping * max(1 - progress / ANNEALED, 0.0)
         if self._rate is not None:
@@ -158,10 +165,24 @@ class Learner:
         logs = self.agent.learn(
             len(trajectory.costs) * self.updates, shaping, self._bounds(trajectory, shaping)
         )
-        state = {"agent": self.agent.get_state(), "most": self._most, "unit": {"cost": self._unit}}
+        self._write()
+        return logs
+
+    def _write(self):
+        """Each trajectory once, for there are many; what else is learned anew after each episode."""
+        for number, trajectory in list(self._unwritten_trajectories.items()):
+            path = self._project.memory(number)
+            if not files.attempt(files.write_arrays, path, trajectory=trajectory):
+                return
+            del self._unwritten_trajectories[number]
+        state = {
+            "agent": self.agent.get_state(),
+            "memory": {"trajectories": np.array(self._remembered)},
+            "most": self._most,
+            "unit": {"cost": self._unit},
+        }
         if files.attempt(files.write_arrays, self._project.learner(self.learned), **state):
             self._written = self.learned
-        return logs
 
     def _in_units(self, trajectory, left):
         """A trajectory, and the cost of what was left: a typical decision of the first one costs 1."""
@@ -240,3 +261,17 @@ class Learner:
         for number in sorted(self._unwritten):
             self._write_snapshot(number)
         self._project.tidy({self._written}, needed)
+
+
+def _remember(agent, observations, actions, usable, rewards, potentials, terminated, score):
+    """Adds a trajectory to the agent's memory, one of each group."""
+    for group in range(actions.shape[1]):
+        agent.remember(
+            observations[:, group],
+            actions[:, group],
+            rewards,
+            terminated=bool(terminated),
+            usable=usable[:, group],
+            score=float(score),
+            potentials=potentials,
+        )

@@ -11,8 +11,12 @@ class Project(project.Project):
     """Files of a search by a deep Q-network."""
 
     def learner(self, episodes):
-        """Network, replay memory and optimizer after so many episodes."""
+        """Network, target and optimizer after so many episodes."""
         return os.path.join(self.folder, f"learner_{episodes:06d}.npz")
+
+    def memory(self, number):
+        """A trajectory of the replay memory."""
+        return os.path.join(self.folder, "memory", f"{number:06d}.npz")
 
     def last_learner(self, episodes):
         """The number of the last file of at most so many episodes; 0 if there is none."""

@@ -53,11 +53,6 @@ class Replay:
     (3, [-1.5, -1.5, -1.0], [0.25, 0.0, 0.0])
     """
 
-    FIELDS = (
-        *("observations", "actions", "returns", "next_observations", "discounts"),
-        *("gains", "priorities", "scores"),
-    )
-
     def __init__(
         self,
         capacity,
@@ -159,13 +154,3 @@ class Replay:
     def update_priorities(self, indices, errors):
         """Absolute errors of transitions, as they were learned from."""
         self.priorities[np.ravel(indices)] = np.abs(np.ravel(errors)) + 1e-6
-
-    def get_state(self):
-        """`{name: array}` of what is filled."""
-        state = {name: getattr(self, name)[: self.filled].copy() for name in self.FIELDS}
-        return state | {"next": np.array(self._next)}
-
-    def set_state(self, state):
-        self.filled, self._next = len(state["actions"]), int(state["next"])
-        for name in self.FIELDS:
-            getattr(self, name)[: self.filled] = state[name]
