@@ -1,9 +1,9 @@
 """A search that is killed again and again, beside one that is not: what they find is the same.
 
-    python benchmarks/kills.py [--kills 8] [--trials 50] [--seed 0]      # about 5 minutes
+    python benchmarks/kills.py [--kills 8] [--trials 100] [--seed 0]      # some minutes
 
-Both search `examples/qan_digits.py`'s task with the same seed, one of them in processes that SIGKILL ends
-at random moments. Compared are all episodes, and the network that is found, bit for bit.
+Both search the task of `examples/qan_digits.py` with the same seed, one of them in processes that
+SIGKILL ends at random moments. Compared are all episodes, and the network that is found, bit for bit.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -53,7 +54,7 @@ def run(trials, folder, seconds=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=8)
-    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--search", help=argparse.SUPPRESS)  # as one of the processes
     options = parser.parse_args()
@@ -63,10 +64,11 @@ def main():
     rng, kills = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        begun, result = time.perf_counter(), None
         expected = run(options.trials, folder / "whole")
-        result = None
+        whole = time.perf_counter() - begun
         while result is None:
-            seconds = rng.uniform(6, 14) if kills < options.kills else None
+            seconds = whole * rng.uniform(0.3, 0.6) if kills < options.kills else None
             result = run(options.trials, folder / "killed", seconds)
             kills += result is None
             ended = len(list((folder / "killed").glob("trial_*")))
