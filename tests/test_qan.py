@@ -242,7 +242,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(finished, tmp_pa
             break
         except Killed:
             kills += 1
-            allowed = 17 + kills % 9
+            allowed = 24 + kills % 9
     assert kills > 4
     assert outcomes(tuner) == outcomes(finished)
     a, b = (t.get_best_policy() for t in (tuner, finished))

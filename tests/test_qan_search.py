@@ -92,7 +92,7 @@ def test_what_a_search_finds_is_not_put_into_the_users_states(tmp_path):
 def test_rates_stay_within_the_bounds(tmp_path):
     """Of schedules, actions and random starts; the compiled rate, 0.02, may itself be a bound."""
     steered = {"actions": Actions(bounds=(0.02, 0.03)), "random_starts": 1}
-    tuner = search(make(tmp_path, schedule_trials=6, max_trials=20, **steered))
+    tuner = search(make(tmp_path, schedule_trials=6, max_trials=20, **steered), epochs=1)
     rates = [plots._history(tuner, e)["rates"] for e in tuner.oracle.curriculum.episodes]
     assert min(map(np.min, rates)) >= 0.0199
     assert max(map(np.max, rates)) <= 0.0301

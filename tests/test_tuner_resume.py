@@ -197,7 +197,7 @@ def work(folder):
     """As chief or worker."""
     if os.environ["KERASTUNER_TUNER_ID"] == "worker2":
         kill_at("reverse")
-    tuner = make(folder, clients=2, timeout=10, seed=None)
+    tuner = make(folder, clients=2, timeout=5, seed=None)
     search(tuner)
     tuner.results_summary()  # a worker has nobody to ask any more
 
