@@ -13,155 +13,22 @@ import pytest
 import tensorflow as tf
 from matplotlib import pyplot
 from processes import ended, starter
-from qan_task import GOAL, VAL, build, make, outcomes, refused, search
+from qan_task import build, make, outcomes, search
 
 from keras_drmad import DrMADSGD
-from keras_drmad.tuners import Actions, Goal, QANOracle, files
+from keras_drmad.tuners import Actions, files
 from keras_drmad.tuners.qan import plots
 from keras_drmad.tuners.qan.agent import DQN
-from keras_drmad.tuners.qan.behaviour import Behaviour
 from keras_drmad.tuners.qan.curriculum import (
     CONTEST,
-    GUIDED,
     SCHEDULE,
     TEST,
     TRAIN,
-    Curriculum,
-    Episode,
 )
-from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.filters import BagOfFilters
 from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.regressor import Regressor
-from keras_drmad.tuners.qan.report import REACHED
-from keras_drmad.tuners.qan.schedules import Schedule, propose
 from keras_drmad.tuners.qan.states import Ratios
-
-# -- schedules and the curriculum -----------------------------------------------------------
-
-
-def test_schedules():
-    assert Schedule("constant", 0.1)(500) == 0.1
-    assert [Schedule("step", 0.1, 10)(t) for t in (9, 10)] == [0.1, pytest.approx(0.01)]
-    assert Schedule("cosine", 0.1, 10)(5) == pytest.approx(0.05)
-    cycle = Schedule("one_cycle", 0.1, 100)
-    assert [cycle(0), cycle(30), cycle(65), cycle(100)] == pytest.approx([0.004, 0.1, 0.05, 0.001])
-
-
-def test_the_search_of_schedules_goes_near_the_best():
-    tried = [(Schedule("constant", 0.1), 10.0), (Schedule("constant", 0.001), 99.0)]
-    near = [propose(8, 12, tried, 1e-4, 1, 100, np.random.default_rng(i)).peak for i in range(50)]
-    assert 0.05 < np.exp(np.mean(np.log(near))) < 0.2
-
-
-def curriculum(total=60):
-    numbers = {"schedules": 9, "randoms": 2, "guided": 2, "finals": 6, "contest": 4}
-    return Curriculum(total, bounds=(0.01, 1), seed=0, **numbers)
-
-
-@pytest.mark.parametrize("trials, schedules", [(30, 10), (100, 33), (200, 36), (300, 45)])
-def test_few_trials_search_schedules_long_enough_too(trials, schedules):
-    assert QANOracle(goal=GOAL, max_trials=trials).curriculum.schedules == schedules
-
-
-def test_the_curriculum_holds_its_contest_on_the_same_fresh_seeds():
-    plan = curriculum()
-    while (episode := plan.next()) is not None:
-        episode.cost, episode.ended, episode.hit = 100.0 - episode.number, REACHED, True
-    kinds = [e.kind for e in plan.episodes]
-    assert len(kinds) == 60 and kinds.count(SCHEDULE) == 9 and kinds.count(CONTEST) == 8
-    contest = plan.episodes[-8:]
-    assert [e.seed for e in contest[::2]] == [e.seed for e in contest[1::2]]
-    others = [e.seed for e in plan.episodes[:-8]]
-    assert not set(others) & {e.seed for e in contest} and len(set(others)) == len(others)
-    assert all(e.snapshot is not None for e in contest[::2])
-    assert all(e.schedule is not None for e in contest[1::2])
-
-
-def test_the_contest_waits_for_all_tests():
-    plan = curriculum()
-    for _ in range(52):
-        plan.next()
-    for episode in plan.episodes[:-1]:
-        episode.cost, episode.ended = 1.0, REACHED
-    assert plan.next() is None
-    plan.episodes[-1].ended = "failed"
-    assert plan.next().kind == CONTEST
-
-
-def test_snapshots_are_ranked_by_a_bound_not_by_one_lucky_test():
-    plan = curriculum()
-    costs = {1: [10.0], 2: [12, 12, 13, 11, 12, 12, 12, 12, 12], 3: [30, 20, 10]}
-    for snapshot, of in costs.items():
-        plan.episodes += [Episode(0, TEST, 0, snapshot=snapshot, cost=c, ended=REACHED) for c in of]
-    assert next(snapshot for snapshot, *_ in plan.snapshots_ranked()) == 2
-
-
-def test_a_lucky_test_among_bad_neighbours_counts_less_than_a_good_neighbourhood():
-    plan = curriculum()
-    for snapshot, cost in enumerate([30, 30, 30, 11, 30, 30, 30, 13, 12, 13, 12, 13, 12]):
-        plan.episodes.append(
-            Episode(0, TEST, 0, snapshot=snapshot, cost=float(cost), ended=REACHED)
-        )
-    assert plan.snapshots_ranked()[0][0] in (10, 11, 12)
-
-
-def test_the_last_tests_are_of_the_most_promising_snapshots():
-    """The one that might be the best is tested until it has shown that it is not."""
-    plan = curriculum()
-    means, rng = {}, np.random.default_rng(0)
-    while (episode := plan.next()) is not None:
-        if episode.kind == TEST and episode.snapshot not in means:
-            means[episode.snapshot] = 30.0 - 2 * len(means)  # learning makes them better
-        mean = means.get(episode.snapshot, 50.0)
-        episode.cost, episode.ended = mean + rng.normal(), REACHED
-    last = [e.snapshot for e in plan.episodes[-14:-8]]
-    tests = [e.snapshot for e in plan.episodes if e.kind == TEST and e.number < 60 - 14]
-    assert tests == sorted(set(tests))  # each of the network as it was then
-    assert set(last) <= set(tests[-3:])
-    assert plan.episodes[-2].snapshot == tests[-1]
-
-
-def test_random_actions_are_sticky():
-    """Stretches of 1 to 30 / 3 = 10 decisions, or to a tenth of the rate; their logarithm uniform."""
-    behaviour = Behaviour(Episode(0, "random", seed=3), Actions(), None, epsilon=0.0, decisions=30)
-    report = type("Report", (), {"observation": np.zeros((1, 2)), "gap": 1, "cost": 1, "step": 0})
-    report.ended, report.rates = "", np.ones(1)
-    chosen = np.array([behaviour.decide(report)[0] for _ in range(20_000)])
-    ends = np.flatnonzero(np.diff(chosen)) + 1
-    lengths, of = np.diff(ends), chosen[ends[:-1]]
-    for action, longest in enumerate((np.log(10) / np.log(2), 10, 10, 10, np.log(10) / np.log(2))):
-        logs = np.linspace(0, np.log(longest), 10_000, endpoint=False)
-        # One in five is followed by another of the same action.
-        expected = np.mean(np.exp(logs).astype(int)) / 0.8
-        assert np.mean(lengths[of == action]) == pytest.approx(expected, rel=0.1)
-
-
-def test_layers_explore_together_and_each_for_itself():
-    behaviour = Behaviour(Episode(0, "random", seed=3), Actions(), None, epsilon=0.0, decisions=30)
-    report = type("Report", (), {"observation": np.zeros((3, 2)), "gap": 1, "cost": 1, "step": 0})
-    report.ended, report.rates = "", np.ones(3)
-    chosen = np.array([behaviour.decide(report) for _ in range(20_000)])
-    alike = (chosen == chosen[:, :1]).all(axis=1)
-    assert 0.3 < alike.mean() < 0.7
-    for layer in chosen[~alike].T:
-        assert set(layer) == set(range(5))
-
-
-def test_guided_stretches_draw_a_pool():
-    """Guided episodes do what a schedule says of the rate; of samples it says nothing."""
-    pools = ("uniform", "hardest", "newest")
-    guide = Schedule("constant", 0.02).get_config()
-    episode = Episode(0, GUIDED, seed=3, guide=guide)
-    actions = Actions((0.5, 1.0, 2.0), pools=pools)
-    behaviour = Behaviour(episode, actions, None, epsilon=0.0, decisions=30)
-    report = type("Report", (), {"observation": np.zeros((1, 2)), "gap": 1, "cost": 1, "step": 0})
-    report.ended, report.rates = "", np.full(1, 0.011)
-    done = [actions.all[behaviour.decide(report)[0]] for _ in range(2000)]
-    assert {rate for rate, *_ in done} == {2.0}
-    drawn = np.array([pool for *_, pool in done])
-    assert all(0.2 < np.mean(drawn == pool) < 0.5 for pool in pools)
-    assert np.mean(drawn[1:] == drawn[:-1]) > 0.7  # a stretch has one
-
 
 # -- searches -------------------------------------------------------------------------------
 
@@ -413,97 +280,6 @@ def test_a_picture_shows_the_pools_of_a_search(tmp_path):
     legend = {text.get_text() for text in axes.get_legend().get_texts()}
     assert legend == set(actions.pools)
     pyplot.close("all")
-
-
-# -- the network ----------------------------------------------------------------------------
-
-
-def linear(parts, actions, seed=None):
-    (shape, _), *_ = parts
-    return keras.Sequential([keras.layers.Input(shape), keras.layers.Dense(actions)])
-
-
-def test_a_network_of_ones_own(tmp_path):
-    tuner = search(make(tmp_path, network=linear))
-    policy = tuner.oracle.learner.network()
-    assert [type(layer).__name__ for layer in policy.layers] == ["Dense"]
-    with pytest.raises(ValueError, match=r"network.*linear"):
-        search(make(tmp_path))
-
-
-# -- bad input ------------------------------------------------------------------------------
-
-
-ENDLESS = tf.data.Dataset.from_tensor_slices(VAL).batch(8).repeat()
-
-
-def scheduled(hp):
-    return build(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)))
-
-
-def measured(hp):
-    model = build()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(model.optimizer, loss, metrics=["acc"])
-    return model
-
-
-@pytest.mark.parametrize(
-    "tuner, arguments, match",
-    [
-        ({"goal": Goal("val_auc", 0.5, "max")}, {}, r"what is measured is \['loss', 'val_loss'\]"),
-        ({"goal": ("val_loss", 50.0)}, {}, "an untrained model reaches it"),
-        ({"goal": ("val_acc", 96.5), "hypermodel": measured}, {}, "from 0 to 1.*mean 0.965"),
-        ({}, {"validation_data": None}, "needs `validation_data`"),
-        ({"hypermodel": scheduled}, {}, "cannot be set"),
-        ({"actions": Actions(per="layer")}, {}, "DrMADSGD"),
-        ({"actions": Actions(momentum=(0.5, 1.0))}, {}, "momentum"),
-        ({"actions": Actions(bounds=(0.1, 1.0))}, {}, "bounds"),
-        ({}, {"epochs": 0}, "epochs"),
-        ({"goal": Goal("auc", 0.9, "max")}, {}, r"what is measured is \['loss', 'val_loss'\]"),
-        ({}, {"validation_data": (VAL[0][:, :4], VAL[1])}, "validation_data.*cannot be evaluated"),
-        ({}, {"validation_data": (VAL[0][..., None], VAL[1])}, "validation_data.*samples like"),
-        ({}, {"validation_data": iter([VAL])}, "validation_data.*Received: a list_iterator"),
-        ({"states": [BagOfFilters(2, layer="c")]}, {}, "No such layer: c"),
-        ({"states": [RawFilters(5, 2)]}, {}, "made for 2 of 5"),
-        ({}, {"validation_data": (VAL[0] * np.nan, VAL[1])}, "validation_data.*NaN"),
-        ({}, {"validation_data": (VAL[0], VAL[1][:5])}, "same number of samples"),
-        ({}, {"validation_data": ENDLESS}, "repeats for ever"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, arguments, match):
-    refused(tmp_path, match, tuner, **arguments)
-
-
-@pytest.mark.parametrize(
-    "arguments, match",
-    [
-        ({"goal": ("val_loss", np.nan)}, "finite"),
-        ({"goal": ("val_loss", 0.1, "hours")}, "unit"),
-        ({"goal": ("my_metric", 0.1)}, "raised or lowered"),
-        ({"goal": "val_loss"}, "goal"),
-        ({"max_trials": 5}, "leaves no episode"),
-        ({"executions_per_trial": 2}, "executions_per_trial"),
-        ({"jump_start": 0}, "jump_start"),
-        ({"goal": ("val_loss", "low")}, "finite number"),
-        ({"agent": {"nstep": 3}}, r"`agent` may hold .*'n_step'.*Received: \['nstep'\]"),
-        ({"agent": {"gamma": 1.1}}, "`gamma` must be from 0 to 1"),
-        ({"agent": {"n_step": 0}}, "`n_step` must be a positive integer"),
-        ({"agent": {"optimizer": "fastest"}}, "fastest"),
-        ({"network": {"layers": 3}}, r"`network` may hold .*'units'.*Received: \['layers'\]"),
-        ({"epsilon": 0.1}, r"`epsilon` must be \(first, last\)"),
-        ({"random_starts": 2}, "`random_starts` must be from 0 to 1"),
-        ({"cut": 0}, "`cut` must be a finite number, 1 or more"),
-        ({"shaping": -1}, "`shaping`"),
-        ({"updates": 2.5}, "`updates`"),
-        ({"contest": -1}, "`contest`"),
-        ({"schedule_trials": 0.15}, "`schedule_trials` must be a whole number"),
-        ({"schedule_trials": -3}, "`schedule_trials`"),
-    ],
-)
-def test_bad_options_are_named(tmp_path, arguments, match):
-    with pytest.raises(ValueError, match=match):
-        make(tmp_path, **arguments)
 
 
 # -- many workers ---------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from keras_drmad.tuners.qan.curriculum import (
     Episode,
 )
 from keras_drmad.tuners.qan.report import REACHED, STOP, TRUNCATED, Report
-from keras_drmad.tuners.qan.schedules import Schedule
+from keras_drmad.tuners.qan.schedules import Schedule, propose
 
 COSINE, CONSTANT = Schedule("cosine", 0.1, 16), Schedule("constant", 0.05)
 
@@ -106,6 +106,88 @@ def test_episodes_are_cut_off_by_the_unit_of_the_goal(tmp_path, unit, spent, is_
     add(oracle, SCHEDULE, 4.0, schedule=COSINE)
     behaviour = oracle._behaviour(Episode(1, TRAIN, seed=0))
     assert (behaviour.decide(report(**spent)) == STOP) == is_cut
+
+
+def test_schedules():
+    assert Schedule("constant", 0.1)(500) == 0.1
+    assert [Schedule("step", 0.1, 10)(t) for t in (9, 10)] == [0.1, pytest.approx(0.01)]
+    assert Schedule("cosine", 0.1, 10)(5) == pytest.approx(0.05)
+    cycle = Schedule("one_cycle", 0.1, 100)
+    assert [cycle(0), cycle(30), cycle(65), cycle(100)] == pytest.approx([0.004, 0.1, 0.05, 0.001])
+
+
+def test_the_search_of_schedules_goes_near_the_best():
+    tried = [(Schedule("constant", 0.1), 10.0), (Schedule("constant", 0.001), 99.0)]
+    near = [propose(8, 12, tried, 1e-4, 1, 100, np.random.default_rng(i)).peak for i in range(50)]
+    assert 0.05 < np.exp(np.mean(np.log(near))) < 0.2
+
+
+def curriculum(total=60):
+    numbers = {"schedules": 9, "randoms": 2, "guided": 2, "finals": 6, "contest": 4}
+    return Curriculum(total, bounds=(0.01, 1), seed=0, **numbers)
+
+
+@pytest.mark.parametrize("trials, schedules", [(30, 10), (100, 33), (200, 36), (300, 45)])
+def test_few_trials_search_schedules_long_enough_too(trials, schedules):
+    assert QANOracle(goal=GOAL, max_trials=trials).curriculum.schedules == schedules
+
+
+def test_the_curriculum_holds_its_contest_on_the_same_fresh_seeds():
+    plan = curriculum()
+    while (episode := plan.next()) is not None:
+        episode.cost, episode.ended, episode.hit = 100.0 - episode.number, REACHED, True
+    kinds = [e.kind for e in plan.episodes]
+    assert len(kinds) == 60 and kinds.count(SCHEDULE) == 9 and kinds.count(CONTEST) == 8
+    contest = plan.episodes[-8:]
+    assert [e.seed for e in contest[::2]] == [e.seed for e in contest[1::2]]
+    others = [e.seed for e in plan.episodes[:-8]]
+    assert not set(others) & {e.seed for e in contest} and len(set(others)) == len(others)
+    assert all(e.snapshot is not None for e in contest[::2])
+    assert all(e.schedule is not None for e in contest[1::2])
+
+
+def test_the_contest_waits_for_all_tests():
+    plan = curriculum()
+    for _ in range(52):
+        plan.next()
+    for episode in plan.episodes[:-1]:
+        episode.cost, episode.ended = 1.0, REACHED
+    assert plan.next() is None
+    plan.episodes[-1].ended = "failed"
+    assert plan.next().kind == CONTEST
+
+
+def test_snapshots_are_ranked_by_a_bound_not_by_one_lucky_test():
+    plan = curriculum()
+    costs = {1: [10.0], 2: [12, 12, 13, 11, 12, 12, 12, 12, 12], 3: [30, 20, 10]}
+    for snapshot, of in costs.items():
+        plan.episodes += [Episode(0, TEST, 0, snapshot=snapshot, cost=c, ended=REACHED) for c in of]
+    assert next(snapshot for snapshot, *_ in plan.snapshots_ranked()) == 2
+
+
+def test_a_lucky_test_among_bad_neighbours_counts_less_than_a_good_neighbourhood():
+    plan = curriculum()
+    for snapshot, cost in enumerate([30, 30, 30, 11, 30, 30, 30, 13, 12, 13, 12, 13, 12]):
+        plan.episodes.append(
+            Episode(0, TEST, 0, snapshot=snapshot, cost=float(cost), ended=REACHED)
+        )
+    assert plan.snapshots_ranked()[0][0] in (10, 11, 12)
+
+
+def test_the_last_tests_are_of_the_most_promising_snapshots():
+    """The one that might be the best is tested until it has shown that it is not."""
+    plan = curriculum()
+    means, rng = {}, np.random.default_rng(0)
+    while (episode := plan.next()) is not None:
+        if episode.kind == TEST and episode.snapshot not in means:
+            means[episode.snapshot] = 30.0 - 2 * len(means)  # learning makes them better
+        mean = means.get(episode.snapshot, 50.0)
+        episode.cost, episode.ended = mean + rng.normal(), REACHED
+    last = [e.snapshot for e in plan.episodes[-14:-8]]
+    tests = [e.snapshot for e in plan.episodes if e.kind == TEST and e.number < 60 - 14]
+    assert tests == sorted(set(tests))  # each of the network as it was then
+    assert set(last) <= set(tests[-3:])
+    assert plan.episodes[-2].snapshot == tests[-1]
 
 
 # -- who has won ----------------------------------------------------------------------------

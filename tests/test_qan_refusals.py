@@ -6,6 +6,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 from qan_task import TRAIN, VAL, build, make, refused, search, subject
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
@@ -300,3 +301,78 @@ def test_the_environment_refuses_them_too(arguments):
 def test_actions_that_are_no_choice_are_refused(arguments, match):
     with pytest.raises(ValueError, match=match):
         Actions(**arguments)
+
+
+# -- bad input -----------------------------------------------------------------------------
+
+
+ENDLESS = tf.data.Dataset.from_tensor_slices(VAL).batch(8).repeat()
+
+
+def scheduled(hp):
+    return build(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)))
+
+
+def measured(hp):
+    model = build()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(model.optimizer, loss, metrics=["acc"])
+    return model
+
+
+@pytest.mark.parametrize(
+    "tuner, arguments, match",
+    [
+        ({"goal": Goal("val_auc", 0.5, "max")}, {}, r"what is measured is \['loss', 'val_loss'\]"),
+        ({"goal": ("val_loss", 50.0)}, {}, "an untrained model reaches it"),
+        ({"goal": ("val_acc", 96.5), "hypermodel": measured}, {}, "from 0 to 1.*mean 0.965"),
+        ({}, {"validation_data": None}, "needs `validation_data`"),
+        ({"hypermodel": scheduled}, {}, "cannot be set"),
+        ({"actions": Actions(per="layer")}, {}, "DrMADSGD"),
+        ({"actions": Actions(momentum=(0.5, 1.0))}, {}, "momentum"),
+        ({"actions": Actions(bounds=(0.1, 1.0))}, {}, "bounds"),
+        ({}, {"epochs": 0}, "epochs"),
+        ({"goal": Goal("auc", 0.9, "max")}, {}, r"what is measured is \['loss', 'val_loss'\]"),
+        ({}, {"validation_data": (VAL[0][:, :4], VAL[1])}, "validation_data.*cannot be evaluated"),
+        ({}, {"validation_data": (VAL[0][..., None], VAL[1])}, "validation_data.*samples like"),
+        ({}, {"validation_data": iter([VAL])}, "validation_data.*Received: a list_iterator"),
+        ({"states": [BagOfFilters(2, layer="c")]}, {}, "No such layer: c"),
+        ({"states": [RawFilters(5, 2)]}, {}, "made for 2 of 5"),
+        ({}, {"validation_data": (VAL[0] * np.nan, VAL[1])}, "validation_data.*NaN"),
+        ({}, {"validation_data": (VAL[0], VAL[1][:5])}, "same number of samples"),
+        ({}, {"validation_data": ENDLESS}, "repeats for ever"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, arguments, match):
+    refused(tmp_path, match, tuner, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"goal": ("val_loss", np.nan)}, "finite"),
+        ({"goal": ("val_loss", 0.1, "hours")}, "unit"),
+        ({"goal": ("my_metric", 0.1)}, "raised or lowered"),
+        ({"goal": "val_loss"}, "goal"),
+        ({"max_trials": 5}, "leaves no episode"),
+        ({"executions_per_trial": 2}, "executions_per_trial"),
+        ({"jump_start": 0}, "jump_start"),
+        ({"goal": ("val_loss", "low")}, "finite number"),
+        ({"agent": {"nstep": 3}}, r"`agent` may hold .*'n_step'.*Received: \['nstep'\]"),
+        ({"agent": {"gamma": 1.1}}, "`gamma` must be from 0 to 1"),
+        ({"agent": {"n_step": 0}}, "`n_step` must be a positive integer"),
+        ({"agent": {"optimizer": "fastest"}}, "fastest"),
+        ({"network": {"layers": 3}}, r"`network` may hold .*'units'.*Received: \['layers'\]"),
+        ({"epsilon": 0.1}, r"`epsilon` must be \(first, last\)"),
+        ({"random_starts": 2}, "`random_starts` must be from 0 to 1"),
+        ({"cut": 0}, "`cut` must be a finite number, 1 or more"),
+        ({"shaping": -1}, "`shaping`"),
+        ({"updates": 2.5}, "`updates`"),
+        ({"contest": -1}, "`contest`"),
+        ({"schedule_trials": 0.15}, "`schedule_trials` must be a whole number"),
+        ({"schedule_trials": -3}, "`schedule_trials`"),
+    ],
+)
+def test_bad_options_are_named(tmp_path, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        make(tmp_path, **arguments)
