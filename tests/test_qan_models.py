@@ -213,6 +213,19 @@ class Idle(Raw):
         return {"loss": self.compute_loss(x, y, self(x))}
 
 
+class Lossless(Raw):
+    """Validates a score alone."""
+
+    def test_step(self, data):
+        return {"score": keras.ops.mean(self(data[0]) ** 2)}
+
+
+def test_in_plain_fit_a_missing_loss_is_named():
+    policy = Policy([Ratios()], Actions(), ("loss", 1e-9), 4, 0.02, 32, network=values())
+    with pytest.raises(ValueError, match="'val_loss' is needed"):
+        compiled(Lossless()).fit(*TRAIN, callbacks=[policy.schedule(VAL)], verbose=0)
+
+
 def test_an_optimizer_that_takes_no_step_is_noticed():
     task = subject(build=lambda: compiled(Idle()), goal=("loss", 1e-9))
     with pytest.warns(UserWarning, match="optimizer has taken no step"):

@@ -88,21 +88,17 @@ class Goal:
             return False
         return metric >= self.value if self.direction == "max" else metric <= self.value
 
-    def check_measured(self, logs):
-        """Raises a ValueError unless the loss and the metric are among what is measured."""
-        for name in ("loss", self.metric):
-            if name in logs:
-                continue
-            # Keras numbers the metrics of a process that have no name.
-            alike = next(
-                (other for other in logs if re.fullmatch(rf"{re.escape(name)}_\d+", other)), ""
-            )
-            why = (
-                f" {alike!r} has its number from Keras: give the metric a `name`." if alike else ""
-            )
-            raise ValueError(
-                f"`goal` is {self}, but what is measured is {sorted(logs)}: {name!r} is needed.{why}"
-            )
+    def measured(self, logs, name):
+        """What is measured under a name that is needed; a ValueError if there is none."""
+        if name in logs:
+            return logs[name]
+        # Keras numbers the metrics of a process that have no name.
+        numbered = re.compile(rf"{re.escape(name)}_\d+")
+        alike = next(filter(numbered.fullmatch, logs), "")
+        why = f" {alike!r} has its number from Keras: give the metric a `name`." if alike else ""
+        raise ValueError(
+            f"`goal` is {self}, but what is measured is {sorted(logs)}: {name!r} is needed.{why}"
+        )
 
     def gap(self, metric, initial):
         """The gap at a value of the metric; `initial`: its value when the training began."""

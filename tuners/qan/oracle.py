@@ -13,12 +13,7 @@ from keras_drmad.tuners.oracle import ResilientOracle
 from keras_drmad.tuners.qan import arguments
 from keras_drmad.tuners.qan.actions import Actions
 from keras_drmad.tuners.qan.behaviour import Behaviour
-from keras_drmad.tuners.qan.curriculum import (
-    CONTEST,
-    TRAIN,
-    Episode,
-    planned,
-)
+from keras_drmad.tuners.qan.curriculum import CONTEST, TRAIN, Episode, planned
 from keras_drmad.tuners.qan.learner import ANNEALED, Learner
 from keras_drmad.tuners.qan.logs import EpisodeLogs
 from keras_drmad.tuners.qan.policy import Policy
@@ -210,9 +205,8 @@ class QANOracle(ResilientOracle):
             return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
         if episode.snapshot == episode.number:
             self.learner.keep(episode.number)
-        values = dict(
-            self.get_space().values
-        )  # all stay at their defaults: else KerasTuner draws them
+        # The hypermodel's own stay at their defaults: KerasTuner would draw what is missing.
+        values = dict(self.get_space().values)
         values |= {KIND: episode.kind, SEED: episode.seed, START: self.curriculum.start(episode)}
         values[REFERENCE] = self._references.last if episode.kind == TRAIN else ""
         if episode.schedule is not None:

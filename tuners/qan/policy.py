@@ -144,8 +144,7 @@ class Policy:
             batch_size: Of validation arrays; at least 1024.
             budget: Steps of the training, for what the policy sees of time. Defaults to what `fit`
                 is told, or what the policy was learned with if `fit` does not know.
-            goal: Of this training, as above. Defaults to what the policy was
-                learned for.
+            goal: Of this training, as above. Defaults to what the policy was learned for.
             stop: Whether training ends once the goal is reached, in the middle of an epoch, too. Nothing
                 else ends it.
             decision_every: Steps between decisions. Defaults to what the policy was learned with. For

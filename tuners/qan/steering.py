@@ -190,14 +190,14 @@ class Steering(keras.callbacks.Callback):
             self.validating += time.perf_counter() - begun
             begun = time.perf_counter()
             logs = logs | self.validated
-            view.val_losses.append(self._measured(logs, "val_loss"))
+            view.val_losses.append(self.goal.measured(logs, "val_loss"))
             logs.setdefault("loss", logs["val_loss"])
         view.step, view.steps = view.step + taken, taken
-        view.losses.append(self._measured(logs, "loss"))
+        view.losses.append(self.goal.measured(logs, "loss"))
         name = self.goal.metric
         if self.validation is None:  # training metrics stand in for validation's
             name = name.removeprefix("val_")
-        metric = self._measured(logs, name)
+        metric = self.goal.measured(logs, name)
         if self._first is None:
             self._first = metric
         view.gaps.append(self.goal.gap(metric, self._first))
@@ -230,11 +230,6 @@ class Steering(keras.callbacks.Callback):
             self.hold(view)
         chosen = self._seconds - report.seconds  # what choosing samples took is training's
         self.deciding += time.perf_counter() - begun - chosen
-
-    def _measured(self, logs, name):
-        if name not in logs:
-            self.goal.check_measured(logs)
-        return logs[name]
 
     def _apply(self, decision):
         pool = "uniform"

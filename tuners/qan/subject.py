@@ -117,7 +117,8 @@ class Subject:
                 raise ValueError(f"`validation_data` cannot be evaluated: {error}") from error
         elif goal.metric.startswith("val_"):
             raise ValueError(f"`goal` is {goal}: it needs `validation_data`.")
-        goal.check_measured(logs)
+        for name in ("loss", goal.metric):
+            goal.measured(logs, name)
         is_share = goal.direction == "max" and 0 <= logs[goal.metric] <= 1
         if is_share and goal.metric.endswith(SHARES) and (goal.value or 0) > 1:
             raise ValueError(
