@@ -4,12 +4,14 @@ import math
 import numbers
 
 
-def positive_integer(name, value):
-    """`value` as an `int` of at least 1.
+def positive_integer(name, value, optional=False):
+    """`value` as an `int` of at least 1; or None, if that is allowed.
 
     Raises:
         ValueError: It is something else.
     """
+    if optional and value is None:
+        return None
     return _integer(name, value, 1, "a positive integer")
 
 

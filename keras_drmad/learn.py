@@ -77,7 +77,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
         if meta_optimizer is not None:
             meta.check(meta_optimizer)
-        self.horizon = None if horizon is None else positive_integer("horizon", horizon)
+        self.horizon = positive_integer("horizon", horizon, optional=True)
         self.path = SegmentMeans() if path is None else path
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.03, epsilon=meta.EPSILON)
         self.optimizer = None

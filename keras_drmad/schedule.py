@@ -40,7 +40,7 @@ class Knots:
         if not kinds or not set(kinds) <= set(SCHEDULABLE):
             raise ValueError(f"`kinds` may hold {SCHEDULABLE}. Received: kinds={kinds!r}")
         self.knots, self.kinds = knots, kinds
-        self.steps = None if steps is None else positive_integer("steps", steps)
+        self.steps = positive_integer("steps", steps, optional=True)
 
     @property
     def count(self):

@@ -18,9 +18,7 @@ class Linear(Path):
     """
 
     def __init__(self, backward_steps=None):
-        self.backward_steps = (
-            None if backward_steps is None else positive_integer("backward_steps", backward_steps)
-        )
+        self.backward_steps = positive_integer("backward_steps", backward_steps, optional=True)
 
     def visited(self, segment):
         count = min(self.backward_steps or segment.length, segment.length)

@@ -28,7 +28,7 @@ class Checkpointed(Stored):
     replay = "forward"
 
     def __init__(self, every=None):
-        self.every = None if every is None else positive_integer("every", every)
+        self.every = positive_integer("every", every, optional=True)
 
     def segments(self, steps, momenta):
         every = self.every or math.isqrt(steps - 1) + 1

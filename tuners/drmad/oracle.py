@@ -108,9 +108,9 @@ class DrMADOracle(ResilientOracle):
         self.clients = positive_integer("clients", clients)
         self.project = Project(positive_integer("keep_checkpoints", keep_checkpoints))
         self.max_trials = positive_integer("max_trials", max_trials)
-        self.meta_iterations = _optional("meta_iterations", meta_iterations)
-        self.patience = _optional("patience", patience)
-        self.return_after = _optional("return_after", return_after)
+        self.meta_iterations = positive_integer("meta_iterations", meta_iterations, optional=True)
+        self.patience = positive_integer("patience", patience, optional=True)
+        self.return_after = positive_integer("return_after", return_after, optional=True)
         if self.max_trials % self.clients:
             _log.warning(
                 "`max_trials=%d` is not a multiple of `clients=%d`: the last meta-iteration will be "
@@ -334,10 +334,6 @@ class DrMADOracle(ResilientOracle):
         self.project.ranked = []
         for name in self.end_order:
             self._rank(self.trials[name])
-
-
-def _optional(name, value):
-    return None if value is None else positive_integer(name, value)
 
 
 def _random_search(seed):

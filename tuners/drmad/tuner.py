@@ -112,7 +112,7 @@ class DrMADTuner(ResilientTuner):
         self.path = SegmentMeans() if path is None else path
         if not isinstance(self.path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
-        self.horizon = None if horizon is None else positive_integer("horizon", horizon)
+        self.horizon = positive_integer("horizon", horizon, optional=True)
         positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1))
         self.resample, self.shard = resample, shard
         self.jit_compile = jit_compile
@@ -188,8 +188,7 @@ class DrMADTuner(ResilientTuner):
                 "`sample_weight`, validation splits and steps by what is passed as data."
             )
         positive_integer("epochs", epochs)
-        if batch_size is not None:
-            positive_integer("batch_size", batch_size)
+        positive_integer("batch_size", batch_size, optional=True)
         if epochs % positive_integer("validation_freq", fit_arguments.get("validation_freq", 1)):
             raise ValueError(
                 "The last epoch must be validated: `validation_freq` must divide `epochs`. Received: "

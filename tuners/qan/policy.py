@@ -275,7 +275,7 @@ class PolicySchedule(Steering):
             policy.goal if goal is None else Goal.of(goal),
             every,
             self._decide,
-            budget=None if budget is None else positive_integer("budget", budget),
+            budget=positive_integer("budget", budget, optional=True),
             validation=None if validation_data is None else Validation(validation_data, batch_size),
             stop=(REACHED,) if stop else (),
         )

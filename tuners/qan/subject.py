@@ -50,8 +50,7 @@ class Subject:
     ):
         self.epochs = positive_integer("epochs", epochs)
         positive_integer("decision_every", every)
-        if batch_size is not None:
-            positive_integer("batch_size", batch_size)
+        positive_integer("batch_size", batch_size, optional=True)
         self._first, steps = _checked(x, y, sample_weight, validation_data, batch_size)
         self.budget = steps * epochs
         self._build, self.model = build, build()

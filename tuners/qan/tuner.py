@@ -122,7 +122,7 @@ class QANTuner(ResilientTuner):
             seed=seed,
         )
         self.goal, self.actions = oracle.goal, oracle.actions
-        self.jump_start = None if jump_start is None else positive_integer("jump_start", jump_start)
+        self.jump_start = positive_integer("jump_start", jump_start, optional=True)
         self.regressor = regressor
         self._settings = oracle.settings() | {
             "jump_start": jump_start,

@@ -30,8 +30,7 @@ class Validation:
 
     def __init__(self, data, batch_size=None):
         check_kind(data)
-        if batch_size is not None:
-            positive_integer("batch_size", batch_size)
+        positive_integer("batch_size", batch_size, optional=True)
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
         if isinstance(data, tuple | list):
             self._arrays = as_tensors([part for part in data if part is not None])
