@@ -59,8 +59,8 @@ def ours(seed, steps, settings=OURS):
     """Trains `DQN`; returns its greedy policy and the steps taken."""
     import keras
 
-    from keras_drmad.tuners.qan.agent import DQN
-    from keras_drmad.tuners.qan.network import q_network
+    from keras_drmad.tuners.qan.agent.dqn import DQN
+    from keras_drmad.tuners.qan.agent.q_network import q_network
 
     keras.utils.set_random_seed(seed)
     bursts = steps // settings["every"]

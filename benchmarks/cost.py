@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient, paths
 from keras_drmad.data import as_batches
-from keras_drmad.engine import Engine
+from keras_drmad.engine.engine import Engine
 
 layers = keras.layers
 rng = np.random.default_rng(0)

@@ -18,11 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
-from keras_drmad.tuners.qan import wire
-from keras_drmad.tuners.qan.network import Greedy, q_network
-from keras_drmad.tuners.qan.report import STOP
-from keras_drmad.tuners.qan.states import Ratios, observe
-from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners.qan import decision_channel as wire
+from keras_drmad.tuners.qan.agent.q_network import Greedy, q_network
+from keras_drmad.tuners.qan.training.report import STOP
+from keras_drmad.tuners.qan.training.states import Ratios, observe
+from keras_drmad.tuners.qan.training.steered_training import Subject
 
 CALLS, PAUSE = 60, 0.02
 GOAL = ("val_accuracy", 0.965)

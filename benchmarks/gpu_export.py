@@ -27,9 +27,9 @@ from tensorflow.python.eager.polymorphic_function import function_type_utils
 
 from keras_drmad import DrMADSGD, paths
 from keras_drmad.data import as_batches
-from keras_drmad.engine import Engine
-from keras_drmad.tuners.qan.agent import DQN
-from keras_drmad.tuners.qan.network import q_network
+from keras_drmad.engine.engine import Engine
+from keras_drmad.tuners.qan.agent.dqn import DQN
+from keras_drmad.tuners.qan.agent.q_network import q_network
 
 layers = keras.layers
 STEPS = 8

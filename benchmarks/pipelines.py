@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.tuners.qan.batches import as_tensors, shuffled, untuned
-from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.qan.training.data import as_tensors, shuffled, untuned
+from keras_drmad.tuners.qan.training.evaluation import Validation
 
 BATCH, REPEATS, EPOCHS, VALIDATIONS = 128, 5, 5, 20
 

@@ -40,17 +40,17 @@ import numpy as np
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal, QANTuner
-from keras_drmad.tuners.qan.behaviour import Behaviour
-from keras_drmad.tuners.qan.curriculum import RANDOM, Episode
-from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
-from keras_drmad.tuners.qan.first_run import FirstRun
+from keras_drmad.tuners.qan.agent.exploration import Behaviour
 from keras_drmad.tuners.qan.policy import Policy
-from keras_drmad.tuners.qan.regressor import Regressor
-from keras_drmad.tuners.qan.report import REACHED
-from keras_drmad.tuners.qan.schedules import propose
-from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners.qan.search.curriculum import RANDOM, Episode
+from keras_drmad.tuners.qan.search.schedules import propose
 from keras_drmad.tuners.qan.summary import standard_error, verdict
+from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.training.regressor import Regressor
+from keras_drmad.tuners.qan.training.report import REACHED
+from keras_drmad.tuners.qan.training.states import Ratios
+from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.qan.training.warm_start import FirstRun
 from keras_drmad.tuners.qan.tuner import FIRST_SEED
 
 L = keras.layers

@@ -34,8 +34,9 @@ import keras
 import keras_tuner
 import numpy as np
 
-from keras_drmad import DrMADSGD, Sign, meta, paths
+from keras_drmad import DrMADSGD, Sign, paths
 from keras_drmad.data import ArrayBatches, as_validation
+from keras_drmad.hyperparameters import meta
 from keras_drmad.tuners import DrMADTuner
 from keras_drmad.tuners.drmad.training import Trainee
 

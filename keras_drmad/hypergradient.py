@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import as_batches, as_validation
-from keras_drmad.engine import GROWTH_LIMIT, Engine, drmad_optimizer
+from keras_drmad.engine.engine import GROWTH_LIMIT, Engine, drmad_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 
 LONG_RUN_SECONDS = 5

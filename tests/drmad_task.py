@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from keras_drmad import DrMADSGD
-from keras_drmad.tuners import DrMADTuner, files
+from keras_drmad.tuners import DrMADTuner
+from keras_drmad.tuners.storage import files
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(160, 5)).astype("float32")

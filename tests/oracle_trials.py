@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from keras_drmad.tuners import DrMADOracle, files
+from keras_drmad.tuners import DrMADOracle
 from keras_drmad.tuners.drmad.meta_step import MetaState
 from keras_drmad.tuners.drmad.oracle import CLIENT, FINITE, GROWTH, ITERATION, RUN
+from keras_drmad.tuners.storage import files
 
 BOUNDS = {"learning_rate": (-2.0, 2.0), "other": (-np.inf, np.inf)}
 

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_drmad.tuners import Actions, Goal, QANTuner, files
-from keras_drmad.tuners.qan.curriculum import Episode
-from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners import Actions, Goal, QANTuner
+from keras_drmad.tuners.qan.search.curriculum import Episode
+from keras_drmad.tuners.qan.training.states import Ratios
+from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.storage import files
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(96, 6)).astype("float32")

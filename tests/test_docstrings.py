@@ -1,7 +1,8 @@
-"""The examples in public docstrings run and say what they say."""
+"""The examples in docstrings run and say what they say."""
 
 import doctest
 import importlib
+import pathlib
 
 import keras
 import numpy as np
@@ -11,13 +12,16 @@ from qan_task import make, put
 
 import keras_drmad
 from keras_drmad import tuners
-from keras_drmad.tuners.qan.schedules import Schedule
+from keras_drmad.tuners.qan.search.schedules import Schedule
 
+ROOT = pathlib.Path(__file__).parent.parent
 MODULES = {"keras": keras, "np": np, "keras_drmad": keras_drmad}
-EXAMPLES = ["optimizer", "schedule", "meta", "hypergradient", "learn", "tuners.drmad.tuner"]
-QAN = ["tuner", "oracle", "policy", "env", "goals", "actions", "states", "filters", "regressor"]
-QAN += ["network", "agent", "replay", "schedules", "plots"]
-EXAMPLES += [f"tuners.qan.{name}" for name in QAN]
+EXAMPLES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("keras_drmad", "tuners")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if ">>> " in path.read_text()
+]
 
 
 def searched(folder):
@@ -34,7 +38,8 @@ def searched(folder):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples(name, tmp_path):
-    module = importlib.import_module(f"keras_drmad.{name}")
+    installed = name if name.startswith("keras_drmad") else f"keras_drmad.{name}"
+    module = importlib.import_module(installed)
     names = {n: getattr(keras_drmad, n) for n in keras_drmad.__all__}
     names |= {n: getattr(tuners, n) for n in tuners.__all__}
     names |= MODULES | {"folder": tmp_path}

@@ -180,7 +180,7 @@ def test_exact_with_what_keras_optimizers_can_do(float64, arguments):
 
 def test_reversible_returns_to_its_start_bit_for_bit_and_reports_its_memory():
     from keras_drmad.data import as_batches
-    from keras_drmad.engine import Engine
+    from keras_drmad.engine.engine import Engine
 
     model = mlp(momentum=0.9)
     batches = as_batches((X[:48], Y[:48]), 16, seed=0)
@@ -375,7 +375,7 @@ def test_what_the_engine_cannot_follow_is_refused(arguments):
 
 
 def test_an_interrupted_reverse_pass_leaves_trained_weights(monkeypatch):
-    from keras_drmad.engine import Engine
+    from keras_drmad.engine.engine import Engine
 
     model = mlp()
     restore = restorable(model)

@@ -1,8 +1,8 @@
-"""The table of files in CONTRIBUTING.md is true: who imports whom, and that imports run one way."""
+"""The tree shows the architecture: imports run one way, and folders say what they hold."""
 
 import ast
+import graphlib
 import pathlib
-import re
 
 import pytest
 
@@ -11,66 +11,92 @@ PACKAGES = {"keras_drmad": "keras_drmad", "tuners": "keras_drmad.tuners"}
 
 
 def modules():
-    """`{module: its path in the table}` of all files, but those that only collect names."""
+    """`{dotted name: path}` of all files of both packages; a folder's `__init__` has its name."""
     found = {}
     for folder, package in PACKAGES.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
-            relative = path.relative_to(ROOT / folder)
-            if path.name != "__init__.py" and "tuners" not in relative.parts:
-                found[".".join([package, *relative.with_suffix("").parts])] = folder, str(relative)
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            if parts[0] == "tuners":  # a build may have put a copy there
+                continue
+            found[".".join([package, *parts]).removesuffix(".__init__")] = path
     return found
 
 
-def imports(path, known):
-    """Modules of ours that a file imports; packages stand for themselves."""
+KNOWN = modules()
+
+
+def imports(module):
+    """Modules of ours that a file imports."""
+    package = module if KNOWN[module].name == "__init__.py" else module.rpartition(".")[0]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_drmad"):
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (inner & known) or {node.module}
-    return found
+    for node in ast.walk(ast.parse(KNOWN[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & set(KNOWN)
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        name = node.module or ""
+        if node.level:
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            name = ".".join([*above, *filter(None, [name])])
+        for alias in node.names:
+            inner = f"{name}.{alias.name}"
+            found |= {inner if inner in KNOWN else name} & set(KNOWN)
+    return found - {module}
 
 
-def table():
-    """`{(folder, file): imports}` in their order."""
-    text, rows, folder = (ROOT / "CONTRIBUTING.md").read_text(), {}, None
-    for line in text.splitlines():
-        if begins := re.match(r"\| file in `(\w+)/` \| holds", line):
-            folder = begins[1] if begins[1] in PACKAGES else None
-        elif folder and (row := re.match(r"\| `([\w/]+\.py)` \| .* \| (.*) \|$", line)):
-            rows[folder, row[1]] = set(re.findall(r"`([\w/]+)`", row[2]))
-    return rows
+IMPORTS = {module: imports(module) for module in KNOWN}
 
 
-KNOWN, ROWS = modules(), table()
+def folders(module):
+    """The folders that a module is in, outermost first; a folder is in itself."""
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
-def used(module):
-    """What a file imports, as the table has it: files of the same folder by their names alone."""
-    folder, file = KNOWN[module]
-    found = set()
-    for name in imports(ROOT / folder / file, set(KNOWN)) - {module}:
-        where, other = KNOWN.get(name, ("keras_drmad", name.split(".")[-1]))  # a package
-        path = pathlib.PurePath(other).with_suffix("")
-        if where == folder and path.parent == pathlib.PurePath(file).parent:
-            found.add(path.name)
-        else:
-            found.add(str(path) if where == folder and path.parent.name else f"{where}/{path}")
-    return found
+def beside(module, other):
+    """Where the ways to two modules part: the two things side by side in one folder."""
+    for mine, its in zip(folders(module), folders(other), strict=False):
+        if mine != its:
+            return mine, its
+    return None
 
 
-@pytest.mark.parametrize("module", KNOWN)
-def test_the_table_says_what_a_file_imports(module):
-    assert ROWS[KNOWN[module]] == used(module)
+def test_imports_are_found():
+    """The other tests could not fail if none were."""
+    assert "keras_drmad.arguments" in IMPORTS["keras_drmad.hypergradient"]  # absolute
+    assert "keras_drmad.tuners.distributed.oracle" in IMPORTS["keras_drmad.tuners.qan.oracle"]
+    assert sum(map(len, IMPORTS.values())) > 150
 
 
-def test_files_use_those_above_them_only():
-    order = {key: place for place, key in enumerate(ROWS)}
-    for module, key in KNOWN.items():
-        for name in imports(ROOT / key[0] / key[1], set(KNOWN)):
-            if name in KNOWN and name != module:
-                assert order[KNOWN[name]] < order[key], f"{module} uses {name}"
+def test_no_module_is_imported_in_a_circle():
+    graph = {m: of for m, of in IMPORTS.items() if KNOWN[m].name != "__init__.py"}
+    graphlib.TopologicalSorter(graph).prepare()  # raises a CycleError that names the circle
 
 
-def test_the_table_has_all_files_and_no_others():
-    assert set(ROWS) == set(KNOWN.values())
+def test_imports_run_one_way_between_what_stands_side_by_side():
+    """In each folder its files and folders can be put in an order, and use those before only."""
+    graph = {}
+    for module, of in IMPORTS.items():
+        for other in of:
+            if pair := beside(module, other):
+                graph.setdefault(pair[0], set()).add(pair[1])
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_the_engine_does_not_know_the_tuners():
+    for module, of in IMPORTS.items():
+        if not module.startswith("keras_drmad.tuners"):
+            assert not any(other.startswith("keras_drmad.tuners") for other in of), module
+
+
+def test_tuners_import_each_other_relatively():
+    """Type checkers and tools that draw imports resolve `tuners/` by its own name only so."""
+    for path in (ROOT / "tuners").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                assert not (node.module or "").startswith("keras_drmad.tuners"), path
+
+
+@pytest.mark.parametrize("folder", [m for m, p in KNOWN.items() if p.name == "__init__.py"])
+def test_each_folder_says_what_it_holds(folder):
+    assert ast.get_docstring(ast.parse(KNOWN[folder].read_text()))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_drmad
 from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient, paths
-from keras_drmad import learn as module
+from keras_drmad import callbacks as module
 
 layers = keras.layers
 rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def mlp(**arguments):
 
 @pytest.fixture(autouse=True)
 def _without_xla(monkeypatch):
-    from keras_drmad.engine import Engine
+    from keras_drmad.engine.engine import Engine
 
     monkeypatch.setattr(Engine, "_prefer_xla", lambda self, model: False)
 
@@ -49,7 +49,7 @@ def weights(model):
 def seen(monkeypatch):
     """Collects every gradient by which hyperparameters are moved."""
     found = []
-    by_displacement = keras_drmad.meta.by_displacement
+    by_displacement = keras_drmad.hyperparameters.meta.by_displacement
 
     def spy(optimizer, gradients):
         found.append({kind: g.numpy() for kind, g in gradients.items()})
@@ -209,7 +209,7 @@ def test_training_is_not_disturbed():
 
 
 def test_an_interrupt_inside_a_reverse_pass_leaves_the_trained_weights(monkeypatch):
-    from keras_drmad.engine import Engine
+    from keras_drmad.engine.engine import Engine
 
     def interrupted(*arguments):
         raise KeyboardInterrupt

@@ -13,8 +13,9 @@ from keras_tuner.src.distribute import oracle_chief
 from oracle_trials import BOUNDS, end, make, place, rate
 
 from keras_drmad import Sign
-from keras_drmad.tuners import chief, files
+from keras_drmad.tuners.distributed import chief
 from keras_drmad.tuners.drmad.meta_step import BACK_OFF
+from keras_drmad.tuners.storage import files
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_a_lost_workers_share_is_repeated_by_another(tmp_path):
 
 def test_the_time_that_a_worker_was_away_is_not_a_trainings(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("keras_drmad.tuners.workers.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("keras_drmad.tuners.distributed.workers.time.monotonic", lambda: now[0])
     oracle = make(tmp_path)
     oracle.create_trial("a")
     now[0] += 10_000.0
@@ -154,7 +155,7 @@ def test_a_chief_whose_last_worker_has_died_ends(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
     monkeypatch.setattr(chief, "WATCH_SECONDS", 0.2)
-    monkeypatch.setattr("keras_drmad.tuners.workers.GONE", 0.5)
+    monkeypatch.setattr("keras_drmad.tuners.distributed.workers.GONE", 0.5)
     with chief.serving(oracle):
         server = threading.Thread(target=oracle_chief.start_server, args=(oracle,), daemon=True)
         server.start()

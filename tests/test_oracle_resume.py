@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from oracle_trials import end, make, place, rate
 
-from keras_drmad.tuners import DrMADOracle, files
-from keras_drmad.tuners.client import SearchIsOver, outlive_the_chief
+from keras_drmad.tuners import DrMADOracle
+from keras_drmad.tuners.distributed.client import SearchIsOver, outlive_the_chief
 from keras_drmad.tuners.drmad.oracle import FINITE, GROWTH
+from keras_drmad.tuners.storage import files
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ class Cut(grpc.RpcError):
 
 
 def test_calls_that_a_chiefs_death_has_cut_off_are_made_again(monkeypatch):
-    monkeypatch.setattr("keras_drmad.tuners.client.AGAIN_SECONDS", 0)
+    monkeypatch.setattr("keras_drmad.tuners.distributed.client.AGAIN_SECONDS", 0)
     left = [Cut(grpc.StatusCode.UNAVAILABLE)] * 2
 
     def get_space(request, timeout):

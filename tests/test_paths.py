@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad import fixed_point, paths
+from keras_drmad import paths
+from keras_drmad.paths import fixed_point
 
 MOMENTUM = 0.9
 

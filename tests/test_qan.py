@@ -16,19 +16,15 @@ from processes import ended, starter
 from qan_task import build, make, outcomes, search
 
 from keras_drmad import DrMADSGD
-from keras_drmad.tuners import Actions, files
+from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan import plots
-from keras_drmad.tuners.qan.agent import DQN
-from keras_drmad.tuners.qan.curriculum import (
-    CONTEST,
-    SCHEDULE,
-    TEST,
-    TRAIN,
-)
-from keras_drmad.tuners.qan.filters import BagOfFilters
-from keras_drmad.tuners.qan.logs import EpisodeLogs
-from keras_drmad.tuners.qan.regressor import Regressor
-from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.agent.dqn import DQN
+from keras_drmad.tuners.qan.search.curriculum import CONTEST, SCHEDULE, TEST, TRAIN
+from keras_drmad.tuners.qan.search.logs import EpisodeLogs
+from keras_drmad.tuners.qan.training.filters import BagOfFilters
+from keras_drmad.tuners.qan.training.regressor import Regressor
+from keras_drmad.tuners.qan.training.states import Ratios
+from keras_drmad.tuners.storage import files
 
 # -- searches -------------------------------------------------------------------------------
 

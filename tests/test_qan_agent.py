@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad.tuners.qan.agent import DQN, _huber
-from keras_drmad.tuners.qan.network import Greedy, q_network
+from keras_drmad.tuners.qan.agent.dqn import DQN, _huber
+from keras_drmad.tuners.qan.agent.q_network import Greedy, q_network
 
 
 def linear(weights):
@@ -152,7 +152,7 @@ def test_learning_is_what_it_says(arguments):
 def test_large_observations_are_learned_from_in_pieces(monkeypatch):
     agents, logs = [], []
     for size in (2**25, 2 * 4 * 16 * 3 * 2):  # all in one call; two updates in each
-        monkeypatch.setattr("keras_drmad.tuners.qan.agent.PIECE_BYTES", size)
+        monkeypatch.setattr("keras_drmad.tuners.qan.agent.dqn.PIECE_BYTES", size)
         weights = np.random.default_rng(1).normal(size=(3, 4))
         agent = DQN(linear(weights), keras.optimizers.SGD(0.05), batch_size=16, prioritized=True)
         filled(agent)

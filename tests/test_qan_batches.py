@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad.tuners.qan.batches import are_arrays, as_tensors, shuffled, untuned
+from keras_drmad.tuners.qan.training.data import are_arrays, as_tensors, shuffled, untuned
 
 N = 10
 X, Y, W = np.arange(2.0 * N).reshape(N, 2), np.arange(N), np.arange(N) / 2

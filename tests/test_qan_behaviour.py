@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 
 from keras_drmad.tuners import Actions
-from keras_drmad.tuners.qan.behaviour import Behaviour
-from keras_drmad.tuners.qan.curriculum import (
-    GUIDED,
-    Episode,
-)
-from keras_drmad.tuners.qan.schedules import Schedule
+from keras_drmad.tuners.qan.agent.exploration import Behaviour
+from keras_drmad.tuners.qan.search.curriculum import GUIDED, Episode
+from keras_drmad.tuners.qan.search.schedules import Schedule
 
 
 def test_random_actions_are_sticky():

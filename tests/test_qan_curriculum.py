@@ -8,10 +8,10 @@ import pytest
 from matplotlib import pyplot
 from qan_task import GOAL
 
-from keras_drmad.tuners import Actions, QANOracle, files
+from keras_drmad.tuners import Actions, QANOracle
 from keras_drmad.tuners.qan import plots, summary
-from keras_drmad.tuners.qan.behaviour import Behaviour
-from keras_drmad.tuners.qan.curriculum import (
+from keras_drmad.tuners.qan.agent.exploration import Behaviour
+from keras_drmad.tuners.qan.search.curriculum import (
     CONTEST,
     RANDOM,
     SCHEDULE,
@@ -20,8 +20,9 @@ from keras_drmad.tuners.qan.curriculum import (
     Curriculum,
     Episode,
 )
-from keras_drmad.tuners.qan.report import REACHED, STOP, TRUNCATED, Report
-from keras_drmad.tuners.qan.schedules import Schedule, propose
+from keras_drmad.tuners.qan.search.schedules import Schedule, propose
+from keras_drmad.tuners.qan.training.report import REACHED, STOP, TRUNCATED, Report
+from keras_drmad.tuners.storage import files
 
 COSINE, CONSTANT = Schedule("cosine", 0.1, 16), Schedule("constant", 0.05)
 

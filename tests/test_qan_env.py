@@ -11,9 +11,9 @@ from gymnasium.utils.env_checker import check_env
 
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan.env import TrainingEnv
-from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
-from keras_drmad.tuners.qan.report import DIVERGED, REACHED, TRUNCATED
-from keras_drmad.tuners.qan.states import Ratios, State
+from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED
+from keras_drmad.tuners.qan.training.states import Ratios, State
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(96, 6)).astype("float32")

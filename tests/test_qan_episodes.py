@@ -11,17 +11,18 @@ import tensorflow as tf
 from keras_tuner.engine.trial import Trial
 from qan_task import make, search
 
-from keras_drmad.tuners import Actions, Goal, Policy, files
-from keras_drmad.tuners.qan.behaviour import Behaviour, Trajectory
-from keras_drmad.tuners.qan.curriculum import CONTEST, SCHEDULE, TEST, TRAIN, Episode
-from keras_drmad.tuners.qan.filters import BagOfFilters
-from keras_drmad.tuners.qan.learner import Learner
-from keras_drmad.tuners.qan.logs import EpisodeLogs
+from keras_drmad.tuners import Actions, Goal, Policy
+from keras_drmad.tuners.qan.agent.exploration import Behaviour, Trajectory
+from keras_drmad.tuners.qan.agent.learner import Learner
+from keras_drmad.tuners.qan.decision_channel import KIND, REFERENCE, START
 from keras_drmad.tuners.qan.project import Project
-from keras_drmad.tuners.qan.regressor import Regressor
-from keras_drmad.tuners.qan.report import DIVERGED, REACHED, TRUNCATED, Report
-from keras_drmad.tuners.qan.states import Ratios, State, observe
-from keras_drmad.tuners.qan.wire import KIND, REFERENCE, START
+from keras_drmad.tuners.qan.search.curriculum import CONTEST, SCHEDULE, TEST, TRAIN, Episode
+from keras_drmad.tuners.qan.search.logs import EpisodeLogs
+from keras_drmad.tuners.qan.training.filters import BagOfFilters
+from keras_drmad.tuners.qan.training.regressor import Regressor
+from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED, Report
+from keras_drmad.tuners.qan.training.states import Ratios, State, observe
+from keras_drmad.tuners.storage import files
 
 # -- a search -------------------------------------------------------------------------------
 

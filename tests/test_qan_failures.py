@@ -6,8 +6,8 @@ import pytest
 from processes import ended, starter
 from qan_task import make, search
 
-from keras_drmad.tuners.qan.learner import Learner
-from keras_drmad.tuners.qan.regressor import Recorder, Regressor
+from keras_drmad.tuners.qan.agent.learner import Learner
+from keras_drmad.tuners.qan.training.regressor import Recorder, Regressor
 
 
 def broken(*args):

@@ -11,9 +11,9 @@ import tensorflow as tf
 from qan_task import TRAIN, VAL, X, Y, build, subject
 
 from keras_drmad.tuners import Actions, Goal, Policy
-from keras_drmad.tuners.qan.filters import BagOfFilters
-from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.search.schedules import Schedule
+from keras_drmad.tuners.qan.training.filters import BagOfFilters
+from keras_drmad.tuners.qan.training.states import Ratios
 
 L = keras.layers
 

@@ -8,9 +8,9 @@ from qan_task import VAL, X, build
 
 from keras_drmad import DrMADSGD, Knots
 from keras_drmad.tuners import Actions
-from keras_drmad.tuners.qan.actions import Levers
-from keras_drmad.tuners.qan.gauges import Gauges
-from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.qan.training.actions import Levers
+from keras_drmad.tuners.qan.training.evaluation import Validation
+from keras_drmad.tuners.qan.training.probes import Gauges
 
 KINDS = ("learning_rate", "momentum")
 

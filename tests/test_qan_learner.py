@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_drmad.tuners import Actions, Goal, files
-from keras_drmad.tuners.qan.behaviour import Trajectory
-from keras_drmad.tuners.qan.learner import REST, Learner
+from keras_drmad.tuners import Actions, Goal
+from keras_drmad.tuners.qan.agent.exploration import Trajectory
+from keras_drmad.tuners.qan.agent.learner import REST, Learner
 from keras_drmad.tuners.qan.project import Project
-from keras_drmad.tuners.qan.report import DIVERGED, REACHED, TRUNCATED
-from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED
+from keras_drmad.tuners.qan.training.states import Ratios
+from keras_drmad.tuners.storage import files
 
 GAPS = np.array([2.0, 1.0, 0.5, 0.75])
 

@@ -7,12 +7,13 @@ import pytest
 import tensorflow as tf
 from qan_task import TRAIN, VAL, build, make, outcomes, refused, search, subject
 
-from keras_drmad.tuners import Actions, Goal, files
+from keras_drmad.tuners import Actions, Goal
+from keras_drmad.tuners.qan.agent.q_network import q_network
 from keras_drmad.tuners.qan.env import TrainingEnv
-from keras_drmad.tuners.qan.network import q_network
 from keras_drmad.tuners.qan.policy import Policy
-from keras_drmad.tuners.qan.states import Ratios, State
-from keras_drmad.tuners.qan.subject import Subject
+from keras_drmad.tuners.qan.training.states import Ratios, State
+from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.storage import files
 
 L = keras.layers
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

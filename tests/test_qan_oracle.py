@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from qan_task import GOAL, subject
 
-from keras_drmad.tuners import QANOracle, files
-from keras_drmad.tuners.qan import wire
-from keras_drmad.tuners.qan.curriculum import RANDOM, SCHEDULE, TEST, TRAIN, Episode
-from keras_drmad.tuners.qan.report import REACHED, STOP
-from keras_drmad.tuners.qan.wire import KIND
+from keras_drmad.tuners import QANOracle
+from keras_drmad.tuners.qan import decision_channel as wire
+from keras_drmad.tuners.qan.decision_channel import KIND
+from keras_drmad.tuners.qan.search.curriculum import RANDOM, SCHEDULE, TEST, TRAIN, Episode
+from keras_drmad.tuners.qan.training.report import REACHED, STOP
+from keras_drmad.tuners.storage import files
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_of_two_trainings_of_a_trial_the_first_that_ends_counts(oracle, reports)
 
 def test_decisions_are_signs_of_life(oracle, reports, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("keras_drmad.tuners.workers.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("keras_drmad.tuners.distributed.workers.time.monotonic", lambda: now[0])
     oracle.workers.timeout = 60.0
     trial = oracle.create_trial("w")
     for number, report in enumerate(reports):

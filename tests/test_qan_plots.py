@@ -6,8 +6,8 @@ from qan_task import make, put
 
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan import plots
-from keras_drmad.tuners.qan.curriculum import CONTEST, SCHEDULE, TEST, TRAIN
-from keras_drmad.tuners.qan.schedules import Schedule
+from keras_drmad.tuners.qan.search.curriculum import CONTEST, SCHEDULE, TEST, TRAIN
+from keras_drmad.tuners.qan.search.schedules import Schedule
 
 CONSTANT, BETTER = (Schedule("constant", peak, 1.0).get_config() for peak in (0.1, 0.3))
 

@@ -8,7 +8,7 @@ import pytest
 from qan_task import GOAL, TRAIN, VAL, build, make, subject
 
 from keras_drmad.tuners import Actions, Goal, Policy, QANOracle
-from keras_drmad.tuners.qan.states import Ratios
+from keras_drmad.tuners.qan.training.states import Ratios
 
 
 def network_policy(**changes):

@@ -10,13 +10,13 @@ import tensorflow as tf
 from qan_task import TRAIN, VAL, build, make, refused, search, subject
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
-from keras_drmad.tuners.qan.agent import check_arguments
+from keras_drmad.tuners.qan.agent.dqn import check_arguments
 from keras_drmad.tuners.qan.env import TrainingEnv
-from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.policy import Policy
-from keras_drmad.tuners.qan.regressor import Regressor
-from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.states import Ratios, State
+from keras_drmad.tuners.qan.search.schedules import Schedule
+from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.training.regressor import Regressor
+from keras_drmad.tuners.qan.training.states import Ratios, State
 
 BUDGET = 16  # steps of an episode of `search`
 

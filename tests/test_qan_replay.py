@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_drmad.tuners.qan.replay import Replay
+from keras_drmad.tuners.qan.agent.replay import Replay
 
 REWARDS = np.array([1.0, 2.0, 4.0, 8.0])
 

@@ -8,9 +8,9 @@ import pytest
 from qan_task import TRAIN, VAL, X, Y, build, make, search, subject
 
 from keras_drmad.tuners import Actions
-from keras_drmad.tuners.qan.report import STOP
-from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.qan.training.evaluation import Validation
+from keras_drmad.tuners.qan.training.report import STOP
+from keras_drmad.tuners.qan.training.states import Ratios
 
 L = keras.layers
 

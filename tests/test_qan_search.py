@@ -10,14 +10,14 @@ from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, subject
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
-from keras_drmad.tuners.qan.actions import Levers
-from keras_drmad.tuners.qan.curriculum import CONTEST, TEST, Curriculum, Episode
-from keras_drmad.tuners.qan.filters import BagOfFilters
-from keras_drmad.tuners.qan.pools import Pools
-from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.subject import Subject
-from keras_drmad.tuners.qan.validation import Validation
-from keras_drmad.tuners.qan.wire import START
+from keras_drmad.tuners.qan.decision_channel import START
+from keras_drmad.tuners.qan.search.curriculum import CONTEST, TEST, Curriculum, Episode
+from keras_drmad.tuners.qan.training.actions import Levers
+from keras_drmad.tuners.qan.training.evaluation import Validation
+from keras_drmad.tuners.qan.training.filters import BagOfFilters
+from keras_drmad.tuners.qan.training.sample_selection import Pools
+from keras_drmad.tuners.qan.training.states import Ratios
+from keras_drmad.tuners.qan.training.steered_training import Subject
 
 L = keras.layers
 

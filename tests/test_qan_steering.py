@@ -11,14 +11,14 @@ from qan_task import TRAIN, VAL, X, Y, build, subject
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal
-from keras_drmad.tuners.qan import steering
-from keras_drmad.tuners.qan.filters import BagOfFilters, RawFilters
-from keras_drmad.tuners.qan.pools import Pools
-from keras_drmad.tuners.qan.regressor import Path, Regressor
-from keras_drmad.tuners.qan.report import DIVERGED, REACHED, STOP, TRUNCATED
-from keras_drmad.tuners.qan.states import Ratios, View
-from keras_drmad.tuners.qan.subject import Subject
-from keras_drmad.tuners.qan.validation import Validation
+from keras_drmad.tuners.qan.training import decision_callback as steering
+from keras_drmad.tuners.qan.training.evaluation import Validation
+from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
+from keras_drmad.tuners.qan.training.regressor import Path, Regressor
+from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, STOP, TRUNCATED
+from keras_drmad.tuners.qan.training.sample_selection import Pools
+from keras_drmad.tuners.qan.training.states import Ratios, View
+from keras_drmad.tuners.qan.training.steered_training import Subject
 
 # -- steering -------------------------------------------------------------------------------
 

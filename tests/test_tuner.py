@@ -11,8 +11,8 @@ from drmad_task import HYPER, SELECTION, TRAIN, L, build, make, result, scores, 
 
 from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
+from keras_drmad.tuners.drmad.data import SearchData
 from keras_drmad.tuners.drmad.oracle import CLIENT, ITERATION, RUN, SEED
-from keras_drmad.tuners.drmad.search_data import SearchData
 
 # -- what a trial is ------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from drmad_task import HYPER, TRAIN, X, Y, build, make, search
 
-from keras_drmad.engine import _devices
-from keras_drmad.tuners.drmad.search_data import SearchData
+from keras_drmad.engine.engine import _devices
+from keras_drmad.tuners.drmad.data import SearchData
 
 # -- bad input ------------------------------------------------------------------------------
 

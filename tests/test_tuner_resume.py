@@ -13,8 +13,8 @@ from drmad_task import L, build, make, scores, search, trials
 from processes import ended, started, starter
 
 from keras_drmad import DrMADSGD, Sign, paths
-from keras_drmad.tuners import files
 from keras_drmad.tuners.drmad.oracle import CLIENT, ITERATION
+from keras_drmad.tuners.storage import files
 
 # -- divergence and coming back -------------------------------------------------------------
 
@@ -76,8 +76,8 @@ def test_a_search_goes_on_where_it_ended(tmp_path, whole):
 
 
 MOMENTS = {
-    "forward": "keras_drmad.engine.Engine.advance",
-    "reverse": "keras_drmad.engine.Engine.differentiate",
+    "forward": "keras_drmad.engine.engine.Engine.advance",
+    "reverse": "keras_drmad.engine.engine.Engine.differentiate",
     "write": "os.replace",
 }
 

@@ -1,10 +1,10 @@
 """Training paths: where a reverse pass takes the weights of each training step from."""
 
 from keras_drmad.paths.base import Path, Point, Segment
+from keras_drmad.paths.exact import Checkpointed, Stored
 from keras_drmad.paths.linear import Linear
 from keras_drmad.paths.reversible import Reversible
 from keras_drmad.paths.segment_means import SegmentMeans
-from keras_drmad.paths.stored import Checkpointed, Stored
 
 __all__ = [
     "Checkpointed",

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from keras_drmad.arithmetic import Floating
+from keras_drmad.paths.arithmetic import Floating
 
 
 class Point(NamedTuple):

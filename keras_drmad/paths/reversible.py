@@ -2,17 +2,17 @@
 
 import tensorflow as tf
 
-from keras_drmad import fixed_point
-from keras_drmad.arithmetic import FixedPoint
+from keras_drmad.paths import fixed_point
+from keras_drmad.paths.arithmetic import FixedPoint
 from keras_drmad.paths.base import Segment
-from keras_drmad.paths.stored import Stored
+from keras_drmad.paths.exact import Stored
 
 
 class Reversible(Stored):
     """Training in fixed point, undone on the way back, bit for bit (Maclaurin et al. 2015).
 
     Exact; each step costs one more gradient on the way back. Memory: 64 bits a weight, and
-    log₂(1/μ) bits a weight and step (0.15 at μ = 0.9), see `keras_drmad.fixed_point`.
+    log₂(1/μ) bits a weight and step (0.15 at μ = 0.9), see `keras_drmad.paths.fixed_point`.
 
     Momenta are rounded to fractions with denominators up to 32768. Momentum below 0.05 keeps too
     little of the velocity to be undone. Nesterov momentum cannot be undone at all: its step takes the

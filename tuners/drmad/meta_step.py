@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from keras_drmad import meta
+from keras_drmad.hyperparameters import meta
 
 # By how much a diverging meta-iteration lowers the learning rates where none was good before.
 BACK_OFF = np.log(4.0)

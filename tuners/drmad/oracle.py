@@ -10,14 +10,15 @@ import numpy as np
 from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import TrialStatus
 
-from keras_drmad import meta
 from keras_drmad.arguments import positive_integer
-from keras_drmad.engine import GROWTH_LIMIT
-from keras_drmad.tuners import files
-from keras_drmad.tuners.drmad.configurations import Configurations
-from keras_drmad.tuners.drmad.meta_step import MetaState, back_to_best, step
-from keras_drmad.tuners.drmad.project import Project
-from keras_drmad.tuners.oracle import ResilientOracle
+from keras_drmad.engine.engine import GROWTH_LIMIT
+from keras_drmad.hyperparameters import meta
+
+from ..distributed.oracle import ResilientOracle
+from ..storage import files
+from .configurations import Configurations
+from .meta_step import MetaState, back_to_best, step
+from .project import Project
 
 _log = logging.getLogger("keras_drmad")
 

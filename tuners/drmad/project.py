@@ -2,7 +2,7 @@
 
 import os
 
-from keras_drmad.tuners import files, project
+from ..storage import files, project
 
 
 class Project(project.Project):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_drmad import meta
-from keras_drmad.engine import Engine, build_with, drmad_optimizer
-from keras_drmad.fit import fit
+from keras_drmad.engine.engine import Engine, build_with, drmad_optimizer
+from keras_drmad.hyperparameters import meta
+from keras_drmad.training_loop import fit
 
 # What summaries show of the learned values; not a hyperparameter that anything reads.
 LEARNED = "learned/"

@@ -10,23 +10,15 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import VALIDATION_BATCH
-from keras_drmad.engine import GROWTH_LIMIT, build_with, drmad_optimizer
-from keras_drmad.hyperparameters import INIT_SCALE
+from keras_drmad.engine.engine import GROWTH_LIMIT, build_with, drmad_optimizer
+from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.paths import Path, SegmentMeans
-from keras_drmad.tuners import files
-from keras_drmad.tuners.drmad.oracle import (
-    CLIENT,
-    FINITE,
-    GROWTH,
-    ITERATION,
-    PLACE,
-    RUN,
-    SEED,
-    DrMADOracle,
-)
-from keras_drmad.tuners.drmad.search_data import SearchData
-from keras_drmad.tuners.drmad.training import LEARNED, Learned, Trainee
-from keras_drmad.tuners.tuner import ResilientTuner
+
+from ..distributed.tuner import ResilientTuner
+from ..storage import files
+from .data import SearchData
+from .oracle import CLIENT, FINITE, GROWTH, ITERATION, PLACE, RUN, SEED, DrMADOracle
+from .training import LEARNED, Learned, Trainee
 
 STATE_TRIES = 10
 

@@ -3,7 +3,7 @@
 
 def __getattr__(name):
     if name == "TrainingEnv":  # when it is asked for, as it needs an extra
-        from keras_drmad.tuners.qan.env import TrainingEnv
+        from .env import TrainingEnv
 
         return TrainingEnv
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

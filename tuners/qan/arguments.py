@@ -4,10 +4,11 @@ import keras_tuner
 import numpy as np
 
 from keras_drmad.arguments import number, positive_integer, whole_number
-from keras_drmad.tuners.qan.actions import Actions
-from keras_drmad.tuners.qan.goals import Goal
-from keras_drmad.tuners.qan.policy import Policy
-from keras_drmad.tuners.qan.states import State
+
+from .policy import Policy
+from .training.actions import Actions
+from .training.goals import Goal
+from .training.states import State
 
 
 def goal_of(goal, objective):

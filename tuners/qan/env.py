@@ -7,12 +7,12 @@ import weakref
 import keras
 import numpy as np
 
-from keras_drmad.tuners.qan.actions import Actions
-from keras_drmad.tuners.qan.arguments import check_kinds
-from keras_drmad.tuners.qan.goals import Goal, rewards
-from keras_drmad.tuners.qan.report import DIVERGED, STOP, TRUNCATED
-from keras_drmad.tuners.qan.states import LIMIT, Ratios
-from keras_drmad.tuners.qan.subject import Subject
+from .arguments import check_kinds
+from .training.actions import Actions
+from .training.goals import Goal, rewards
+from .training.report import DIVERGED, STOP, TRUNCATED
+from .training.states import LIMIT, Ratios
+from .training.steered_training import Subject
 
 try:
     import gymnasium

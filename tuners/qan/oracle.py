@@ -9,20 +9,21 @@ import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.tuners.oracle import ResilientOracle
-from keras_drmad.tuners.qan import arguments
-from keras_drmad.tuners.qan.actions import Actions
-from keras_drmad.tuners.qan.behaviour import Behaviour
-from keras_drmad.tuners.qan.curriculum import CONTEST, TRAIN, Episode, planned
-from keras_drmad.tuners.qan.learner import ANNEALED, Learner
-from keras_drmad.tuners.qan.logs import EpisodeLogs
-from keras_drmad.tuners.qan.policy import Policy
-from keras_drmad.tuners.qan.project import Project
-from keras_drmad.tuners.qan.regressor import References
-from keras_drmad.tuners.qan.report import DIVERGED, REACHED, STOP
-from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.states import Ratios
-from keras_drmad.tuners.qan.wire import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
+
+from ..distributed.oracle import ResilientOracle
+from . import arguments
+from .agent.exploration import Behaviour
+from .agent.learner import ANNEALED, Learner
+from .decision_channel import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
+from .policy import Policy
+from .project import Project
+from .search.curriculum import CONTEST, TRAIN, Episode, planned
+from .search.logs import EpisodeLogs
+from .search.schedules import Schedule
+from .training.actions import Actions
+from .training.regressor import References
+from .training.report import DIVERGED, REACHED, STOP
+from .training.states import Ratios
 
 SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
 COMPILED = 0.005  # a learning rate, if nobody says which it is

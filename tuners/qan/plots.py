@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_drmad.tuners import files
-from keras_drmad.tuners.qan.curriculum import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN
-from keras_drmad.tuners.qan.schedules import KINDS
+from ..storage import files
+from .search.curriculum import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN
+from .search.schedules import KINDS
 
 COLOURS = {RANDOM: "0.6", SCHEDULE: "tab:orange", GUIDED: "tab:olive", TRAIN: "tab:blue"}
 COLOURS |= {TEST: "tab:green", CONTEST: "tab:red"}

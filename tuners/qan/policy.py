@@ -6,14 +6,15 @@ import keras
 import numpy as np
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.tuners.qan import filters  # noqa: F401 (files may hold states of it)
-from keras_drmad.tuners.qan.goals import Goal
-from keras_drmad.tuners.qan.network import Greedy, check_sizes
-from keras_drmad.tuners.qan.pools import Pools
-from keras_drmad.tuners.qan.report import REACHED
-from keras_drmad.tuners.qan.schedules import Schedule
-from keras_drmad.tuners.qan.steering import Steering
-from keras_drmad.tuners.qan.validation import Validation
+
+from .agent.q_network import Greedy, check_sizes
+from .search.schedules import Schedule
+from .training import filters  # noqa: F401 (files may hold states of it)
+from .training.decision_callback import Steering
+from .training.evaluation import Validation
+from .training.goals import Goal
+from .training.report import REACHED
+from .training.sample_selection import Pools
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-from keras_drmad.tuners import files, project
+from ..storage import files, project
 
 
 class Project(project.Project):

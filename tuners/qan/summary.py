@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_drmad.tuners.qan.curriculum import RANDOM
-from keras_drmad.tuners.qan.schedules import Schedule
+from .search.curriculum import RANDOM
+from .search.schedules import Schedule
 
 
 def rows(oracle):

@@ -4,16 +4,18 @@ import keras
 import numpy as np
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.tuners import files
-from keras_drmad.tuners.chief import role
-from keras_drmad.tuners.qan import arguments, summary, wire
-from keras_drmad.tuners.qan.curriculum import TRAIN
-from keras_drmad.tuners.qan.first_run import FirstRun
-from keras_drmad.tuners.qan.oracle import QANOracle
-from keras_drmad.tuners.qan.regressor import Path, Recorder, Regressor
-from keras_drmad.tuners.qan.report import DIVERGED, REACHED
-from keras_drmad.tuners.qan.subject import Subject, compiled_rate
-from keras_drmad.tuners.tuner import ResilientTuner
+
+from ..distributed.chief import role
+from ..distributed.tuner import ResilientTuner
+from ..storage import files
+from . import arguments, summary
+from . import decision_channel as wire
+from .oracle import QANOracle
+from .search.curriculum import TRAIN
+from .training.regressor import Path, Recorder, Regressor
+from .training.report import DIVERGED, REACHED
+from .training.steered_training import Subject, compiled_rate
+from .training.warm_start import FirstRun
 
 FIRST_SEED = 0  # of the first run
 

@@ -1,0 +1,4 @@
+"""Training steps as pure functions, each written once.
+
+No Keras optimizer and no loss is here.
+"""

@@ -1,0 +1,256 @@
+"""What every oracle here has: nothing is lost when a worker, the chief or the disk fails."""
+
+import contextlib
+import datetime
+import logging
+import time
+import traceback
+
+import keras_tuner
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from keras_drmad.arguments import number, positive_integer, whole_number
+
+from ..storage import files
+from .chief import role
+from .workers import Workers
+
+_log = logging.getLogger("keras_drmad")
+
+
+class ResilientOracle(keras_tuner.Oracle):
+    """An oracle that a killed search goes on from, on any number of workers.
+
+    Its files are written at once or not at all; what could not be written stays in memory. A trial
+    that has not come back in time is given to another worker, and the first result counts. A worker
+    that was started again gets its trial back.
+
+    Subclasses set `project`, and may extend `get_state`, `set_state`, `reload`, `tidy`, `judge`,
+    `settle`, `drop` and `knows`. An exception must not escape from methods under its lock, which would
+    stay locked: what may raise is to be done `guarded`.
+
+    Args:
+        objective, max_trials, **kwargs: as in `keras_tuner.Oracle`.
+        timeout: seconds after which a trial is given to another worker too; see `Workers`.
+        seed: of everything random; 0 is a seed, too.
+    """
+
+    def __init__(self, objective, max_trials, timeout=None, seed=None, **kwargs):
+        if timeout is not None:
+            number("timeout", timeout, above=0)
+        seed = None if seed is None else whole_number("seed", seed)
+        # KerasTuner's own limit would raise inside of the server's thread, with its lock held.
+        self.failures_allowed = positive_integer(
+            "max_consecutive_failed_trials", kwargs.pop("max_consecutive_failed_trials", 3)
+        )
+        kwargs["max_consecutive_failed_trials"] = -1
+        super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
+        self._given_seed = seed
+        if seed is not None:
+            self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
+        self.workers = Workers(timeout)
+        self._unsaved = set()  # trials that could not be written
+        self.is_saved = False  # as it is now
+        self.broken = None  # an error in here that has ended the search, as text
+        # Trials that had ended at a reload: what failed then may have been mended.
+        self._old_ends = 0
+        self._began = None  # when the first trial was handed out since
+
+    @contextlib.contextmanager
+    def guarded(self):
+        """An error within ends the search, which says so where it runs, and not the server's thread."""
+        try:
+            yield
+        except Exception:
+            self.broken = traceback.format_exc()
+            _log.exception("The search is stopped by an error in its oracle.")
+
+    # -- handing out -------------------------------------------------------------------------
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id):
+        self.workers.asks(tuner_id)
+        again = tuner_id in self.ongoing_trials
+        if again:  # a worker that was started again
+            trial = self.ongoing_trials[tuner_id]
+            if trial.trial_id not in self._display.trial_start:
+                self._display.on_trial_begin(trial)
+        elif (trial := self._take_over(tuner_id)) is None:
+            if not self.broken and (self._retry_queue or not self._is_done()):
+                with self.guarded():
+                    trial = super().create_trial(tuner_id)
+            if trial is None or trial.status == TrialStatus.STOPPED:
+                trial = self._wait_or_stop(tuner_id)
+        if trial.status == TrialStatus.RUNNING:
+            self.workers.takes(trial.trial_id, again)
+            self._began = self._began or time.monotonic()
+        return trial
+
+    def _wait_or_stop(self, tuner_id):
+        """No new training for a worker: it waits as long as others have one that it might repeat."""
+        status = TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED
+        if status == TrialStatus.IDLE:
+            self.tuner_ids.add(tuner_id)
+        else:
+            self.tuner_ids.discard(tuner_id)
+        return Trial(hyperparameters=self.get_space(), status=status)
+
+    @keras_tuner.synchronized
+    def forget_the_dead(self):
+        """Forgets workers that have nothing to do and do not ask: a chief would wait for them."""
+        for worker in self.tuner_ids - set(self.ongoing_trials):
+            if self.workers.is_gone(worker):
+                self.tuner_ids.discard(worker)
+
+    @keras_tuner.synchronized
+    def is_left(self):
+        """Whether all is done and no worker is there."""
+        left = self._retry_queue and not self.broken
+        return self._is_done() and not (self.ongoing_trials or left or self.tuner_ids)
+
+    def _take_over(self, tuner_id):
+        """A training that was handed out too long ago, for this worker too; None if there is none."""
+        for other, trial in list(self.ongoing_trials.items()):
+            if self.workers.is_overdue(trial.trial_id):
+                _log.warning(
+                    "Trial %s has not come back from %s: %s repeats it.",
+                    trial.trial_id,
+                    other,
+                    tuner_id,
+                )
+                del self.ongoing_trials[other]
+                self.tuner_ids.discard(other)
+                self.ongoing_trials[tuner_id] = trial
+                self.workers.takes(trial.trial_id, again=True)
+                self.save()
+                return trial
+        return None
+
+    def _is_done(self):
+        return len(self.trials) >= self.max_trials or bool(self.broken) or self.has_failed()
+
+    def has_failed(self):
+        """Whether the last trials, one after the other, have failed."""
+        last = self.end_order[self._old_ends :][-self.failures_allowed :]
+        failed = [self.trials[name].status == TrialStatus.FAILED for name in last]
+        return len(failed) == self.failures_allowed and all(failed)
+
+    # -- coming back -------------------------------------------------------------------------
+
+    @keras_tuner.synchronized
+    def update_trial(self, trial_id, metrics, step=0):
+        if trial_id in self.end_order:  # another worker was faster
+            return self.trials[trial_id]
+        if trial_id not in self.trials:
+            return Trial(self.get_space(), trial_id, TrialStatus.RUNNING)
+        return super().update_trial(trial_id, metrics, step)
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial):
+        name = trial.trial_id
+        if name not in self.trials:
+            _log.warning("Trial %s is not known (any more); what it gave is dropped.", name)
+            return
+        if name in self.end_order:  # another worker was faster
+            self.drop(name)
+            return
+        known = self.trials[name]
+        if trial.status == TrialStatus.COMPLETED and not self.knows(known):
+            if not self.broken:
+                # It died with a chief that was killed before the trial ended. It stays with its
+                # worker, which gets it again when it asks.
+                known.metrics = Trial(None).metrics
+                return
+            trial.status, trial.message = TrialStatus.FAILED, self.broken
+        is_judged = False
+        with self.guarded():
+            self.judge(trial, known)
+            is_judged = True
+        if not is_judged:
+            trial.status, trial.message = TrialStatus.FAILED, self.broken
+            with self.guarded():
+                self.judge(trial, known)
+        self.workers.brings(name)
+        if name not in self._display.trial_start:  # it began where nothing was displayed
+            self._display.on_trial_begin(known)
+        super().end_trial(trial)
+        with self.guarded():
+            self.settle(name)
+        self._say_time_left()
+
+    def knows(self, trial):
+        """Whether what a training has brought is there: its metrics, and what subclasses need of it."""
+        return bool(trial.metrics.metrics)
+
+    def judge(self, trial, known):
+        """Called before a trial ends; may change its status and message. `known` has its metrics."""
+
+    def settle(self, name):
+        """Called when a trial has ended, or is to be repeated."""
+
+    def drop(self, name):
+        """Called when a trial has come back once more."""
+
+    def _say_time_left(self):
+        """Adds to KerasTuner's display what it does not say."""
+        ended, left = len(self.end_order) - self._old_ends, self.max_trials - len(self.end_order)
+        if self.verbose and ended and left > 0 and self._began is not None:
+            seconds = (time.monotonic() - self._began) * left / ended
+            print(f"Time left, at most: {datetime.timedelta(seconds=round(seconds))}")
+
+    # -- files -------------------------------------------------------------------------------
+
+    def _set_project_dir(self, directory, project_name):
+        super()._set_project_dir(directory, project_name)
+        self.project.folder = self._project_dir
+
+    def save(self):
+        for name in list(self._unsaved):
+            self._save_trial(self.trials[name])
+        # An exception would leave KerasTuner's lock held.
+        self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
+
+    def _save_trial(self, trial):
+        name = trial.trial_id
+        written = files.attempt(files.write_json, self.project.trial(name), trial.get_state())
+        (self._unsaved.discard if written else self._unsaved.add)(name)
+
+    def tidy(self):
+        """Removes files that are not needed any more, before a search begins or goes on."""
+        files.sweep(self.project.folder)
+
+    def get_state(self):
+        return super().get_state() | {"slowest": self.workers.slowest}
+
+    def set_state(self, state):
+        super().set_state(state)
+        self.workers.slowest = state["slowest"]
+        # KerasTuner saves an ended trial as one that goes on, too.
+        self._ongoing = {
+            worker: trial
+            for worker, trial in self.ongoing_trials.items()
+            if trial.trial_id not in self.end_order
+        }
+
+    def reload(self):
+        super().reload()
+        self.broken = None  # it may have been mended
+        # Written, but not yet in oracle.json when the process was killed:
+        self.trials = {name: self.trials[name] for name in self.start_order}
+        # Trainings in flight stay with their workers, which may be alive, or else come back under
+        # their names; what neither happens to is taken over in time.
+        in_flight = {trial.trial_id for trial in self._ongoing.values()}
+        self._retry_queue = [
+            name for name in self._retry_queue if name not in in_flight | set(self.end_order)
+        ]
+        self.ongoing_trials = self._ongoing
+        # Without a chief there are no other workers: what they had may be taken over at once.
+        for trial in self.ongoing_trials.values():
+            trial.status, trial.metrics = TrialStatus.RUNNING, Trial(None).metrics
+            trial.score = trial.message = None
+            (self.workers.takes if role() else self.workers.abandoned)(trial.trial_id)
+        self.is_saved = True
+        self.tuner_ids = set(self.ongoing_trials)
+        for worker in self.tuner_ids:
+            self.workers.asks(worker)
+        self._old_ends = len(self.end_order)

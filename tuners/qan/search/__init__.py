@@ -1,0 +1,4 @@
+"""The plan of a search: which episode comes next, who is best.
+
+Learning and training are not here.
+"""

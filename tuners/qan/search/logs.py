@@ -1,0 +1,71 @@
+"""What is to be seen of an episode: in its trial, in TensorBoard, and for pictures."""
+
+import logging
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from ...storage import files
+
+_log = logging.getLogger("keras_drmad")
+
+
+class EpisodeLogs:
+    """Logs of episodes that have ended.
+
+    TensorBoard gets, in `folder`/agent, a point an episode of all numbers, by the episode's kind
+    where that matters, and the histogram of its actions; in a folder of its own beside it, what was
+    observed over the episode's steps.
+
+    Args:
+        project: names of files.
+
+    Attributes:
+        folder: where TensorBoard reads; None for nowhere.
+    """
+
+    def __init__(self, project):
+        self._project, self._writers = project, {}
+        self.folder = None
+
+    def record(self, trial, episode, behaviour, learned, objective):
+        """Adds an episode.
+
+        Args:
+            trial: of KerasTuner; gets the numbers as metrics.
+            episode, behaviour: the `Episode` and its `Behaviour`.
+            learned: numbers from learning.
+            objective: name of the metric that it is compared by.
+        """
+        numbers = {"epsilon": behaviour.epsilon, "return": -float(np.sum(behaviour.costs))}
+        numbers |= learned
+        for name, value in numbers.items():
+            trial.metrics.register(name, direction="min")
+            trial.metrics.update(name, float(value))
+        history = behaviour.history()
+        path = self._project.history(trial.trial_id)
+        files.attempt(files.write_arrays, path, decisions=history)  # nothing depends on it
+        if self.folder is None:
+            return
+        numbers[f"{episode.kind}/{objective}"] = trial.metrics.get_best_value(objective)
+        try:
+            self._write_summaries(trial, episode, numbers, history)
+        except tf.errors.OpError as error:
+            _log.error("TensorBoard's logs could not be written (%s).", error)
+
+    def _write_summaries(self, trial, episode, numbers, history):
+        folder = os.path.join(self.folder, "agent")
+        if folder not in self._writers:  # another search may have another one
+            self._writers[folder] = tf.summary.create_file_writer(folder)
+        with self._writers[folder].as_default(step=episode.number):
+            for name, value in numbers.items():
+                tf.summary.scalar(name, value)
+            tf.summary.histogram("actions", history["actions"].ravel())
+        self._writers[folder].flush()
+        writer = tf.summary.create_file_writer(os.path.join(folder, trial.trial_id))
+        with writer.as_default():
+            for i, step in enumerate(history["steps"]):
+                tf.summary.scalar("over steps/learning rate", history["rates"][i].mean(), step)
+                tf.summary.scalar("over steps/gap", history["gaps"][i], step)
+        writer.close()

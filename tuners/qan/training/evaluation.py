@@ -1,0 +1,157 @@
+"""Validation metrics in the middle of an epoch."""
+
+import copy
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.arguments import positive_integer
+
+from .data import as_tensors, untuned
+
+LEAST_BATCH = 1024
+
+
+class Validation:
+    """Evaluates a model without a trace in the training metrics of an epoch in progress.
+
+    One compiled call, as `evaluate` would take longer to begin than most chunks of training last;
+    where it cannot be one (a `PyDataset`, a dataset for several replicas, a model that runs eagerly, or
+    whose `test_step` returns other than its metrics), `evaluate` is called.
+
+    Args:
+        data: `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
+            `tf.data.Dataset` or a `PyDataset`.
+        batch_size: of arrays; at least 1024, as nothing depends on it.
+
+    Raises:
+        ValueError: Data of another kind.
+    """
+
+    def __init__(self, data, batch_size=None):
+        check_kind(data)
+        positive_integer("batch_size", batch_size, optional=True)
+        self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
+        if isinstance(data, tuple | list):
+            self._arrays = as_tensors([part for part in data if part is not None])
+        self._data = untuned(data)
+        self._model, self._read, self._compiled = None, None, None
+
+    def __deepcopy__(self, memo):  # of the same data; what is compiled cannot be copied
+        other = copy.copy(self)
+        other._model = other._read = other._compiled = None
+        return other
+
+    def __call__(self, model):
+        """`{"val_<metric>": number}`."""
+        return self.beside(model, tuple)[0]
+
+    def beside(self, model, read):
+        """`({"val_<metric>": number}, arrays)`, with what `read` returns computed in the same call.
+
+        Args:
+            model: a compiled model.
+            read: a function without arguments that returns a tuple of tensors.
+        """
+        if model is not self._model:  # `knows` takes longer: who compiles a model anew asks it
+            self.prepare(model)
+        if read != self._read:
+            self._read, self._compiled = read, None
+        if self._is_graph:
+            if self._compiled is None:
+                self._compiled = tf.function(self._evaluate).get_concrete_function()
+            logs, values = self._compiled()
+        else:
+            kept = _metrics(model)
+            logs = model.evaluate(self._data, verbose=0, return_dict=True)
+            _set_metrics(model, kept)
+            values = read()
+        return _named(logs), tuple(value.numpy() for value in values)
+
+    def knows(self, model):
+        """Whether it is this model that was prepared, as it is compiled now."""
+        return model is self._model and _ids(model.metrics) == _ids(self._metrics)
+
+    def prepare(self, model):
+        """Evaluates by Keras, which builds what of a model is not yet built; returns the metrics."""
+        self._model, self._read = model, None
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        if self._arrays is not None:
+            # Keras builds metrics by the first batch, which replicas must share evenly.
+            batch = min(self._batch, len(keras.tree.flatten(self._arrays)[0]))
+            batch = max(batch - batch % replicas, 1)
+            self._data = untuned(tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch))
+        kept = _metrics(model)
+        logs = model.evaluate(self._data, verbose=0, return_dict=True)
+        # Else `test_step` returns something of its own.
+        is_of_metrics = set(logs) == set(model.get_metrics_result())
+        if len(kept) == len(model.metrics_variables):
+            _set_metrics(model, kept)
+        else:
+            model.reset_metrics()
+        is_dataset = isinstance(self._data, tf.data.Dataset)
+        is_shared = self._arrays is not None or replicas == 1  # by the replicas, in one call
+        self._is_graph = is_dataset and is_shared and is_of_metrics and not model.run_eagerly
+        self._metrics = model.metrics  # new ones at each `compile`
+        return _named(logs)
+
+    def _evaluate(self):
+        model = self._model
+        kept = _metrics(model)
+        model.reset_metrics()
+        if self._arrays is None:
+            # A loop over the data set itself would be prepared anew at each call.
+            iterator = iter(self._data)
+            batch = iterator.get_next_as_optional()
+            while batch.has_value():
+                model.test_step(batch.get_value())
+                batch = iterator.get_next_as_optional()
+        else:  # an iterator would take longer to begin than a small model to evaluate
+            model.distribute_strategy.run(self._evaluate_share)
+        logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
+        _set_metrics(model, kept)
+        return logs, self._read()
+
+    def _evaluate_share(self):
+        """Of one replica: every n-th batch, of n replicas."""
+        of = tf.distribute.get_replica_context()
+        first, replicas = of.replica_id_in_sync_group * self._batch, of.num_replicas_in_sync
+        end = tf.maximum(len(keras.tree.flatten(self._arrays)[0]), first)
+        for start in tf.range(first, end, replicas * self._batch):
+            self._model.test_step(self._batch_from(start))
+
+    def _batch_from(self, start):
+        end = start + self._batch
+        return keras.tree.map_structure(lambda array: array[start:end], self._arrays)
+
+
+def scalars(logs):
+    """`{name: number}` of those metrics that are one."""
+    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+
+def check_kind(data):
+    """Refuses validation data that cannot be read again and again."""
+    if not isinstance(data, tuple | list | tf.data.Dataset | keras.utils.PyDataset):
+        raise ValueError(
+            "`validation_data` must be `(x, y)`, `(x, y, sample_weight)`, a `tf.data.Dataset` or a "
+            f"`keras.utils.PyDataset`. Received: a {type(data).__name__}"
+        )
+
+
+def _ids(metrics):
+    return [id(metric) for metric in metrics]
+
+
+def _named(logs):
+    return {f"val_{name}": number for name, number in scalars(logs).items()}
+
+
+def _metrics(model):
+    return [tf.identity(v.value) for v in model.metrics_variables]
+
+
+def _set_metrics(model, values):
+    for variable, value in zip(model.metrics_variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,45 @@
+"""Settings that a search must have again when it goes on."""
+
+import json
+import os
+
+from . import files
+
+
+def check(path, settings):
+    """Compares settings with those that a search had when it began, if it has.
+
+    Args:
+        path: the file they are in.
+        settings: nested dictionaries.
+
+    Raises:
+        ValueError: a list of what changed.
+    """
+    before, settings = files.read_json(path), _as_read(settings)
+    if before is not None and before != settings:
+        changed = [f"{name}: {a!r} before, {b!r} now" for name, a, b in _differ(before, settings)]
+        raise ValueError(
+            f"The project of {path} was searched with other settings: {'; '.join(changed)}. Use "
+            "them again, another `project_name`, or `overwrite=True`."
+        )
+
+
+def write(path, settings):
+    """Writes the settings of a search that begins."""
+    if not os.path.exists(path):
+        files.write_json(path, _as_read(settings))
+
+
+def _as_read(settings):
+    return json.loads(json.dumps(settings, default=str))
+
+
+def _differ(before, now, prefix=""):
+    """`(name, before, now)` of what differs in nested dictionaries."""
+    for key in sorted({*before, *now}):
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differ(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield prefix + key, a, b
