@@ -71,7 +71,7 @@ class Problem:
             kernel = len(variable.shape) > 1
             variable.assign(initializer(variable.shape) if kernel else np.zeros(variable.shape))
         optimizer = self.model.optimizer
-        for velocity in optimizer.velocities:
+        for velocity in optimizer.slots["velocity"]:
             velocity.assign(np.zeros(velocity.shape))
         optimizer.learning_rate = rate
         found = hypergradient(

@@ -87,21 +87,19 @@ def loops(model, train, batch_size, path):
 
     run = engine.train(engine.read(), batches, [0.02] * len(steps))
     _, adjoint = engine._validation(run, validation)
-    leg = run.segments[0]
     inputs = engine._inputs(run, steps, capacity)
-    ends = [(s.weights, s.velocities) for s in (run.start, run.end)]
     constants = {
         "hyper": run.hyper,
-        "eta": run.eta,
+        "hyper_variables": run.hyper_variables,
         "state": run.end.state,
         "size": tf.constant(1.0),
-        "anchors": path.anchors(leg, run.segments, run.kept, *ends),
+        "segment_data": engine._segment_data(run, run.segments[0]),
     }
     carry = {
-        "at": path.arithmetic.encode(run.start.weights, run.start.velocities),
+        "at": path.arithmetic.encode(run.start.iterate),
         "state": run.start.state,
         "random": run.start.random,
-        "sums": path.begin(run.start.weights),
+        "sums": path.begin(engine.programs.rule.means(run.start.iterate)),
     }
     begin, length = engine._constants(run, False), len(steps)
 

@@ -88,15 +88,17 @@ def chunk(build, batch_size):
     run = engine.begin(start, batches, STEPS)
     run.rates, run.end = [np.float32(0.02)] * STEPS, start
     inputs = engine._inputs(run, steps, STEPS)
-    carry = {**run.carry, "sums": path.begin(start.weights)}
-    kept = [[w + 0.01 * i for w in start.weights] for i in range(2)]
-    ends = [(start.weights, start.velocities)] * 2
+    means = engine.programs.rule.means(start.iterate)
+    carry = {**run.carry, "sums": path.begin(means)}
+    run.summaries = [
+        means._replace(weights=[w + 0.01 * i for w in means.weights]) for i in range(2)
+    ]
     constants = {
         "hyper": run.hyper,
-        "eta": [],
+        "hyper_variables": [],
         "state": start.state,
         "size": tf.constant(1.0),
-        "anchors": path.anchors(path.legs(run.segments)[-1], run.segments, kept, *ends),
+        "segment_data": engine._segment_data(run, path.reverse_segments(run.segments)[-1]),
     }
     _, adjoint = engine._validation(run, as_batches((train[0][:64], train[1][:64]), 64))
     length = tf.constant(STEPS)

@@ -24,41 +24,38 @@ class DecayedMeans(paths.Path):
     def __init__(self, every=50, decay=0.9):
         self.every, self.decay = every, decay
 
-    def segments(self, steps, momenta):  # the stretches
+    def segments(self, steps):  # the stretches
         stops = [*range(self.every, steps, self.every), steps]
         return [paths.Segment(a, b) for a, b in zip([0, *stops], stops, strict=False)]
 
-    def begin(self, weights):
-        return [tf.zeros_like(w) for w in weights]
+    def begin(self, start):
+        return [tf.zeros_like(w) for w in start.weights]
 
-    def fold(self, sums, weights, velocities, gradients):  # called at each step, compiled
-        return [self.decay * s + w for s, w in zip(sums, weights, strict=True)]
+    def accumulate(self, sums, iterate):  # called at each step, compiled
+        return [self.decay * s + w for s, w in zip(sums, iterate.weights, strict=True)]
 
-    def keep(self, sums, segment):  # called at the end of each stretch
+    def summarize(self, sums, segment):  # called at the end of each stretch
         return [s / self._shares(segment).sum() for s in sums]
 
     def _shares(self, segment):
         return float(self.decay) ** np.arange(segment.length - 1, -1, -1)
 
-    def anchors(self, leg, segments, kept, start, end):  # what `point` needs
+    def segment_data(self, segment, segments, summaries, start, end):  # what `point` needs
         times = [np.average(range(*s), weights=self._shares(s)) for s in segments]
         times = [0.0, *times, segments[-1].stop]
-        knots = [tf.stack(k) for k in zip(start[0], *kept, end[0], strict=True)]
+        knots = [tf.stack(k) for k in zip(start.weights, *summaries, end.weights, strict=True)]
         return {"times": tf.constant(times, "float32"), "knots": knots}
 
-    def point(self, anchors, row, step, rates, momenta):  # called at each step back, compiled
-        times = anchors["times"]
+    def point(self, data, record, step):  # called at each step back, compiled
+        times = data["times"]
         i = tf.reduce_sum(tf.cast(times[1:-1] <= step, "int32"))  # the knot before this step
         times = tf.gather(times, [i, i + 1])
         since, length = step - times[0], times[1] - times[0]
-        pairs = [tf.gather(k, [i, i + 1]) for k in anchors["knots"]]
-        velocities = [(k[1] - k[0]) / tf.cast(length, k.dtype) for k in pairs]
-        weights = [
-            k[0] + tf.cast(since, k.dtype) * v for k, v in zip(pairs, velocities, strict=True)
-        ]
-        # The gradients with which momentum SGD keeps such a velocity: v = μ v − α g.
-        gradients = [(m - 1) * v / r for v, r, m in zip(velocities, rates, momenta, strict=True)]
-        return paths.Point(weights, velocities, gradients)
+        pairs = [tf.gather(k, [i, i + 1]) for k in data["knots"]]
+        slopes = [(k[1] - k[0]) / tf.cast(length, k.dtype) for k in pairs]
+        weights = [k[0] + tf.cast(since, k.dtype) * s for k, s in zip(pairs, slopes, strict=True)]
+        # Momenta and gradients are those with which the optimizer would move so.
+        return paths.Point(weights, arriving=slopes, leaving=slopes)
 
 
 def main():

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import BufferedBatches, as_validation
-from keras_drmad.engine.engine import GROWTH_LIMIT, Engine, drmad_optimizer
+from keras_drmad.engine.engine import GROWTH_LIMIT, Engine
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import INIT_SCALE
+from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 
 _log = logging.getLogger("keras_drmad")
@@ -89,8 +90,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        if self.optimizer is not drmad_optimizer(model):
-            self.optimizer = drmad_optimizer(model)
+        if self.optimizer is not learnable_optimizer(model):
+            self.optimizer = learnable_optimizer(model)
             self._meta = meta.copy(self.meta_optimizer)
         if not self.optimizer.learn:
             raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")

@@ -8,7 +8,8 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import as_batches, as_validation
-from keras_drmad.engine.engine import GROWTH_LIMIT, Engine, drmad_optimizer
+from keras_drmad.engine.engine import GROWTH_LIMIT, Engine
+from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 
 LONG_RUN_SECONDS = 5
@@ -100,7 +101,7 @@ def hypergradient(
     >>> list(found.gradients["out"])
     ['learning_rate', 'momentum', 'l2']
     """
-    optimizer = drmad_optimizer(model)
+    optimizer = learnable_optimizer(model)
     if optimizer.use_ema:
         raise ValueError(
             "`hypergradient` does not keep the averages of `use_ema=True`: train with `fit`, and "
@@ -120,7 +121,7 @@ def hypergradient(
     run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
     engine.write(run.end, steps)
     found = engine.differentiate(run, validation, advance)
-    information = path.information(run.start, run.closed, steps)
+    information = path.arithmetic.information(run.start.weights, run.closed, steps)
     finite = found.finite
     if path.replay == "backward":
         information["undone_exactly"] = finite and engine.returned(run)
@@ -128,7 +129,7 @@ def hypergradient(
     return Hypergradient(
         validation_loss=found.validation_loss,
         gradients=effective(optimizer, found.adjoint, run.rates),
-        hyper_variables=[g.numpy() for g in found.adjoint.eta],
+        hyper_variables=[g.numpy() for g in found.adjoint.hyper_variables],
         initial_weights=[g.numpy() for g in found.adjoint.weights],
         diverged=not finite or found.growth > GROWTH_LIMIT,
         growth=found.growth,

@@ -44,7 +44,7 @@ def mlp(**arguments):
     model.optimizer.build(model.trainable_variables)
     # Biases start at zero, where L2 has no gradient at first; and start with a velocity.
     state = np.random.default_rng(1)
-    for variable in [*model.trainable_variables, *model.optimizer.velocities]:
+    for variable in [*model.trainable_variables, *model.optimizer.slots["velocity"]]:
         variable.assign(variable + 0.1 * state.normal(size=variable.shape))
     return model
 

@@ -299,7 +299,7 @@ def test_hyperparameters_before_build():
 
 
 def test_frozen_hyperparameters_are_said_once(caplog):
-    from keras_drmad.optimizers import sgd as module
+    from keras_drmad.optimizers import learnable as module
 
     module._say_frozen.cache_clear()
     train(classifier(DrMADSGD()), epochs=1)

@@ -8,6 +8,9 @@ import tensorflow as tf
 
 from keras_drmad import paths
 from keras_drmad.paths import fixed_point
+from keras_drmad.paths.base import cut
+from keras_drmad.update_rules.base import Iterate
+from keras_drmad.update_rules.momentum import Momentum
 
 MOMENTUM = 0.9
 
@@ -17,22 +20,30 @@ def follow(path, iterates, velocities=None):
     steps = len(iterates) - 1
     iterates = [tf.constant(w) for w in iterates]
     velocities = velocities or [tf.zeros_like(w) for w in iterates]
-    segments, kept, rows = path.segments(steps, [MOMENTUM]), [], []
+    segments, summaries, records = path.segments(steps), [], []
     for segment in segments:
-        sums = path.begin([iterates[segment.start]])
+        sums = path.begin(Iterate([iterates[segment.start]], {}))
         for t in range(segment.start, segment.stop):
-            rows.append(path.row([iterates[t]], [velocities[t]], []))
-            sums = path.fold(sums, [iterates[t]], [velocities[t]], None)
-        kept.append(path.keep(sums, segment))
-    ends = [([iterates[t]], [velocities[t]]) for t in (0, -1)]
+            iterate = Iterate([iterates[t]], {"velocity": [velocities[t]]})
+            records.append(path.step_record(iterate, []))
+            sums = path.accumulate(sums, Iterate([iterates[t]], {}))
+        summaries.append(path.summarize(sums, segment))
+    ends = [paths.End([iterates[t]], {}, [velocities[t]]) for t in (0, -1)]
     points = {}
-    for leg in path.legs(segments):
-        anchors = path.anchors(leg, segments, kept, *ends)
-        for t in path.visited(leg):
-            rate, momentum = tf.constant([0.1], "float64"), tf.constant([MOMENTUM], "float64")
-            step = tf.constant(float(t))
-            points[t] = path.point(anchors, rows[t], step, [rate], [momentum])
+    for segment in path.reverse_segments(segments):
+        data = path.segment_data(segment, segments, summaries, *ends)
+        for t in path.visited_steps(segment):
+            points[t] = path.point(data, records[t], tf.constant(float(t)))
     return points
+
+
+def momentum_sgd(point):
+    """The `(slots, gradients)` with which momentum SGD goes through a point of a path."""
+    rule = Momentum(layout=None, dtypes=("float64",))
+    rate, momentum = tf.constant(0.1, "float64"), tf.constant(MOMENTUM, "float64")
+    values = {"learning_rate": [rate], "momentum": [momentum]}
+    iterate = Iterate(point.weights, point.slots)
+    return rule.along(iterate, point.arriving, point.leaving, None, values, tf.constant(0))
 
 
 def random_walk(steps, size=3, seed=0):
@@ -55,11 +66,38 @@ def test_every_path_cuts_training_without_gaps():
         paths.Checkpointed(9),
         paths.Reversible(),
     ):
+        longest = path.arithmetic.longest_segment({"momentum": [MOMENTUM, 0.5]})
+        assert longest == (14 if path == paths.Reversible() else None)
         for steps in (1, 2, 50, 1000):
-            segments = path.segments(steps, [MOMENTUM, 0.5])
+            segments = cut(path.segments(steps), longest)
+            assert longest is None or max(s.length for s in segments) <= longest
             assert segments[0].start == 0
             assert segments[-1].stop == steps
             assert all(a.stop == b.start for a, b in pairwise(segments))
+
+
+def test_a_path_keeps_means_of_slots_too():
+    """Of those that an update rule asks for: they lie on the path as the weights do."""
+    path, walk = paths.SegmentMeans(4), random_walk(64)
+    segments = path.segments(64)
+    knots = [Iterate([tf.constant(w)], {"moment": [tf.constant(w**2)]}) for w in walk]
+    summaries = []
+    for s in segments:
+        sums = path.begin(knots[0])
+        for t in range(s.start, s.stop):
+            sums = path.accumulate(sums, knots[t])
+        summaries.append(path.summarize(sums, s))
+    ends = [paths.End(*knots[t], [tf.zeros(3, "float64")]) for t in (0, -1)]
+    for to in (path, paths.Linear()):
+        first = to.reverse_segments(segments)[0]
+        data = to.segment_data(first, segments, summaries, *ends)
+        start = to.point(data, (), tf.constant(0.0))
+        np.testing.assert_array_equal(start.weights[0], walk[0])
+        np.testing.assert_array_equal(start.slots["moment"][0], walk[0] ** 2)
+    np.testing.assert_allclose(
+        summaries[1].slots["moment"][0],
+        (walk[segments[1].start : segments[1].stop] ** 2).mean(0),
+    )
 
 
 def test_stored_returns_what_it_was_given():
@@ -73,7 +111,7 @@ def test_linear_is_the_chord():
     for t, point in follow(paths.Linear(), walk).items():
         s = t / 50
         np.testing.assert_allclose(point.weights[0], (1 - s) * walk[0] + s * walk[-1])
-        np.testing.assert_allclose(point.velocities[0], (walk[-1] - walk[0]) / 50)
+        np.testing.assert_allclose(point.arriving[0], (walk[-1] - walk[0]) / 50)
 
 
 def test_linear_takes_a_tenth_of_the_steps_like_the_original():
@@ -87,23 +125,22 @@ def test_straight_training_is_followed_exactly(path):
     line = np.arange(41.0)[:, None] * direction
     for t, point in follow(path, line, [tf.constant(direction)] * 41).items():
         np.testing.assert_allclose(point.weights[0], line[t], atol=1e-12)
-        np.testing.assert_allclose(point.velocities[0], direction)
-        if point.gradients is not None:  # v = μ v − α g
-            np.testing.assert_allclose(
-                MOMENTUM * direction - 0.1 * point.gradients[0].numpy(), direction
-            )
+        slots, gradients = momentum_sgd(point)
+        np.testing.assert_allclose(slots["velocity"][0], direction)
+        if gradients is not None:  # v = μ v − α g
+            np.testing.assert_allclose(MOMENTUM * direction - 0.1 * gradients[0].numpy(), direction)
 
 
 def test_segment_means_goes_through_the_means():
     path, walk = paths.SegmentMeans(4), random_walk(64)
-    segments = path.segments(64, [MOMENTUM])
+    segments = path.segments(64)
     means = [walk[s.start : s.stop].mean(0) for s in segments]
-    ends = [([tf.constant(walk[t])], [tf.zeros(3, "float64")]) for t in (0, -1)]
-    kept = [[tf.constant(m)] for m in means]
-    one = [tf.constant(1.0, "float64")]
-    for leg, segment, mean in zip(path.legs(segments)[1:], segments, means, strict=True):
-        anchors = path.anchors(leg, segments, kept, *ends)
-        middle = path.point(anchors, (), tf.constant(segment.middle, "float32"), one, one)
+    ends = [paths.End([tf.constant(walk[t])], {}, [tf.zeros(3, "float64")]) for t in (0, -1)]
+    summaries = [Iterate([tf.constant(m)], {}) for m in means]
+    back = path.reverse_segments(segments)[1:]
+    for reverse, segment, mean in zip(back, segments, means, strict=True):
+        data = path.segment_data(reverse, segments, summaries, *ends)
+        middle = path.point(data, (), tf.constant(segment.middle, "float32"))
         np.testing.assert_allclose(middle.weights[0], mean, rtol=1e-6)
 
 
@@ -117,20 +154,21 @@ def test_segment_means_leaves_the_noise_behind():
     assert np.abs(middle).max() < 0.1
 
 
-def test_temper_takes_negative_curvature_out_and_leaves_positive():
+def test_adjust_hvp_takes_negative_curvature_out_and_leaves_positive():
     path = paths.SegmentMeans()
     rates = [tf.constant(0.1, "float64"), tf.constant(0.5, "float64")]
     d = [tf.constant([1.0, 2.0], "float64"), tf.constant([3.0], "float64")]
+    unscaled = [p / r for p, r in zip(d, rates, strict=True)]
     down, up = [-d[0], -2 * d[1]], [d[0], 2 * d[1]]
 
     def inner(a, b):
         return sum(float(tf.reduce_sum(p * q)) for p, q in zip(a, b, strict=True))
 
     assert inner(d, down) < 0
-    assert inner(d, path.temper(down, d, rates)) == pytest.approx(0, abs=1e-12)
-    for kept, given in zip(path.temper(up, d, rates), up, strict=True):
+    assert inner(d, path.adjust_hvp(down, d, unscaled)) == pytest.approx(0, abs=1e-12)
+    for kept, given in zip(path.adjust_hvp(up, d, unscaled), up, strict=True):
         np.testing.assert_array_equal(kept, given)
-    assert paths.SegmentMeans(floor=False).temper(down, d, rates) is down
+    assert paths.SegmentMeans(floor=False).adjust_hvp(down, d, unscaled) is down
 
 
 def test_equal_paths_share_programs():

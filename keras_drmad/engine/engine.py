@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from keras_drmad.data import STACK_BYTES, STACK_STEPS, as_arguments
 from keras_drmad.engine.objective import Objective
-from keras_drmad.engine.programs import Adjoint, Inputs, Programs, State
+from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
 from keras_drmad.engine.trajectory import Trajectory
-from keras_drmad.hyperparameters.groups import INIT_SCALE, KINDS
-from keras_drmad.optimizers.sgd import DrMADSGD
-from keras_drmad.paths.base import Segment
+from keras_drmad.hyperparameters.groups import INIT_SCALE
+from keras_drmad.optimizers.learnable import learnable_optimizer
+from keras_drmad.paths.base import End, Segment, cut
 
 # Where the adjoint of the weights grew more than this on the way back, training was chaotic or the
 # path left the region where it was stable. Healthy runs stay below 10.
@@ -40,7 +40,7 @@ class Engine:
     @classmethod
     def of(cls, model, example, path, hyper_variables=(), jit_compile="auto"):
         """The engine for these arguments, with its compiled programs, made at the first call."""
-        optimizer = drmad_optimizer(model)
+        optimizer = learnable_optimizer(model)
         # What a program was traced with; held by the engine, so that no id is used again.
         traced = [model, getattr(model, "_compile_loss", None), *model.trainable_variables]
         traced += hyper_variables
@@ -52,7 +52,7 @@ class Engine:
         return engines[key]
 
     def __init__(self, model, example, path, hyper_variables=(), jit_compile="auto"):
-        self.optimizer = drmad_optimizer(model)
+        self.optimizer = learnable_optimizer(model)
         _check(self.optimizer, model, hyper_variables)
         self.hyper_variables = list(hyper_variables)
         self.path = path
@@ -67,14 +67,14 @@ class Engine:
         self._free_to_choose = jit_compile == "auto"
         self._compile(self._prefer_xla(model) if self._free_to_choose else bool(jit_compile))
         at = self.read()
-        stored = tf.nest.flatten(path.row(at.weights, at.velocities, at.state))
-        row_bytes = sum(r.dtype.size * int(tf.size(r)) for r in stored)
-        self._stack_limit = max(1, min(STACK_STEPS, STACK_BYTES // max(row_bytes, 1)))
+        record = tf.nest.flatten(path.step_record(at.iterate, at.state))
+        record_bytes = sum(r.dtype.size * int(tf.size(r)) for r in record)
+        self._stack_limit = max(1, min(STACK_STEPS, STACK_BYTES // max(record_bytes, 1)))
         self._norm = tf.function(tf.linalg.global_norm)
 
     def _compile(self, xla):
         self.xla = xla
-        self.programs = Programs(self.objective, self.optimizer.update(), self.path, xla)
+        self.programs = Programs(self.objective, self.optimizer.update_rule(), self.path, xla)
 
     def _prefer_xla(self, model):
         if len(self.devices) > 1:
@@ -90,17 +90,18 @@ class Engine:
 
     def _variables(self):
         o = self.objective
-        return State(o.weights, self.optimizer.velocities, o.state, o.random)
+        slots = {name: list(variables) for name, variables in self.optimizer.slots.items()}
+        return TrainingState(o.weights, slots, o.state, o.random)
 
     def read(self):
-        """The `State` that the model and its optimizer are in."""
-        return State(*([tf.convert_to_tensor(v.value) for v in vs] for vs in self._variables()))
+        """The `TrainingState` that the model and its optimizer are in."""
+        return tf.nest.map_structure(_value, self._variables())
 
     def write(self, state, steps):
         """Puts the model and its optimizer into `state`, `steps` steps on."""
-        for variables, values in zip(self._variables(), state, strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+        tf.nest.map_structure(
+            lambda variable, value: variable.assign(value), self._variables(), state
+        )
         self.optimizer.iterations.assign_add(steps)
 
     # -- forward -----------------------------------------------------------------------------
@@ -117,40 +118,40 @@ class Engine:
         It has the optimizer's hyperparameters, and starts at its step `first` (of a learned
         schedule; by default the one it is at). The model's variables are not touched.
         """
-        path, update = self.path, self.programs.update
+        arithmetic, rule = self.path.arithmetic, self.programs.rule
         hyper = self.optimizer.hyper_values()
-        at_first = update.at(hyper, tf.constant(0.0))
-        momenta = tuple(float(m) for m in update.momenta(at_first))
-        path.check(update, momenta)
-        at = self._encode(start)
+        values = rule.numbers(hyper)
+        arithmetic.check(rule, values)
+        segments = cut(self.path.segments(steps), arithmetic.longest_segment(values))
+        at = arithmetic.encode(start.iterate)
         return Trajectory(
             start=start,
             hyper=hyper,
-            eta=[tf.convert_to_tensor(v.value) for v in self.hyper_variables],
+            hyper_variables=[_value(v) for v in self.hyper_variables],
             batches=batches,
             random=[np.zeros((steps, *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
-            constants=path.arithmetic.constants(update, at_first),
-            momenta=momenta,
+            values=values,
+            constants=arithmetic.constants(values),
             first=self.optimizer.steps_taken() if first is None else first,
-            segments=path.segments(steps, momenta),
+            segments=segments,
             carry={"at": at, "state": start.state, "random": start.random, "sums": None},
         )
 
     def advance(self, run, rates, on_step=None):
-        """Takes the next steps of a run, one a rate, and returns the `State` after them."""
+        """Takes the next steps of a run, one a rate, and returns the `TrainingState` after them."""
         first = run.steps
         run.cuts.append(first)
         run.rates.extend(np.asarray(rates, keras.config.floatx()))
         while first < run.steps:
-            segment = run.segments[len(run.kept)]
+            segment = run.segments[len(run.summaries)]
             if first == segment.start:
-                run.carry["sums"] = self.path.begin(run.start.weights)
+                run.carry["sums"] = self.path.begin(self.programs.rule.means(run.start.iterate))
                 if self.path.replay == "forward":
                     run.checkpoints[first] = dict(run.carry)
             stop = min(segment.stop, run.steps)
-            run.carry, rows = self._over(range(first, stop), run, run.carry, on_step)
+            run.carry, records = self._over(range(first, stop), run, run.carry, on_step)
             if self.path.replay is None:
-                run.rows.update(rows)
+                run.records.update(records)
             if stop == segment.stop:
                 self._close(run)
             first = stop
@@ -158,8 +159,8 @@ class Engine:
 
     def finish(self, run):
         """Ends a run where it stands, at its last planned step or before."""
-        ongoing = run.segments[len(run.kept) : len(run.kept) + 1]
-        del run.segments[len(run.kept) :]
+        ongoing = run.segments[len(run.summaries) : len(run.summaries) + 1]
+        del run.segments[len(run.summaries) :]
         if ongoing and ongoing[0].start < run.steps:
             run.segments.append(Segment(ongoing[0].start, run.steps))
             self._close(run)
@@ -168,49 +169,46 @@ class Engine:
 
     def _close(self, run):
         """Ends the segment in which a run stands."""
-        index = len(run.kept)
-        run.kept.append(self.path.keep(run.carry["sums"], run.segments[index]))
-        at, closed = self.path.close(run.carry["at"], run.segments, index, run.momenta)
+        index = len(run.summaries)
+        run.summaries.append(self.path.summarize(run.carry["sums"], run.segments[index]))
+        at, closed = self.path.arithmetic.close(run.carry["at"], run.lengths, index, run.values)
         run.closed.append(closed)
         run.carry = {**run.carry, "at": at}
 
     def _state(self, run):
-        decoded = self.path.arithmetic.decode(run.carry["at"], self.programs.update.dtypes)
-        return State(*decoded, run.carry["state"], run.carry["random"])
-
-    def _encode(self, state):
-        return self.path.arithmetic.encode(state.weights, state.velocities)
+        iterate = self.path.arithmetic.decode(run.carry["at"], self.programs.rule.dtypes)
+        return TrainingState(*iterate, run.carry["state"], run.carry["random"])
 
     def _constants(self, run, replaying):
         return {
             "hyper": run.hyper,
-            "eta": run.eta,
+            "hyper_variables": run.hyper_variables,
             "arithmetic": run.constants,
             "replaying": tf.constant(replaying),
         }
 
     def _over(self, steps, run, carry, on_step=None, replaying=False):
-        """Trains over steps, or over them again; `(carry, {steps of a piece: rows})`."""
+        """Trains over steps, or over them again; `(carry, {steps of a piece: records})`."""
         program = self.programs.replay if replaying else self.programs.forward
-        constants, rows = self._constants(run, replaying), {}
+        constants, records = self._constants(run, replaying), {}
         for piece, capacity in self._pieces(run, steps):
             inputs = self._inputs(run, piece, capacity)
             try:
-                carry, row = program(constants, carry, inputs, len(piece))
+                carry, outputs = program(constants, carry, inputs, len(piece))
             except tf.errors.InvalidArgumentError as error:
                 # Which operations XLA does not have is known when it compiles them.
                 if not (self.xla and self._free_to_choose and "unsupported op" in str(error)):
                     raise
                 self._compile(xla=False)
                 return self._over(steps, run, carry, on_step, replaying)
-            rows[tuple(piece)] = row["path"]
+            records[tuple(piece)] = outputs["record"]
             if not replaying:
-                run.losses.extend(row["loss"].numpy()[: len(piece)])
-                for seen, seeds in zip(run.random, row["random"], strict=True):
+                run.losses.extend(outputs["loss"].numpy()[: len(piece)])
+                for seen, seeds in zip(run.random, outputs["random"], strict=True):
                     seen[piece] = seeds.numpy()[: len(piece)]
             if on_step:
                 on_step(len(piece))
-        return carry, rows
+        return carry, records
 
     def stack_steps(self, batches):
         """How many steps one program takes at once."""
@@ -221,7 +219,7 @@ class Engine:
         for _, part in itertools.groupby(steps, lambda step: bisect.bisect(run.cuts, step)):
             yield from run.batches.pieces(part, self._stack_limit)
 
-    def _inputs(self, run, steps, capacity, row=()):
+    def _inputs(self, run, steps, capacity, record=()):
         def column(values):
             values = np.asarray(values)
             padding = [(0, capacity - len(steps))] + [(0, 0)] * (values.ndim - 1)
@@ -232,8 +230,9 @@ class Engine:
             learning_rate=column([run.rates[step] for step in steps]),
             random=[column(seeds[steps]) for seeds in run.random],
             step=column(np.asarray(steps, "float32")),
+            iteration=column(run.first + np.asarray(steps)),
             position=column(self.optimizer.positions(run.first + np.asarray(steps))),
-            row=row,
+            record=record,
         )
 
     # -- reverse -----------------------------------------------------------------------------
@@ -243,16 +242,15 @@ class Engine:
         loss, adjoint = self._validation(run, validation)
         size = float(self._norm(adjoint.weights))
         growth, finite = 1.0, bool(np.isfinite(loss) and np.isfinite(size))
-        ends = [(s.weights, s.velocities) for s in (run.start, run.end)]
-        for leg in reversed(self.path.legs(run.segments)) if finite else ():
+        for segment in reversed(self.path.reverse_segments(run.segments)) if finite else ():
             constants = {
                 "hyper": run.hyper,
-                "eta": run.eta,
+                "hyper_variables": run.hyper_variables,
                 "state": run.end.state,
                 "size": tf.constant(size),
-                "anchors": self.path.anchors(leg, run.segments, run.kept, *ends),
+                "segment_data": self._segment_data(run, segment),
             }
-            for inputs, length in self._inputs_back(run, leg):
+            for inputs, length in self._inputs_back(run, segment):
                 adjoint, _ = self.programs.reverse(constants, adjoint, inputs, length)
                 norm = float(self._norm(adjoint.weights))
                 finite = bool(np.isfinite(norm))
@@ -277,68 +275,64 @@ class Engine:
         ]
         adjoint.hyper[INIT_SCALE] = tf.stack(products) / tf.cast(scales, products[0].dtype)
 
-    def _inputs_back(self, run, leg):
-        """The `(inputs, length)` of the pieces of a leg, last first."""
-        rows = run.rows
+    def _segment_data(self, run, segment):
+        rule = self.programs.rule
+        ends = [
+            End(*rule.means(state.iterate), rule.last_displacements(state.iterate))
+            for state in (run.start, run.end)
+        ]
+        return self.path.segment_data(segment, run.segments, run.summaries, *ends)
+
+    def _inputs_back(self, run, segment):
+        """The `(inputs, length)` of the pieces of a segment, last first."""
+        records = run.records
         if self.path.replay == "forward":
-            steps, carry = range(leg.start, leg.stop), run.checkpoints[leg.start]
-            _, rows = self._over(steps, run, carry, replaying=True)
+            steps, carry = range(segment.start, segment.stop), run.checkpoints[segment.start]
+            _, records = self._over(steps, run, carry, replaying=True)
         if self.path.replay == "backward":
-            closed = run.closed[run.segments.index(leg)]
-            run.carry["at"] = self.path.reopen(run.carry["at"], closed)
-        for steps, capacity in reversed(list(self._pieces(run, self.path.visited(leg)))):
+            closed = run.closed[run.segments.index(segment)]
+            run.carry["at"] = self.path.arithmetic.reopen(run.carry["at"], closed)
+        visited = self.path.visited_steps(segment)
+        for steps, capacity in reversed(list(self._pieces(run, visited))):
             if self.path.replay == "backward":
                 inputs = self._inputs(run, steps[::-1], capacity)
                 constants = self._constants(run, replaying=True)
-                run.carry, row = self.programs.replay(constants, run.carry, inputs, len(steps))
-                yield inputs._replace(row=row["path"]), len(steps)
+                run.carry, outputs = self.programs.replay(constants, run.carry, inputs, len(steps))
+                yield inputs._replace(record=outputs["record"]), len(steps)
             else:
-                row = rows.get(tuple(steps), ())
-                yield self._inputs(run, steps, capacity, row), len(steps)
+                record = records.get(tuple(steps), ())
+                yield self._inputs(run, steps, capacity, record), len(steps)
 
     def returned(self, run):
         """Whether an undone run is back at its start, bit for bit."""
-        pairs = zip(
-            tf.nest.flatten(self._encode(run.start)), tf.nest.flatten(run.carry["at"]), strict=True
-        )
-        return all(bool(tf.reduce_all(a == b)) for a, b in pairs)
+        start = tf.nest.flatten(self.path.arithmetic.encode(run.start.iterate))
+        undone = tf.nest.flatten(run.carry["at"])
+        return all(bool(tf.reduce_all(a == b)) for a, b in zip(start, undone, strict=True))
 
     def _validation(self, run, validation):
         end = run.end
-        zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.eta))
+        zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.hyper_variables))
         total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zero)
         for steps, _ in validation.pieces(range(validation.epoch_steps)):
             for step in steps:
                 batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
-                total = self.programs.validate(end, run.eta, batch, total)
+                total = self.programs.validate(end, run.hyper_variables, batch, total)
         samples, loss, *gradients = total
-        weights, state, eta = tf.nest.map_structure(
+        weights, state, hyper_variables = tf.nest.map_structure(
             lambda g: g / tf.cast(samples, g.dtype), gradients
         )
         adjoint = Adjoint(
             weights=weights,
-            velocities=[tf.zeros_like(v) for v in end.velocities],
+            slots=tf.nest.map_structure(tf.zeros_like, end.slots),
             state=state,
-            hyper={kind: tf.zeros_like(run.hyper[kind]) for kind in KINDS},
-            eta=eta,
+            hyper={kind: tf.zeros_like(vector) for kind, vector in run.hyper.items()},
+            hyper_variables=hyper_variables,
         )
         return float(loss / samples), adjoint
 
 
-def drmad_optimizer(model):
-    """The `DrMADSGD` of a compiled model, out of a `LossScaleOptimizer` if it is in one.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    optimizer = getattr(model, "optimizer", None)
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not isinstance(inner, DrMADSGD):
-        raise ValueError(
-            "The model must be compiled with a `keras_drmad.DrMADSGD` optimizer. "
-            f"Received: model.optimizer={optimizer!r}"
-        )
-    return inner
+def _value(variable):
+    return tf.convert_to_tensor(variable.value)
 
 
 def _check(optimizer, model, hyper_variables):
@@ -378,7 +372,7 @@ def _loss_scale(model):
     scale = getattr(model.optimizer, "dynamic_scale", None)
     if scale is not None:
         return float(keras.ops.convert_to_tensor(scale).numpy())
-    return float(drmad_optimizer(model).loss_scale_factor or 1.0)
+    return float(learnable_optimizer(model).loss_scale_factor or 1.0)
 
 
 def build_with(model, example):

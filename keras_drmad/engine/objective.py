@@ -101,10 +101,10 @@ class Objective:
         self.operations = {kind for kind, _ in operations}
         self._check_second_derivatives(example, operations)
 
-    def gradient(self, weights, state, random, eta, batch):
+    def gradient(self, weights, state, random, hyper_variables, batch):
         """`(gradients, state, random, loss)` of the training loss; the states after the step."""
         parts = [
-            (part.share, self._part_gradient(weights, state, random, eta, part.batch))
+            (part.share, self._part_gradient(weights, state, random, hyper_variables, part.batch))
             for part in self._parts(batch)
         ]
         (_, first), *others = parts
@@ -113,20 +113,22 @@ class Objective:
         gradients, after, loss = _mean([(share, (g, s, loss)) for share, (g, s, _, loss) in parts])
         return gradients, after, first[2], loss
 
-    def linearize(self, weights, state, random, eta, batch):
-        """`(gradients, state, pull)`: as `gradient`, and what takes their adjoints back.
+    def vjp(self, weights, state, random, hyper_variables, batch):
+        """`(gradients, state, vjp)`: as `gradient`, and what takes their adjoints back.
 
-        `pull(gradients, state)` returns the adjoints of `(weights, state, eta)`: a product with the
-        Hessian of the loss.
+        `vjp(gradients, state)` returns the adjoints of `(weights, state, hyper_variables)`: a
+        product with the Hessian of the loss.
         """
-        at, found = (weights, state, eta), []
+        at, found = (weights, state, hyper_variables), []
         for part in self._parts(batch):
             with tf.device(part.device), tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(at)
-                gradients, after, *_ = self._part_gradient(weights, state, random, eta, part.batch)
+                gradients, after, *_ = self._part_gradient(
+                    weights, state, random, hyper_variables, part.batch
+                )
             found.append((part, tape, (gradients, after)))
 
-        def pull(*adjoints):
+        def vjp(*adjoints):
             back = []
             for part, tape, results in found:
                 with tf.device(part.device):
@@ -136,12 +138,12 @@ class Objective:
                     back.append((part.share, tf.nest.map_structure(_dense, pulled)))
             return _mean(back)
 
-        return *_mean([(part.share, results) for part, _, results in found]), pull
+        return *_mean([(part.share, results) for part, _, results in found]), vjp
 
-    def _part_gradient(self, weights, state, random, eta, batch):
+    def _part_gradient(self, weights, state, random, hyper_variables, batch):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            loss, scope = self._loss(weights, state, random, eta, batch, training=True)
+            loss, scope = self._loss(weights, state, random, hyper_variables, batch, training=True)
             scaled = loss * self.loss_scale
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
         gradients = [_dense(g) / self.loss_scale for g in gradients]
@@ -163,21 +165,21 @@ class Objective:
             for i, (device, size) in enumerate(zip(self.devices, sizes, strict=True))
         ]
 
-    def validation_loss(self, weights, state, random, eta, batch):
+    def validation_loss(self, weights, state, random, hyper_variables, batch):
         """The compiled loss of a batch in inference mode.
 
         Penalties that layers add (regularizers, `add_loss`) belong to the training loss only,
         unless there is no other loss.
         """
-        return self._loss(weights, state, random, eta, batch, training=False)[0]
+        return self._loss(weights, state, random, hyper_variables, batch, training=False)[0]
 
-    def _loss(self, weights, state, random, eta, batch, training):
+    def _loss(self, weights, state, random, hyper_variables, batch, training):
         x, y, sample_weight = as_arguments(batch)
         mapping = [
             *zip(self.weights, weights, strict=True),
             *zip(self.state, state, strict=True),
             *zip(self.random, random, strict=True),
-            *zip(self.hyper_variables, eta, strict=True),
+            *zip(self.hyper_variables, hyper_variables, strict=True),
         ]
         with _Scope(mapping) as scope, _mended_moments():
             predictions = self.model(
@@ -205,10 +207,10 @@ class Objective:
         def step(batch):
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             weights = [tf.convert_to_tensor(w.value) for w in self.weights]
-            eta = [tf.convert_to_tensor(v.value) for v in self.hyper_variables]
+            hyper_variables = [tf.convert_to_tensor(v.value) for v in self.hyper_variables]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(weights)
-                loss, scope = self._loss(weights, [], [], eta, batch, training=True)
+                loss, scope = self._loss(weights, [], [], hyper_variables, batch, training=True)
             # Whatever the step assigned, in the model or outside it (Keras's global seed).
             for variable in scope.assigned.values():
                 if id(variable) in ignored:
@@ -242,11 +244,11 @@ class Objective:
     def _differentiate_twice(self, batch):
         """What the reverse pass does to the loss."""
         variables = (self.weights, self.state, self.random, self.hyper_variables)
-        weights, state, random, eta = [
+        weights, state, random, hyper_variables = [
             [tf.convert_to_tensor(v.value) for v in group] for group in variables
         ]
-        gradients, state_after, pull = self.linearize(weights, state, random, eta, batch)
-        return pull(gradients, state_after)
+        gradients, state_after, vjp = self.vjp(weights, state, random, hyper_variables, batch)
+        return vjp(gradients, state_after)
 
     def _part(self, path):
         """The part of the model in whose name scope an operation is, in words."""

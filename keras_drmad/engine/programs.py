@@ -1,20 +1,31 @@
 """The compiled programs of one model: training over a stack of batches, and the way back."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from keras_drmad.engine.loop import Loop
-from keras_drmad.hyperparameters.groups import KINDS
+from keras_drmad.engine.objective import Objective
+from keras_drmad.paths.base import Path, Point
+from keras_drmad.typing import Slots, Structure, Tensors
+from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
 
-class State(NamedTuple):
-    """All that a training step reads and writes, as lists of tensors."""
+class TrainingState(NamedTuple):
+    """All that a training step reads and writes."""
 
-    weights: list
-    velocities: list
-    state: list
-    random: list
+    weights: Tensors
+    slots: Slots
+    state: Tensors
+    random: Tensors
+
+    @property
+    def iterate(self) -> Iterate:
+        """The part that the update rule moves."""
+        return Iterate(self.weights, self.slots)
 
 
 class Adjoint(NamedTuple):
@@ -23,102 +34,110 @@ class Adjoint(NamedTuple):
     `hyper` is one flat vector a kind; that of the learning rates is with respect to the multipliers.
     """
 
-    weights: list
-    velocities: list
-    state: list
-    hyper: dict
-    eta: list
+    weights: Tensors
+    slots: Slots
+    state: Tensors
+    hyper: dict[str, tf.Tensor]
+    hyper_variables: Tensors
 
 
 class Inputs(NamedTuple):
     """What changes from step to step; stacked along a first axis."""
 
-    batch: tuple
-    learning_rate: object
-    random: list  # the seeds that a step saw: replays and the reverse pass use them again
-    step: object  # its number, a float
-    position: object  # where it stands in a learned schedule
-    row: object = ()  # what the path stored of it
+    batch: Structure
+    learning_rate: tf.Tensor
+    random: Tensors  # the seeds that a step saw: replays and the reverse pass use them again
+    step: tf.Tensor  # its number in this run, a float
+    iteration: tf.Tensor  # its number for the optimizer
+    position: tf.Tensor  # where it stands in a learned schedule
+    record: Structure = ()  # what the path stored of it
 
 
 class Programs:
-    """Forward, reverse and validation programs for an objective, an update rule and a path.
+    """Forward, reverse and validation programs for an objective, an update rule and a path."""
 
-    Args:
-        objective: `objective.Objective`.
-        update: `update.Update`.
-        path: `paths.Path`.
-        xla: whether to compile with XLA.
-    """
-
-    def __init__(self, objective, update, path, xla):
-        self.objective, self.update, self.path = objective, update, path
+    def __init__(self, objective: Objective, rule: UpdateRule, path: Path, xla: bool) -> None:
+        self.objective, self.rule, self.path = objective, rule, path
         stores = path.replay != "forward"
-        self.forward = Loop(self._train(stores), self._row(stores), xla)
+        self.forward = Loop(self._train(stores), self._outputs(stores), xla)
         # Undoing must use the very program that trained.
         backward = path.replay == "backward"
-        self.replay = self.forward if backward else Loop(self._train(True), self._row(True), xla)
+        self.replay = (
+            self.forward if backward else Loop(self._train(True), self._outputs(True), xla)
+        )
         self.reverse = Loop(self._step_back, lambda *_: (), xla, reverse=not backward)
         self.validate = tf.function(self._validate, jit_compile=xla, autograph=False)
 
     # -- forward -----------------------------------------------------------------------------
 
-    def _row(self, stores):
-        def row(constants, carry, inputs):
-            weights, velocities = self.path.arithmetic.decode(carry["at"], self.update.dtypes)
-            stored = self.path.row(weights, velocities, carry["state"]) if stores else ()
-            return {"random": carry["random"], "path": stored, "loss": tf.constant(0.0)}
+    def _outputs(self, stores: bool) -> Callable[..., dict[str, Structure]]:
+        """What has the shapes of a step's outputs; `stores`: whether the path's records are in it."""
 
-        return row
+        def outputs(
+            constants: Structure, carry: dict[str, Any], inputs: Inputs
+        ) -> dict[str, Structure]:
+            iterate = self.path.arithmetic.decode(carry["at"], self.rule.dtypes)
+            record = self.path.step_record(iterate, carry["state"]) if stores else ()
+            return {"random": carry["random"], "record": record, "loss": tf.constant(0.0)}
 
-    def _train(self, stores):
-        """The body of a training loop; its rows hold loss, seeds and, if it `stores`, the path's rows.
+        return outputs
 
-        Its constants: `hyper`, `eta`, `arithmetic` (of the path's arithmetic) and the bool
-        `replaying`: whether steps are taken again with the seeds that they saw.
+    def _train(self, stores: bool) -> Callable[..., tuple[dict[str, Any], dict[str, Structure]]]:
+        """The body of a training loop; it returns loss, seeds and, if it `stores`, the path's record.
+
+        Its constants: `hyper`, `hyper_variables`, `arithmetic` (of the path's arithmetic) and the
+        bool `replaying`: whether steps are taken again with the seeds that they saw.
         """
 
-        def body(constants, carry, inputs):
-            arithmetic, dtypes = self.path.arithmetic, self.update.dtypes
+        def body(
+            constants: dict[str, Any], carry: dict[str, Any], inputs: Inputs
+        ) -> tuple[dict[str, Any], dict[str, Structure]]:
+            arithmetic, rule = self.path.arithmetic, self.rule
             at, replaying = carry["at"], constants["replaying"]
-            hyper = self.update.at(constants["hyper"], inputs.position)
+            hyper = rule.at(constants["hyper"], inputs.position)
             random = [
                 tf.where(replaying, seen, now)
                 for seen, now in zip(inputs.random, carry["random"], strict=True)
             ]
-            weights = arithmetic.position(at, replaying, dtypes)
+            weights = arithmetic.position(at, replaying, rule.dtypes)
             raw, state, next_random, loss = self.objective.gradient(
-                weights, carry["state"], random, constants["eta"], inputs.batch
+                weights, carry["state"], random, constants["hyper_variables"], inputs.batch
             )
-            gradients = self.update.gradients(weights, raw, hyper)
-            at, velocities = arithmetic.step(
+            gradients = rule.gradients(weights, raw, hyper)
+            at, slots = arithmetic.step(
                 at,
                 weights,
                 gradients,
-                self.update,
+                rule,
                 hyper,
                 inputs.learning_rate,
+                inputs.iteration,
                 constants["arithmetic"],
                 replaying,
             )
-            stored = self.path.row(weights, velocities, carry["state"]) if stores else ()
-            sums = self.path.fold(carry["sums"], weights, velocities, gradients)
+            before = Iterate(weights, slots)
+            record = self.path.step_record(before, carry["state"]) if stores else ()
+            sums = self.path.accumulate(carry["sums"], rule.means(before))
             carry = {"at": at, "state": state, "random": next_random, "sums": sums}
-            return carry, {"random": random, "path": stored, "loss": tf.cast(loss, "float32")}
+            return carry, {"random": random, "record": record, "loss": tf.cast(loss, "float32")}
 
         return body
 
     # -- validation --------------------------------------------------------------------------
 
-    def _validate(self, at, eta, batch, total):
+    def _validate(
+        self, at: TrainingState, hyper_variables: Tensors, batch: Structure, total: Structure
+    ) -> Structure:
         """Adds a batch's loss (times its samples) and gradients to `total`."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((at.weights, at.state, eta))
-            loss = self.objective.validation_loss(at.weights, at.state, at.random, eta, batch)
+        with _tape() as tape:
+            tape.watch((at.weights, at.state, hyper_variables))
+            loss = self.objective.validation_loss(
+                at.weights, at.state, at.random, hyper_variables, batch
+            )
         samples = tf.shape(tf.nest.flatten(batch)[0])[0]
         gradients = tape.gradient(
             loss,
-            (at.weights, at.state, eta),
+            (at.weights, at.state, hyper_variables),
             output_gradients=tf.cast(samples, loss.dtype),
             unconnected_gradients="zero",
         )
@@ -127,69 +146,95 @@ class Programs:
 
     # -- reverse -----------------------------------------------------------------------------
 
-    def _step_back(self, constants, adjoint, inputs):
-        """The adjoint of one training step: the chain rule through `Update` and the loss's gradient.
+    def _step_back(
+        self, constants: dict[str, Any], adjoint: Adjoint, inputs: Inputs
+    ) -> tuple[Adjoint, tuple[()]]:
+        """The adjoint of one training step: the chain rule through the update rule and the gradient.
 
         One product of the Hessian with a vector, whatever the number of hyperparameters.
         """
-        update, objective = self.update, self.objective
-        hyper, eta = constants["hyper"], constants["eta"]
-        if self.path.cap is not None:
+        rule, hyper = self.rule, constants["hyper"]
+        if self.path.max_adjoint_growth is not None:
             # Of the adjoint that comes in: scaling then costs no pass over it of its own.
-            adjoint = _capped(adjoint, self.path.cap * constants["size"])
-        now = update.at(hyper, inputs.position)
-        rates = update.rates(now, inputs.learning_rate)
-        point = self.path.point(
-            constants["anchors"], inputs.row, inputs.step, rates, update.momenta(now)
+            adjoint = _limited(adjoint, self.path.max_adjoint_growth * constants["size"])
+        with _tape() as of_schedule:
+            of_schedule.watch(hyper)
+            now = rule.at(hyper, inputs.position)
+        values = rule.values(now, inputs.learning_rate)
+        point = self.path.point(constants["segment_data"], inputs.record, inputs.step)
+        weights = point.weights
+
+        raw, _, vjp = self.objective.vjp(
+            weights,
+            constants["state"] if point.state is None else point.state,
+            inputs.random,
+            constants["hyper_variables"],
+            inputs.batch,
         )
-        weights, velocities = point.weights, point.velocities
-        state = constants["state"] if point.state is None else point.state
+        with _tape() as of_gradients:
+            of_gradients.watch((weights, raw, now))
+            evaluated = rule.gradients(weights, raw, now)
+        slots, gradients = self._on_path(point, evaluated, values, inputs.iteration)
+        with _tape() as of_move:
+            iterate = Iterate(weights, slots)
+            of_move.watch((iterate, gradients, now))
+            moved = rule.move(iterate, gradients, now, inputs.learning_rate, inputs.iteration)
 
-        def tape():
-            return tf.GradientTape(watch_accessed_variables=False)
-
-        raw, _, pull = objective.linearize(weights, state, inputs.random, eta, inputs.batch)
-        with tape() as of_gradients:
-            of_gradients.watch((weights, raw, hyper["l2"]))
-            evaluated = update.gradients(weights, raw, hyper)
-        gradients = evaluated if point.gradients is None else point.gradients
-        with tape() as of_move:
-            of_move.watch((weights, velocities, gradients, hyper))
-            now = update.at(hyper, inputs.position)
-            moved = update.move(weights, velocities, gradients, now, inputs.learning_rate)
-
-        move_w, velocities, move_g, hyper_part = of_move.gradient(
+        move_w, slots_before, gradients_part, hyper_part = of_move.gradient(
             moved,
-            (weights, velocities, gradients, hyper),
-            output_gradients=([*adjoint.weights], [*adjoint.velocities]),
+            (weights, slots, gradients, now),
+            output_gradients=Iterate(adjoint.weights, adjoint.slots),
             unconnected_gradients="zero",
         )
-        gradients_w, gradients_raw, l2_part = of_gradients.gradient(
+        gradients_w, directions, more = of_gradients.gradient(
             evaluated,
-            (weights, raw, hyper["l2"]),
-            output_gradients=move_g,
+            (weights, raw, now),
+            output_gradients=gradients_part,
             unconnected_gradients="zero",
         )
-        products, state, eta_part = pull(gradients_raw, adjoint.state)
-        hyper_part["l2"] += l2_part
-        products = self.path.temper(products, gradients_raw, rates)
-        weights = [a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)]
+        hyper_part = of_schedule.gradient(
+            now,
+            hyper,
+            output_gradients={kind: hyper_part[kind] + more[kind] for kind in hyper},
+            unconnected_gradients="zero",
+        )
+        products, state, variables_part = vjp(directions, adjoint.state)
+        unscaled = rule.unscaled(directions, slots, values, inputs.iteration)
+        products = self.path.adjust_hvp(products, directions, unscaled)
         return Adjoint(
-            weights=weights,
-            velocities=velocities,
+            weights=[a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)],
+            slots=slots_before,
             state=state,
-            hyper={kind: adjoint.hyper[kind] + hyper_part[kind] for kind in KINDS},
-            eta=[a + b for a, b in zip(adjoint.eta, eta_part, strict=True)],
+            hyper={kind: adjoint.hyper[kind] + hyper_part[kind] for kind in hyper},
+            hyper_variables=[
+                a + b for a, b in zip(adjoint.hyper_variables, variables_part, strict=True)
+            ],
         ), ()
 
+    def _on_path(
+        self, point: Point, evaluated: Tensors, values: Values, iteration: tf.Tensor
+    ) -> tuple[Slots, Tensors]:
+        """`(slots, gradients)` of the step at a point: those of training, or those of the path."""
+        slots = {} if point.slots is None else point.slots
+        if point.arriving is None:
+            return slots, evaluated
+        iterate = Iterate(point.weights, slots)
+        return self.rule.along(iterate, point.arriving, point.leaving, evaluated, values, iteration)
 
-def _capped(adjoint, limit):
+
+def _tape() -> tf.GradientTape:
+    return tf.GradientTape(watch_accessed_variables=False)
+
+
+def _limited(adjoint: Adjoint, limit: tf.Tensor) -> Adjoint:
     """`adjoint` scaled down to where the norm of its weights is `limit`, if it is above."""
     norm = tf.linalg.global_norm(adjoint.weights)
     scale = tf.minimum(tf.math.divide_no_nan(tf.cast(limit, norm.dtype), norm), 1.0)
     scale = tf.where(norm > 0, scale, tf.ones_like(scale))
+
+    def scaled(part: Structure) -> Structure:
+        return tf.nest.map_structure(lambda a: a * tf.cast(scale, a.dtype), part)
+
     return adjoint._replace(
-        weights=[w * tf.cast(scale, w.dtype) for w in adjoint.weights],
-        velocities=[v * tf.cast(scale, v.dtype) for v in adjoint.velocities],
-        state=[s * tf.cast(scale, s.dtype) for s in adjoint.state],
+        weights=scaled(adjoint.weights), slots=scaled(adjoint.slots), state=scaled(adjoint.state)
     )

@@ -1,39 +1,55 @@
 """What is remembered of a training run, for the way back."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from keras_drmad.engine.programs import State
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.data import Batches
+from keras_drmad.engine.programs import TrainingState
+from keras_drmad.paths.base import Segment
+from keras_drmad.typing import Structure, Tensors
+from keras_drmad.update_rules.base import Numbers
 
 
 @dataclass
 class Trajectory:
     """A training run as its path remembers it; made by `Engine.begin`, grown by `advance`."""
 
-    start: State
-    hyper: dict  # flat values of each kind
-    eta: list
-    batches: object
-    random: list  # the seeds that each step saw
-    constants: object  # of the path's arithmetic
-    momenta: tuple
+    start: TrainingState
+    hyper: dict[str, tf.Tensor]  # flat values of each kind
+    hyper_variables: Tensors
+    batches: Batches
+    random: list[np.ndarray]  # the seeds that each step saw
+    values: Numbers  # of each variable at the first step
+    constants: Structure  # of the path's arithmetic
     first: int  # the number that the optimizer gives to the first step
-    segments: list  # planned; cut off by `Engine.finish` where training ended early
-    carry: dict  # of the training loop, at the last step taken
-    rates: list = field(default_factory=list)  # the global learning rate of each step
-    losses: list = field(default_factory=list)  # and its training loss
-    cuts: list = field(default_factory=list)  # step numbers at which `advance` began
-    kept: list = field(default_factory=list)  # what the path keeps of each segment
-    closed: list = field(default_factory=list)  # and what its arithmetic sets aside
-    rows: dict = field(default_factory=dict)  # steps of a piece -> what the path stored of them
-    checkpoints: dict = field(default_factory=dict)  # segment's start -> the loop's carry there
-    end: State | None = None
+    segments: list[Segment]  # planned; cut off by `Engine.finish` where training ended early
+    carry: dict[str, Any]  # of the training loop, at the last step taken
+    rates: list[float] = field(default_factory=list)  # the global learning rate of each step
+    losses: list[float] = field(default_factory=list)  # and its training loss
+    cuts: list[int] = field(default_factory=list)  # step numbers at which `advance` began
+    summaries: list[Structure] = field(default_factory=list)  # what the path keeps of each segment
+    # What its arithmetic sets aside of each segment.
+    closed: list[dict[int, tf.Tensor]] = field(default_factory=list)
+    # Steps of a piece -> what the path stored of them.
+    records: dict[tuple[int, ...], Structure] = field(default_factory=dict)
+    # A segment's start -> the loop's carry there.
+    checkpoints: dict[int, dict[str, Any]] = field(default_factory=dict)
+    end: TrainingState | None = None
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Steps taken so far."""
         return len(self.rates)
 
-    def forget(self):
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Steps of each segment."""
+        return tuple(s.length for s in self.segments)
+
+    def forget(self) -> None:
         """Drops what only a reverse pass would need; the run can still be advanced."""
-        self.rows.clear()
+        self.records.clear()
         self.checkpoints.clear()

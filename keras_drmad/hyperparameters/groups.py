@@ -2,8 +2,8 @@
 
 A `Layout` maps the trainable variables of a model to flat vectors, one for each kind of
 hyperparameter: one entry a group or, for `per="unit"`, one L2 entry an input unit. Flat vectors keep
-the training step cheap (three extra inputs, whatever the number of layers) and give the
-meta-optimizer three variables to move.
+the training step cheap (one extra input a kind, whatever the number of layers) and give the
+meta-optimizer one variable a kind to move.
 """
 
 import difflib
@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-KINDS = ("learning_rate", "momentum", "l2")  # of a training step
 INIT_SCALE = "init_scale"  # of the weights that training starts from
 GRANULARITIES = ("global", "layer", "variable", "unit")
 
@@ -63,7 +62,8 @@ class Layout:
     Args:
         variables: the trainable variables, in the optimizer's order.
         per: `"global"`, `"layer"`, `"variable"` or `"unit"`.
-        has_l2: one bool a variable.
+        acts: `{kind: one bool a variable}`, for each kind whether it acts on the variable.
+        per_unit: the kinds that have one value for each input unit with `per="unit"`.
         knots: `{kind: number of knots}` of the kinds that vary over training. Their vectors hold
             the values at the first knot, then those at the second, ….
         init_scale: whether kernels have an initial scale.
@@ -73,18 +73,18 @@ class Layout:
         groups: `{group: {kind: Slice}}`.
     """
 
-    def __init__(self, variables, per, has_l2, knots=(), init_scale=False):
+    def __init__(self, variables, per, acts, per_unit=(), knots=(), init_scale=False):
         names = variable_names(variables)
-        self.slices = {kind: [] for kind in KINDS}
+        self.slices = {kind: [] for kind in acts}
         self.groups = {}
         self.knots = dict(knots)
-        self._widths = dict.fromkeys(KINDS, 0)  # entries of a vector, at one time
-        for variable, (layer, leaf), regular in zip(variables, names, has_l2, strict=True):
+        self._widths = dict.fromkeys(acts, 0)  # entries of a vector, at one time
+        for i, (variable, (layer, leaf)) in enumerate(zip(variables, names, strict=True)):
             group = _group(per, layer, leaf)
             entries = self.groups.setdefault(group, {})
-            for kind in KINDS:
-                units = per == "unit" and kind == "l2"
-                if kind == "l2" and (not regular or (units and len(variable.shape) < 2)):
+            for kind in acts:
+                units = per == "unit" and kind in per_unit
+                if not acts[kind][i] or (units and len(variable.shape) < 2):
                     self.slices[kind].append(None)
                     continue
                 if kind not in entries:
@@ -96,7 +96,7 @@ class Layout:
                 self.slices[kind].append(entries[kind])
         # A group whose first variable has no L2 met "l2" late: keep one order of kinds for all.
         self.groups = {
-            group: {kind: entries[kind] for kind in KINDS if kind in entries}
+            group: {kind: entries[kind] for kind in acts if kind in entries}
             for group, entries in self.groups.items()
         }
         if init_scale:

@@ -81,13 +81,18 @@ class Logit(Log):
         return value * (1 - value)
 
 
-def scales(momentum, l2):
-    """The scale of each kind for an optimizer compiled with `momentum` and `l2`."""
-    return {
-        # A multiplier of the global learning rate.
-        "learning_rate": Log(1.0, floor=1e-6, ceiling=1e6, zero=False),
-        "momentum": Logit(momentum, floor=1e-2, ceiling=0.9999),
-        "l2": Log(l2, floor=1e-6, ceiling=1e4),
-        # A multiplier of the initializer's weights.
-        "init_scale": Log(1.0, floor=1e-3, ceiling=1e3, zero=False),
-    }
+def scale_of(argument, value, make):
+    """The scale that `make` gives for the value of an argument.
+
+    Raises:
+        ValueError: the value is no number, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise ValueError(f"`{argument}` must be a number. Received: {argument}={value!r}")
+    make(0.0).check(f"`{argument}`", value)
+    return make(float(value))
+
+
+def multiplier(floor, ceiling):
+    """The scale of a factor that begins at 1."""
+    return Log(1.0, floor, ceiling, zero=False)

@@ -1,6 +1,6 @@
 """Training paths: where a reverse pass takes the weights of each training step from."""
 
-from keras_drmad.paths.base import Path, Point, Segment
+from keras_drmad.paths.base import End, Path, Point, Segment
 from keras_drmad.paths.exact import Checkpointed, Stored
 from keras_drmad.paths.linear import Linear
 from keras_drmad.paths.reversible import Reversible
@@ -8,6 +8,7 @@ from keras_drmad.paths.segment_means import SegmentMeans
 
 __all__ = [
     "Checkpointed",
+    "End",
     "Linear",
     "Path",
     "Point",

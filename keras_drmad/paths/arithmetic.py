@@ -1,69 +1,175 @@
 """In which numbers a training step is taken: floating point, or fixed point that can be undone."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
 from keras_drmad.paths import fixed_point
+from keras_drmad.typing import Slots, Structure, Tensors
+from keras_drmad.update_rules.base import Iterate, Numbers, UpdateRule
+from keras_drmad.update_rules.momentum import Momentum
 
 
-class Floating:
-    """Floating point, as Keras trains."""
+class Arithmetic:
+    """The numbers of training steps. `at` is the place where training stands, in these numbers."""
 
-    def constants(self, update, hyper):
+    def check(self, rule: UpdateRule, values: Numbers) -> None:
+        """Raises a ValueError if steps of `rule` cannot be taken in these numbers."""
+
+    def longest_segment(self, values: Numbers) -> int | None:
+        """How many steps can be taken between two calls of `close`; None for any number."""
+        return None
+
+    def constants(self, values: Numbers) -> Structure:
         """What `step` needs beside the hyperparameters (Python side, once a run)."""
         return ()
 
-    def encode(self, weights, velocities):
+    def encode(self, iterate: Iterate) -> Structure:
         """The numbers that training is continued in."""
-        return {"weights": weights, "velocities": velocities}
+        raise NotImplementedError
 
-    def decode(self, at, dtypes):
-        """`(weights, velocities)` in floating point."""
-        return at["weights"], at["velocities"]
+    def decode(self, at: Structure, dtypes: tuple[str, ...]) -> Iterate:
+        """The same in floating point."""
+        raise NotImplementedError
 
-    def position(self, at, replaying, dtypes):
+    def position(self, at: Structure, replaying: tf.Tensor, dtypes: tuple[str, ...]) -> Tensors:
         """The weights at which a step takes its gradient."""
-        return at["weights"]
+        raise NotImplementedError
 
-    def step(self, at, weights, gradients, update, hyper, learning_rate, constants, replaying):
-        """`(at, velocities)`: after the step, and the velocities before it."""
-        moved = update.move(weights, at["velocities"], gradients, hyper, learning_rate)
-        return self.encode(*moved), at["velocities"]
+    def step(
+        self,
+        at: Structure,
+        weights: Tensors,
+        gradients: Tensors,
+        rule: UpdateRule,
+        hyper: dict[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        iteration: tf.Tensor,
+        constants: Structure,
+        replaying: tf.Tensor,
+    ) -> tuple[Structure, Slots]:
+        """`(at, slots)`: after the step, and the slots before it."""
+        raise NotImplementedError
+
+    def close(
+        self, at: Structure, lengths: tuple[int, ...], index: int, values: Numbers
+    ) -> tuple[Structure, dict[int, tf.Tensor]]:
+        """`(at, words)` at the end of segment `index`: what is set aside until the way back.
+
+        `lengths` are those of all segments.
+        """
+        return at, {}
+
+    def reopen(self, at: Structure, words: dict[int, tf.Tensor]) -> Structure:
+        """`at` as it was before `close`."""
+        return at
+
+    def information(
+        self, weights: Tensors, closed: list[dict[int, tf.Tensor]], steps: int
+    ) -> dict[str, Any]:
+        """What there is to report of a run."""
+        return {}
 
 
-class FixedPoint:
-    """Fixed-point integers. While `replaying`, a step is undone instead of taken.
+class Floating(Arithmetic):
+    """Floating point, as Keras trains."""
+
+    def encode(self, iterate: Iterate) -> Iterate:
+        return iterate
+
+    def decode(self, at: Iterate, dtypes: tuple[str, ...]) -> Iterate:
+        return at
+
+    def position(self, at: Iterate, replaying: tf.Tensor, dtypes: tuple[str, ...]) -> Tensors:
+        return at.weights
+
+    def step(
+        self,
+        at: Iterate,
+        weights: Tensors,
+        gradients: Tensors,
+        rule: UpdateRule,
+        hyper: dict[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        iteration: tf.Tensor,
+        constants: Structure,
+        replaying: tf.Tensor,
+    ) -> tuple[Iterate, Slots]:
+        moved = rule.move(Iterate(weights, at.slots), gradients, hyper, learning_rate, iteration)
+        return moved, at.slots
+
+
+class FixedPoint(Arithmetic):
+    """Momentum SGD in fixed-point integers. While `replaying`, a step is undone instead of taken.
 
     Both directions are one program: the way back needs the gradients to the last bit, and two
     programs that compute the same gradient may round it differently.
     """
 
-    def constants(self, update, hyper):
-        fractions = [fixed_point.rational(float(m)) for m in update.momenta(hyper)]
+    def check(self, rule: UpdateRule, values: Numbers) -> None:
+        if not isinstance(rule, Momentum):
+            reasons = {f"the update rule {type(rule).__name__}": True}
+        else:
+            reasons = {
+                "nesterov=True": rule.nesterov,
+                "weight_decay": any(rule.decays),
+                "constraints of variables": any(c is not None for c in rule.constraints),
+                "a momentum that varies over training": "momentum" in rule.layout.knots,
+                "a momentum below 0.05": min(values["momentum"]) < 0.05,
+            }
+        for what, given in reasons.items():
+            if given:
+                raise ValueError(
+                    f"`Reversible()` cannot undo a training step with {what}. Use `Checkpointed()`, "
+                    "which is as exact."
+                )
+
+    def longest_segment(self, values: Numbers) -> int:
+        return fixed_point.longest_segment(values["momentum"])
+
+    def constants(self, values: Numbers) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        fractions = [fixed_point.rational(m) for m in values["momentum"]]
         return [
             (tf.constant(f.numerator, tf.int64), tf.constant(f.denominator, tf.int64))
             for f in fractions
         ]
 
-    def encode(self, weights, velocities):
-        velocities = fixed_point.encode(velocities)
+    def encode(self, iterate: Iterate) -> dict[str, Tensors]:
+        velocities = fixed_point.encode(iterate.slots["velocity"])
         return {
-            "weights": fixed_point.encode(weights),
+            "weights": fixed_point.encode(iterate.weights),
             "velocities": velocities,
             "buffers": [tf.zeros_like(v) for v in velocities],
         }
 
-    def decode(self, at, dtypes):
-        return tuple(fixed_point.decode(at[k], dtypes) for k in ("weights", "velocities"))
+    def decode(self, at: dict[str, Tensors], dtypes: tuple[str, ...]) -> Iterate:
+        velocities = fixed_point.decode(at["velocities"], dtypes)
+        return Iterate(fixed_point.decode(at["weights"], dtypes), {"velocity": velocities})
 
-    def position(self, at, replaying, dtypes):
+    def position(
+        self, at: dict[str, Tensors], replaying: tf.Tensor, dtypes: tuple[str, ...]
+    ) -> Tensors:
         back = tf.cast(replaying, tf.int64)
         before = [w - back * v for w, v in zip(at["weights"], at["velocities"], strict=True)]
         return fixed_point.decode(before, dtypes)
 
-    def step(self, at, weights, gradients, update, hyper, learning_rate, constants, replaying):
-        rates = update.rates(hyper, learning_rate)
+    def step(
+        self,
+        at: dict[str, Tensors],
+        weights: Tensors,
+        gradients: Tensors,
+        rule: UpdateRule,
+        hyper: dict[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        iteration: tf.Tensor,
+        constants: list[tuple[tf.Tensor, tf.Tensor]],
+        replaying: tf.Tensor,
+    ) -> tuple[dict[str, Tensors], Slots]:
+        rates = rule.values(hyper, learning_rate)["learning_rate"]
         pushes = fixed_point.encode([r * g for r, g in zip(rates, gradients, strict=True)])
-        after = {"weights": [], "velocities": [], "buffers": []}
+        after: dict[str, Tensors] = {"weights": [], "velocities": [], "buffers": []}
         before = []  # the velocities before the step, in either direction
         for w, v, b, push, (n, d) in zip(
             at["weights"], at["velocities"], at["buffers"], pushes, constants, strict=True
@@ -77,4 +183,29 @@ class FixedPoint:
             after["weights"].append(tf.where(replaying, w - v, w + new))
             after["velocities"].append(new)
             after["buffers"].append(b)
-        return after, fixed_point.decode(before, update.dtypes)
+        return after, {"velocity": fixed_point.decode(before, rule.dtypes)}
+
+    def close(
+        self, at: dict[str, Tensors], lengths: tuple[int, ...], index: int, values: Numbers
+    ) -> tuple[dict[str, Tensors], dict[int, tf.Tensor]]:
+        """Sets the lower bits of the buffers aside where they could overflow in the next segment."""
+        buffers, words = list(at["buffers"]), {}
+        for i, momentum in enumerate(values["momentum"]):
+            if fixed_point.flushes(lengths, momentum)[index]:
+                buffers[i], words[i] = fixed_point.flush(buffers[i])
+        return {**at, "buffers": buffers}, words
+
+    def reopen(self, at: dict[str, Tensors], words: dict[int, tf.Tensor]) -> dict[str, Tensors]:
+        buffers = [
+            fixed_point.unflush(b, words[i]) if i in words else b
+            for i, b in enumerate(at["buffers"])
+        ]
+        return {**at, "buffers": buffers}
+
+    def information(
+        self, weights: Tensors, closed: list[dict[int, tf.Tensor]], steps: int
+    ) -> dict[str, Any]:
+        size = sum(int(tf.size(w)) for w in weights)
+        words = sum(int(tf.size(word)) for words in closed for word in words.values())
+        buffer_bits = 64 * size + fixed_point.WORD_BITS * words
+        return {"buffer_bits_per_weight_per_step": buffer_bits / (size * steps)}

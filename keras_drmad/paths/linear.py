@@ -3,7 +3,9 @@
 import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.paths.base import Path, Point
+from keras_drmad.paths.base import End, Path, Point, Segment
+from keras_drmad.typing import Structure
+from keras_drmad.update_rules.base import Iterate
 
 
 class Linear(Path):
@@ -17,21 +19,30 @@ class Linear(Path):
             code took a tenth. Defaults to all.
     """
 
-    def __init__(self, backward_steps=None):
+    def __init__(self, backward_steps: int | None = None) -> None:
         self.backward_steps = positive_integer("backward_steps", backward_steps, optional=True)
 
-    def visited(self, segment):
+    def visited_steps(self, segment: Segment) -> list[int]:
         count = min(self.backward_steps or segment.length, segment.length)
         return [segment.start + i * segment.length // count for i in range(count)]
 
-    def anchors(self, leg, segments, kept, start, end):
+    def segment_data(
+        self,
+        segment: Segment,
+        segments: list[Segment],
+        summaries: list[Structure],
+        start: End,
+        end: End,
+    ) -> dict[str, Iterate]:
         steps = segments[-1].stop
-        slope = [(b - a) / steps for a, b in zip(start[0], end[0], strict=True)]
-        return {"start": start[0], "slope": slope}
+        first, last = (Iterate(at.weights, at.slots) for at in (start, end))
+        slope = tf.nest.map_structure(lambda a, b: (b - a) / steps, first, last)
+        return {"start": first, "slope": slope}
 
-    def point(self, anchors, row, step, rates, momenta):
-        weights = [
-            w + tf.cast(step, w.dtype) * s
-            for w, s in zip(anchors["start"], anchors["slope"], strict=True)
-        ]
-        return Point(weights, anchors["slope"])
+    def point(self, data: dict[str, Iterate], record: Structure, step: tf.Tensor) -> Point:
+        at = tf.nest.map_structure(
+            lambda first, slope: first + tf.cast(step, first.dtype) * slope,
+            data["start"],
+            data["slope"],
+        )
+        return Point(at.weights, at.slots, arriving=data["slope"].weights)

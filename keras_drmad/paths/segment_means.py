@@ -2,11 +2,14 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.paths.base import Path, Point, Segment
+from keras_drmad.paths.base import End, Path, Point, Segment
+from keras_drmad.typing import Structure, Tensors
+from keras_drmad.update_rules.base import Iterate
 
 SHORTEST = 4  # steps a segment, on average: fewer knots for shorter training
 
@@ -17,8 +20,8 @@ class SegmentMeans(Path):
     Training is cut into `knots` segments, short ones first (their ends at `T · (i / knots)^1.5`).
     The path runs through each segment's mean iterate, at its middle, and through both ends of
     training. SGD settles in valleys whose walls just fit its learning rate; a mean of iterates lies
-    inside the valley, where the reverse pass is as stable as training was. Velocities are the path's
-    own displacements, and gradients those that would make momentum SGD follow them:
+    inside the valley, where the reverse pass is as stable as training was. The optimizer's slots are
+    read off the path's own displacements, and so are the gradients. For momentum SGD:
 
         v_t = w_t − w_{t−1}        g_t = (μ v_t − v_{t+1}) / α
 
@@ -35,73 +38,83 @@ class SegmentMeans(Path):
         floor: Whether negative curvature is taken out. Defaults to `True`.
     """
 
-    cap = 2.0
+    max_adjoint_growth = 2.0
 
-    def __init__(self, knots=16, floor=True):
+    def __init__(self, knots: int = 16, floor: bool = True) -> None:
         self.knots = positive_integer("knots", knots)
         self.floor = bool(floor)
 
-    def segments(self, steps, momenta):
+    def segments(self, steps: int) -> list[Segment]:
         knots = max(min(self.knots, steps // SHORTEST), 1)
         ends = {round(steps * (i / knots) ** 1.5) for i in range(1, knots + 1)} - {0}
         return [Segment(a, b) for a, b in pairwise([0, *sorted(ends)])]
 
-    def begin(self, weights):
-        return [tf.zeros_like(w) for w in weights]
-
-    def fold(self, sums, weights, velocities, gradients):
-        return [s + w for s, w in zip(sums, weights, strict=True)]
-
-    def keep(self, sums, segment):
-        return [s / segment.length for s in sums]
-
-    def legs(self, segments):
+    def reverse_segments(self, segments: list[Segment]) -> list[Segment]:
         times = [0, *(math.ceil(s.middle) for s in segments), segments[-1].stop]
         return [Segment(a, b) for a, b in pairwise(times) if b > a]
 
-    def anchors(self, leg, segments, kept, start, end):
+    def begin(self, start: Iterate) -> Iterate:
+        return tf.nest.map_structure(tf.zeros_like, start)
+
+    def accumulate(self, sums: Iterate, iterate: Iterate) -> Iterate:
+        return tf.nest.map_structure(lambda s, w: s + w, sums, iterate)
+
+    def summarize(self, sums: Iterate, segment: Segment) -> Iterate:
+        return tf.nest.map_structure(lambda s: s / segment.length, sums)
+
+    def segment_data(
+        self,
+        segment: Segment,
+        segments: list[Segment],
+        summaries: list[Iterate],
+        start: End,
+        end: End,
+    ) -> dict[str, Any]:
         times = [0.0, *(s.middle for s in segments), float(segments[-1].stop)]
-        knots = [start[0], *kept, end[0]]
+        first, last = (Iterate(at.weights, at.slots) for at in (start, end))
+        knots = [first, *summaries, last]
         # A first segment of one step has its middle at 0, where the path begins.
         if times[1] == 0.0:
             del times[1], knots[1]
-        after = next(i for i, time in enumerate(times) if time > leg.start)
+        after = next(i for i, time in enumerate(times) if time > segment.start)
 
-        def slope(i):
+        def slope(i: int) -> Iterate:
             duration = times[i] - times[i - 1]
-            return [(b - a) / duration for a, b in zip(knots[i - 1], knots[i], strict=True)]
+            return tf.nest.map_structure(lambda a, b: (b - a) / duration, knots[i - 1], knots[i])
 
         return {
             "knot": knots[after - 1],
             "time": tf.constant(times[after - 1], "float32"),
-            "first": tf.constant(leg.start, "float32"),
+            "first": tf.constant(segment.start, "float32"),
             "slope": slope(after),
-            "slope_before": slope(after - 1) if after > 1 else start[1],
+            "slope_before": slope(after - 1).weights if after > 1 else start.arriving,
         }
 
-    def point(self, anchors, row, step, rates, momenta):
-        since = step - anchors["time"]
-        turning = tf.equal(step, anchors["first"])  # the velocity is still that of the leg before
-        weights, velocities, gradients = [], [], []
-        for k, new, old, r, m in zip(
-            anchors["knot"], anchors["slope"], anchors["slope_before"], rates, momenta, strict=True
-        ):
-            velocity = tf.where(turning, old, new)
-            weights.append(k + tf.cast(since, k.dtype) * new)
-            velocities.append(velocity)
-            gradients.append(tf.math.divide_no_nan(m * velocity - new, r))
-        return Point(weights, velocities, gradients)
+    def point(self, data: dict[str, Any], record: Structure, step: tf.Tensor) -> Point:
+        since = step - data["time"]
+        at = tf.nest.map_structure(
+            lambda knot, slope: knot + tf.cast(since, knot.dtype) * slope,
+            data["knot"],
+            data["slope"],
+        )
+        # At its first step a segment is arrived at from the one before.
+        turning = tf.equal(step, data["first"])
+        leaving = data["slope"].weights
+        arriving = [
+            tf.where(turning, before, after)
+            for before, after in zip(data["slope_before"], leaving, strict=True)
+        ]
+        return Point(at.weights, at.slots, arriving=arriving, leaving=leaving)
 
-    def temper(self, products, directions, rates):
+    def adjust_hvp(self, products: Tensors, directions: Tensors, unscaled: Tensors) -> Tensors:
         if not self.floor:
             return products
-        steps = [tf.math.divide_no_nan(d, r) for d, r in zip(directions, rates, strict=True)]
         curvature = _inner(directions, products)
-        share = tf.math.divide_no_nan(tf.minimum(curvature, 0.0), _inner(directions, steps))
-        return [h - tf.cast(share, h.dtype) * s for h, s in zip(products, steps, strict=True)]
+        share = tf.math.divide_no_nan(tf.minimum(curvature, 0.0), _inner(directions, unscaled))
+        return [h - tf.cast(share, h.dtype) * u for h, u in zip(products, unscaled, strict=True)]
 
 
-def _inner(a, b):
+def _inner(a: Tensors, b: Tensors) -> tf.Tensor:
     """The inner product of two lists of tensors, in the widest of their dtypes."""
     terms = [tf.reduce_sum(p * q) for p, q in zip(a, b, strict=True)]
     widest = "float64" if any(t.dtype == tf.float64 for t in terms) else "float32"

@@ -1,22 +1,33 @@
-"""The update of one training step, as pure functions of tensors.
+"""Momentum SGD, in the convention of `keras.optimizers.SGD`: pure, and as TensorFlow's fused kernel.
 
-Every compiled training loop calls these. The Keras optimizer has the same step as one fused kernel of
-TensorFlow's; tests hold both to `keras.optimizers.SGD`.
+Every compiled training loop calls the pure step, `fit` the kernel. Tests hold both to Keras's SGD.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+import keras
 import tensorflow as tf
 
+from keras_drmad.typing import Slots, Tensors
+from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
-def momentum_step(weight, velocity, gradient, rate, momentum, nesterov):
-    """Momentum SGD, in the convention of `keras.optimizers.SGD`.
 
-        v' = μ v − α g
-        w' = w + v'              (plain)
-        w' = w + μ v' − α g      (Nesterov)
+def momentum_step(
+    weight: tf.Tensor,
+    velocity: tf.Tensor,
+    gradient: tf.Tensor,
+    rate: tf.Tensor,
+    momentum: tf.Tensor,
+    nesterov: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`(w', v')`:
 
-    Returns `(w', v')`.
+    v' = μ v − α g
+    w' = w + v'              (plain)
+    w' = w + μ v' − α g      (Nesterov)
     """
     push = gradient * rate
     velocity = velocity * momentum - push
@@ -25,58 +36,77 @@ def momentum_step(weight, velocity, gradient, rate, momentum, nesterov):
     return weight + velocity, velocity
 
 
-class Update(NamedTuple):
-    """Everything between a raw gradient and the next weights, for the variables of one model.
+def apply_momentum(
+    weight: keras.Variable,
+    velocity: keras.Variable,
+    gradient: tf.Tensor,
+    rate: tf.Tensor,
+    momentum: tf.Tensor,
+    nesterov: bool,
+) -> None:
+    """`momentum_step` on variables, in place: one operation instead of seven."""
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=weight.handle,
+        accum=velocity.value.handle,
+        lr=rate,
+        grad=tf.cast(tf.convert_to_tensor(gradient), weight.dtype),
+        momentum=momentum,
+        use_nesterov=nesterov,
+    )
 
-    `hyper` are the hyperparameters in force at the step, as `at` gives them.
 
-    Same order as Keras: L2, clipping, decoupled weight decay, momentum step, constraint.
-    """
+@dataclass(frozen=True)
+class Momentum(UpdateRule):
+    """The `UpdateRule` of momentum SGD."""
 
-    layout: object  # hyperparameters.Layout
-    dtypes: tuple
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+    kinds: ClassVar[tuple[str, ...]] = ("learning_rate", "momentum", "l2")
+    penalties: ClassVar[tuple[str, ...]] = ("l2",)
+
     nesterov: bool = False
-    clipnorm: float | None = None
-    clipvalue: float | None = None
-    global_clipnorm: float | None = None
-    decays: tuple = ()  # the decoupled weight decay of each variable, 0 for none
-    constraints: tuple = ()  # one a variable, None for none
 
-    def at(self, hyper, position):
-        """The hyperparameters in force at a position of a learned schedule (`Knots.positions`)."""
-        return {kind: self.layout.at(kind, vector, position) for kind, vector in hyper.items()}
+    def step(
+        self,
+        weight: tf.Tensor,
+        slots: dict[str, tf.Tensor],
+        gradient: tf.Tensor,
+        values: dict[str, tf.Tensor | None],
+        iteration: tf.Tensor,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        weight, velocity = momentum_step(
+            weight,
+            slots["velocity"],
+            gradient,
+            values["learning_rate"],
+            values["momentum"],
+            self.nesterov,
+        )
+        return weight, {"velocity": velocity}
 
-    def gradients(self, weights, raw, hyper):
-        """The gradients that the step uses: the raw ones plus λ·w, clipped."""
-        l2 = self.layout.spread("l2", hyper["l2"], self.dtypes)
-        grads = [g if c is None else g + c * w for g, c, w in zip(raw, l2, weights, strict=True)]
-        if self.clipnorm is not None:
-            return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
-        if self.global_clipnorm is not None:
-            return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
-        if self.clipvalue is not None:
-            return [tf.clip_by_value(g, -self.clipvalue, self.clipvalue) for g in grads]
-        return grads
+    def along(
+        self,
+        iterate: Iterate,
+        arriving: Tensors,
+        leaving: Tensors | None,
+        gradients: Tensors,
+        values: Values,
+        iteration: tf.Tensor,
+    ) -> tuple[Slots, Tensors]:
+        """The velocity is the displacement; the gradient `g_t = (μ v_t − v_{t+1}) / α`."""
+        if leaving is not None:
+            gradients = [
+                tf.math.divide_no_nan(m * v - after, r)
+                for v, after, r, m in zip(
+                    arriving, leaving, values["learning_rate"], values["momentum"], strict=True
+                )
+            ]
+        return {"velocity": arriving}, gradients
 
-    def rates(self, hyper, learning_rate):
-        """Effective learning rate α of each variable: global rate × learned multiplier."""
-        multipliers = self.layout.spread("learning_rate", hyper["learning_rate"], self.dtypes)
-        return [m * tf.cast(learning_rate, m.dtype) for m in multipliers]
+    def last_displacements(self, iterate: Iterate) -> Tensors:
+        return iterate.slots["velocity"]
 
-    def momenta(self, hyper):
-        """Momentum μ of each variable."""
-        return self.layout.spread("momentum", hyper["momentum"], self.dtypes)
-
-    def move(self, weights, velocities, gradients, hyper, learning_rate):
-        """`(weights, velocities)` after the step with `gradients`, as `self.gradients` gives them."""
-        rates, momenta = self.rates(hyper, learning_rate), self.momenta(hyper)
-        new_weights, new_velocities = [], []
-        for i, (w, v, g) in enumerate(zip(weights, velocities, gradients, strict=True)):
-            if self.decays and self.decays[i]:
-                w = w - w * self.decays[i] * tf.cast(learning_rate, w.dtype)
-            w, v = momentum_step(w, v, g, rates[i], momenta[i], self.nesterov)
-            if self.constraints and self.constraints[i] is not None:
-                w = self.constraints[i](w)
-            new_weights.append(w)
-            new_velocities.append(v)
-        return new_weights, new_velocities
+    def unscaled(
+        self, directions: Tensors, slots: Slots, values: Values, iteration: tf.Tensor
+    ) -> Tensors:
+        rates = values["learning_rate"]
+        return [tf.math.divide_no_nan(d, r) for d, r in zip(directions, rates, strict=True)]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_drmad.engine.engine import Engine, build_with, drmad_optimizer
+from keras_drmad.engine.engine import Engine, build_with
 from keras_drmad.hyperparameters import meta
+from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.training_loop import fit
 
 # What summaries show of the learned values; not a hyperparameter that anything reads.
@@ -60,7 +61,7 @@ class Learned:
     def gradients(self, adjoint):
         """`{name: array}`: derivatives by the values, from the end of a reverse pass."""
         gradients = meta.by_displacement(self.optimizer, adjoint.hyper)
-        gradients |= {_name(i): g for i, g in enumerate(adjoint.eta)}
+        gradients |= {_name(i): g for i, g in enumerate(adjoint.hyper_variables)}
         return {name: np.asarray(g) for name, g in gradients.items()}
 
     def condensed(self):
@@ -109,7 +110,7 @@ class Trainee:
     ):
         self._build, self._example, self.steps = build, example, steps
         self.model = self._ready(model)
-        self.optimizer = drmad_optimizer(self.model)
+        self.optimizer = learnable_optimizer(self.model)
         self.learned = Learned(self.model, self.optimizer, hyper_variables)
         others = self.learned.hyper_variables
         self.engine = Engine.of(self.model, example, path, others, jit_compile)
@@ -117,7 +118,7 @@ class Trainee:
         self._rate = self.optimizer.get_config()["learning_rate"]  # a number, or a schedule
 
     def _ready(self, model):
-        drmad_optimizer(model).span_schedule(self.steps)
+        learnable_optimizer(model).span_schedule(self.steps)
         build_with(model, self._example)
         return model
 

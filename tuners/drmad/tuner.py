@@ -10,8 +10,9 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import VALIDATION_BATCH
-from keras_drmad.engine.engine import GROWTH_LIMIT, build_with, drmad_optimizer
+from keras_drmad.engine.engine import GROWTH_LIMIT, build_with
 from keras_drmad.hyperparameters.groups import INIT_SCALE
+from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 
 from ..distributed.tuner import ResilientTuner
@@ -208,7 +209,7 @@ class DrMADTuner(ResilientTuner):
 
     def _settings_now(self, data, epochs):
         model = self._build_hypermodel(self._own_oracle.get_space())
-        optimizer = drmad_optimizer(model)
+        optimizer = learnable_optimizer(model)
         batches = data.training(seed=0)
         steps = epochs * batches.epoch_steps
         self._check_learnable(optimizer, steps)
@@ -357,7 +358,7 @@ class DrMADTuner(ResilientTuner):
         model = self._try_build(trial.hyperparameters)
         if not model.built:
             model.build_from_config(files.read_json(self.project.build_config(trial.trial_id)))
-        optimizer = drmad_optimizer(model)
+        optimizer = learnable_optimizer(model)
         result = files.read_arrays(self.project.hypergradient(trial.trial_id))
         optimizer.span_schedule(int(result["training"]["steps"]))
         with model.distribute_strategy.scope():
@@ -374,7 +375,7 @@ class DrMADTuner(ResilientTuner):
                 search.
         """
         model = self.get_best_models()[0]
-        optimizer = drmad_optimizer(model)
+        optimizer = learnable_optimizer(model)
         if optimizer.schedule is not None and steps is not None:
             optimizer.schedule = optimizer.schedule.over(steps)
         return keras.saving.deserialize_keras_object(

@@ -1,0 +1,178 @@
+"""What every update rule shares: all between a raw gradient and the next weights but the step itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, TypeAlias
+
+import tensorflow as tf
+
+from keras_drmad.hyperparameters.groups import Layout
+from keras_drmad.typing import Slots, Tensors
+
+# Of each kind of hyperparameter one tensor a variable; None where the kind does not act.
+Values: TypeAlias = dict[str, list[tf.Tensor | None]]
+Numbers: TypeAlias = dict[str, list[float]]  # the same of kinds that act on all variables
+
+
+class Iterate(NamedTuple):
+    """What a training step moves: the weights, and the slots that the rule keeps beside them."""
+
+    weights: Tensors
+    slots: Slots
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """The training step of an optimizer as pure functions of tensors, for one model's variables.
+
+    In Keras's order: L2, clipping, decoupled weight decay, the step itself, constraint. A subclass
+    names its slots and its hyperparameters and writes the four methods below.
+
+    `hyper` are flat vectors, one for each kind: the hyperparameters in force at the step, as `at`
+    gives them.
+
+    Attributes:
+        slots: names of the tensors that the rule keeps beside each weight. All begin as zeros.
+        kinds: names of its hyperparameters; `"learning_rate"` is among them, a multiplier of the
+            global learning rate. `"l2"` needs nothing of the subclass.
+        penalties: those of `kinds` that shrink weights. Variables can be excluded from them, and
+            with `per="unit"` they have one value for each input unit.
+        averaged: those of `slots` that cannot be read off the movement of the weights, so that an
+            approximate path keeps means of them.
+    """
+
+    slots: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[tuple[str, ...]]
+    penalties: ClassVar[tuple[str, ...]] = ()
+    averaged: ClassVar[tuple[str, ...]] = ()
+
+    layout: Layout
+    dtypes: tuple[str, ...]
+    clipnorm: float | None = None
+    clipvalue: float | None = None
+    global_clipnorm: float | None = None
+    decays: tuple[float, ...] = ()  # the decoupled weight decay of each variable, 0 for none
+    constraints: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...] = ()  # one a variable
+
+    # -- for subclasses ----------------------------------------------------------------------
+
+    def step(
+        self,
+        weight: tf.Tensor,
+        slots: dict[str, tf.Tensor],
+        gradient: tf.Tensor,
+        values: dict[str, tf.Tensor | None],
+        iteration: tf.Tensor,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """One variable's `(weight, slots)` after the step.
+
+        `values` are its hyperparameters, its effective learning rate among them; `iteration` is the
+        number of steps that the optimizer took before.
+        """
+        raise NotImplementedError
+
+    def along(
+        self,
+        iterate: Iterate,
+        arriving: Tensors,
+        leaving: Tensors | None,
+        gradients: Tensors,
+        values: Values,
+        iteration: tf.Tensor,
+    ) -> tuple[Slots, Tensors]:
+        """`(slots, gradients)` with which the rule would move as an approximate path does.
+
+        `iterate` is the point of the path; of slots it has the means of the `averaged` ones.
+        `arriving` and `leaving` are the displacements of the weights before and after it (no
+        `leaving`: the gradients stay those evaluated there, `gradients`).
+        """
+        raise NotImplementedError
+
+    def last_displacements(self, iterate: Iterate) -> Tensors:
+        """The displacements of the weights in the step before `iterate`, as far as its slots tell it."""
+        raise NotImplementedError
+
+    def unscaled(
+        self, directions: Tensors, slots: Slots, values: Values, iteration: tf.Tensor
+    ) -> Tensors:
+        """`directions` over the size of the step that a gradient makes, `d / α` in plain SGD.
+
+        The metric in which negative curvature is measured along them.
+        """
+        raise NotImplementedError
+
+    # -- the same for all rules --------------------------------------------------------------
+
+    def means(self, iterate: Iterate) -> Iterate:
+        """What an approximate path keeps means of."""
+        return Iterate(iterate.weights, {name: iterate.slots[name] for name in self.averaged})
+
+    def at(self, hyper: dict[str, tf.Tensor], position: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The hyperparameters in force at a position of a learned schedule (`Knots.positions`)."""
+        return {kind: self.layout.at(kind, vector, position) for kind, vector in hyper.items()}
+
+    def values(self, hyper: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> Values:
+        """The hyperparameters of each variable; learning rates are effective ones:
+
+        the global rate times a learned multiplier.
+        """
+        values = {kind: self.layout.spread(kind, hyper[kind], self.dtypes) for kind in self.kinds}
+        values["learning_rate"] = [
+            m * tf.cast(learning_rate, m.dtype) for m in values["learning_rate"]
+        ]
+        return values
+
+    def numbers(self, hyper: dict[str, tf.Tensor]) -> Numbers:
+        """`values` at the beginning of a schedule; learning rates are multipliers."""
+        values = self.values(self.at(hyper, tf.constant(0.0)), tf.constant(1.0))
+        return {
+            kind: [float(v) for v in of]
+            for kind, of in values.items()
+            if kind not in self.penalties
+        }
+
+    def gradients(self, weights: Tensors, raw: Tensors, hyper: dict[str, tf.Tensor]) -> Tensors:
+        """The gradients that the step uses: the raw ones plus λ·w, clipped."""
+        grads = raw
+        if "l2" in self.kinds:
+            l2 = self.layout.spread("l2", hyper["l2"], self.dtypes)
+            grads = [
+                g if c is None else g + c * w for g, c, w in zip(raw, l2, weights, strict=True)
+            ]
+        if self.clipnorm is not None:
+            return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
+        if self.global_clipnorm is not None:
+            return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
+        if self.clipvalue is not None:
+            return [tf.clip_by_value(g, -self.clipvalue, self.clipvalue) for g in grads]
+        return grads
+
+    def move(
+        self,
+        iterate: Iterate,
+        gradients: Tensors,
+        hyper: dict[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        iteration: tf.Tensor,
+    ) -> Iterate:
+        """The `Iterate` after the step with `gradients`, as `self.gradients` gives them."""
+        values = self.values(hyper, learning_rate)
+        weights: Tensors = []
+        slots: Slots = {name: [] for name in self.slots}
+        for i, (w, g) in enumerate(zip(iterate.weights, gradients, strict=True)):
+            if self.decays and self.decays[i]:
+                w = w - w * self.decays[i] * tf.cast(learning_rate, w.dtype)
+            w, moved = self.step(
+                w,
+                {name: iterate.slots[name][i] for name in self.slots},
+                g,
+                {kind: values[kind][i] for kind in self.kinds},
+                iteration,
+            )
+            constraint = self.constraints[i] if self.constraints else None
+            weights.append(w if constraint is None else constraint(w))
+            for name in self.slots:
+                slots[name].append(moved[name])
+        return Iterate(weights, slots)
