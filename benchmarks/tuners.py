@@ -38,7 +38,7 @@ from keras_drmad import DrMADSGD, Sign, paths
 from keras_drmad.data import ArrayBatches, as_validation
 from keras_drmad.hyperparameters import meta
 from keras_drmad.tuners import DrMADTuner
-from keras_drmad.tuners.drmad.training import Trainee
+from keras_drmad.tuners.drmad.training import DifferentiatedTraining
 
 L = keras.layers
 RANGES = {"learning_rate": (1e-3, 0.5), "momentum": (0.01, 0.5), "l2": (1e-6, 0.1)}  # 1 − momentum
@@ -82,10 +82,10 @@ class Task(NamedTuple):
     def batches(self, data, seed=None):
         return ArrayBatches(data[0], self.batch_size, seed)
 
-    def trainee(self, per, path, **arguments):
+    def training(self, per, path, **arguments):
         """A model that is compiled once for any number of searches."""
         batches = self.batches(self.data(0))
-        return Trainee(
+        return DifferentiatedTraining(
             model=self.build(per, **arguments),
             build=lambda: self.build(per, **arguments),
             example=batches.batch(0),
@@ -117,7 +117,7 @@ def judge(model, data):
 
 class Watched(DrMADTuner):
     def _prepared(self, *_):
-        return self.trainee  # not compiled anew for each search
+        return self.compiled  # not compiled anew for each search
 
     def on_epoch_end(self, trial, model, epoch, logs=None):
         if epoch + 1 == self.epochs:
@@ -136,26 +136,26 @@ def meta_optimizer(name):
     return keras.optimizers.RMSprop(step, *decay, epsilon=meta.EPSILON)
 
 
-def drmad(task, per, trainee, cost, meta_name, data, seed, budget):
+def drmad(task, per, training, cost, meta_name, data, seed, budget):
     with tempfile.TemporaryDirectory() as folder:
         tuner = Watched(
             lambda hp: task.build(per),
             max_trials=int(budget / cost),
             meta_optimizer=meta_optimizer(meta_name),
-            path=trainee.engine.path,
+            path=training.engine.path,
             seed=seed,
             directory=folder,
         )
-        tuner.trainee, tuner.epochs, tuner.data = trainee, task.epochs, data
+        tuner.compiled, tuner.epochs, tuner.data = training, task.epochs, data
         tuner.cost, tuner.results = cost, []
         arguments = {"batch_size": task.batch_size, "validation_freq": task.epochs, "verbose": 0}
         tuner.search(*data[0], epochs=task.epochs, validation_data=data[1], **arguments)
     return tuner.results
 
 
-def trial_cost(task, trainee):
+def trial_cost(task, training):
     """1 + r."""
-    data, engine, fastest = task.data(0), trainee.engine, [np.inf, np.inf]
+    data, engine, fastest = task.data(0), training.engine, [np.inf, np.inf]
     batches, hyper = task.batches(data, seed=0), as_validation(data[1])
     rates = [MIDDLE["learning_rate"]] * (task.epochs * batches.epoch_steps)
     for repeat in range(9):
@@ -176,10 +176,10 @@ class Trainer:
 
     def __init__(self, task, per):
         self.task = task
-        self.trainee = task.trainee(per, paths.Linear(), learn=())
+        self.training = task.training(per, paths.Linear(), learn=())
         self.kinds = {  # by name
             f"{group} {kind} {i}": kind
-            for group, entries in self.trainee.optimizer.hyperparameters.items()
+            for group, entries in self.training.optimizer.hyperparameters.items()
             for kind, value in entries.items()
             for i in range(np.size(value))
         }
@@ -187,27 +187,27 @@ class Trainer:
 
     def train(self, data, values, *seed):
         """From scratch; yields after each epoch."""
-        trainee, nested = self.trainee, {}
+        training, nested = self.training, {}
         seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
         for name in self.kinds:
             group, kind, _ = name.split()
             value = 1 - values[name] if kind == "momentum" else values[name]
             nested.setdefault(group, {}).setdefault(kind, []).append(value)
-        trainee.restart(seed)
-        trainee.optimizer.set_hyperparameters(
+        training.restart(seed)
+        training.optimizer.set_hyperparameters(
             {g: {kind: np.squeeze(v) for kind, v in e.items()} for g, e in nested.items()}
         )
-        batches, engine = self.task.batches(data, seed), trainee.engine
+        batches, engine = self.task.batches(data, seed), training.engine
         run = engine.begin(engine.read(), batches, self.task.epochs * batches.epoch_steps)
         for _ in range(self.task.epochs):
-            rates = trainee.optimizer.learning_rates(batches.epoch_steps)
+            rates = training.optimizer.learning_rates(batches.epoch_steps)
             engine.write(engine.advance(run, rates), len(rates))
             yield
 
     def trial(self, data, values, *seed):
         for _ in self.train(data, values, *seed):
             pass
-        loss, error = judge(self.trainee.model, data[1])[0], judge(self.trainee.model, data[2])[1]
+        loss, error = judge(self.training.model, data[1])[0], judge(self.training.model, data[2])[1]
         return Trial(1.0, loss, error)
 
 
@@ -256,7 +256,7 @@ def tpe(trainer, data, seed, budget):
     study.enqueue_trial(trainer.middle)
     log_uniform = optuna.distributions.FloatDistribution
     space = {name: log_uniform(*RANGES[kind], log=True) for name, kind in trainer.kinds.items()}
-    model, epochs, results = trainer.trainee.model, trainer.task.epochs, []
+    model, epochs, results = trainer.training.model, trainer.task.epochs, []
     while sum(trial.cost for trial in results) < budget:
         trial = study.ask(space)
         trainings = trainer.train(data, trial.params, seed, len(results))
@@ -309,7 +309,7 @@ def row(name, per, search, task, seeds, budget):
 
 def searches(task, per, options):
     """Yields `(name, function of data, seed and budget)`."""
-    # `Trainee.restart` collects garbage; what is compiled is none, and takes long to look through.
+    # `restart` collects garbage; what is compiled is none, and takes long to look through.
     gc.unfreeze()
     others = [name for name in options.tuners if name != "drmad"]
     if others:
@@ -321,12 +321,12 @@ def searches(task, per, options):
         else:
             yield name, functools.partial(OTHERS[name], trainer)
     for path in options.paths if "drmad" in options.tuners else ():
-        trainee = task.trainee(per, getattr(paths, path)())
-        cost = trial_cost(task, trainee)
+        training = task.training(per, getattr(paths, path)())
+        cost = trial_cost(task, training)
         gc.freeze()
         print(f"a trial of DrMAD, {per}, {path}: 1 + r = {cost:.2f}", flush=True)
         for name in options.meta_optimizers:
-            search = functools.partial(drmad, task, per, trainee, cost, name)
+            search = functools.partial(drmad, task, per, training, cost, name)
             yield f"DrMAD, {name}, {path}", search
 
 

@@ -4,29 +4,34 @@ Without KerasTuner's environment variables this file starts itself as the proces
 chief, which holds the oracle, and workers, which train. It ends them all on Ctrl-C or when one
 fails, and shows the results. With the variables set it is one of these processes.
 
-    python examples/drmad_workers.py --workers 2 --clients 2
-    python examples/drmad_workers.py --workers 1 --clients 2 --pin --time    # how fast is one worker
-    python examples/drmad_workers.py --workers 2 --clients 2 --pin --time    # how fast are two
+    python examples/drmad_workers.py --workers 2 --gradients-per-step 2
+    python examples/drmad_workers.py --workers 1 --gradients-per-step 2 --pin --time   # how fast is one
+    python examples/drmad_workers.py --workers 2 --gradients-per-step 2 --pin --time   # how fast are two
 """
 
 import argparse
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import keras
+import keras_tuner
 import launch
 import numpy as np
+from keras_tuner.engine.trial import Trial
 from sklearn.datasets import load_digits
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADTuner
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2, help="processes that train")
-    parser.add_argument("--clients", type=int, default=2, help="trainings a meta-iteration")
+    parser.add_argument(
+        "--gradients-per-step", type=int, default=2, help="trainings a meta-iteration"
+    )
     parser.add_argument("--meta-iterations", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=20, help="of each training")
     if hasattr(os, "sched_setaffinity"):
@@ -49,7 +54,7 @@ def main():
         )
 
 
-def build_model(hp):
+def build_model(hp: keras_tuner.HyperParameters) -> keras.Model:
     hidden = [keras.layers.Dense(256, activation="relu", name=n) for n in ("first", "second")]
     output = keras.layers.Dense(10, activation="softmax", name="output")
     model = keras.Sequential([keras.layers.Input((64,)), *hidden, output])
@@ -60,24 +65,24 @@ def build_model(hp):
 class Tuner(DrMADTuner):
     """Notes when each trial began and ended, as metrics of it."""
 
-    def run_trial(self, *arguments, **more):
+    def run_trial(self, *arguments: Any, **more: Any) -> dict[str, float]:
         began = launch.seconds()
         metrics = super().run_trial(*arguments, **more)
         return metrics | {"began": began, "ended": launch.seconds()}
 
 
-def make_tuner(arguments):
+def make_tuner(arguments: argparse.Namespace) -> Tuner:
     return Tuner(
         build_model,
-        max_trials=arguments.meta_iterations * arguments.clients,
-        clients=arguments.clients,
+        max_trials=arguments.meta_iterations * arguments.gradients_per_step,
+        gradients_per_step=arguments.gradients_per_step,
         seed=0,  # the same in all processes
         directory=str(arguments.folder.parent),
         project_name=arguments.folder.name,
     )
 
 
-def search(tuner, arguments):
+def search(tuner: Tuner, arguments: argparse.Namespace) -> None:
     x, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
     x, y = x[order] / 16, y[order]
@@ -85,7 +90,7 @@ def search(tuner, arguments):
     tuner.search(x[:600], y[:600], batch_size=30, epochs=arguments.epochs, verbose=0, **data)
 
 
-def rate(trials, first):
+def rate(trials: list[Trial], first: int) -> float:
     """Meta-iterations a minute, from the beginning of number `first` to the end of the last."""
     iterations = [t.hyperparameters.values["drmad/iteration"] for t in trials]
     timed = [t.metrics for t, i in zip(trials, iterations, strict=True) if i >= first]

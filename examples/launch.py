@@ -9,17 +9,17 @@ import time
 LAUNCHED = "KERAS_DRMAD_LAUNCHED"  # when, for all processes
 
 
-def is_launched():
+def is_launched() -> bool:
     """Whether this process is one of them, by KerasTuner's environment variables."""
     return "KERASTUNER_TUNER_ID" in os.environ
 
 
-def seconds():
+def seconds() -> float:
     """Since the launch."""
     return time.time() - float(os.environ[LAUNCHED])
 
 
-def launch(workers, pin=False):
+def launch(workers: int, pin: bool | None = False) -> None:
     """Starts them with this script's arguments, and waits until all have ended or one has failed.
 
     Args:

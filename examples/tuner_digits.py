@@ -13,6 +13,7 @@ import itertools
 import pathlib
 
 import keras
+import keras_tuner
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -20,7 +21,7 @@ from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADTuner
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=10, help="of each trial")
@@ -61,7 +62,7 @@ def main():
         print(f"{name:8}" + "".join(f"{e:8.2%}" for e in [*errors, np.mean(errors)]))
 
 
-def digits(seed):
+def digits(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Training, hyper, selection and test set."""
     x, y = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(x))
@@ -70,7 +71,7 @@ def digits(seed):
     return [(x[a:b], y[a:b]) for a, b in itertools.pairwise(parts)]
 
 
-def build_model(hp, optimizer=None):
+def build_model(hp: keras_tuner.HyperParameters, optimizer: DrMADSGD | None = None) -> keras.Model:
     width = hp.Choice("width", [16, 64])
     names = ("first", "second")
     hidden = [keras.layers.Dense(width, activation="relu", name=name) for name in names]

@@ -11,3 +11,4 @@ Arrays: TypeAlias = dict[str, np.ndarray]  # by name
 Logs: TypeAlias = dict[str, float]  # as Keras's callbacks get them
 Structure: TypeAlias = Any  # nested lists, tuples and dictionaries of tensors
 Hyperparameters: TypeAlias = dict[str, dict[str, Any]]  # {group: {kind: a float, or an array}}
+JsonObject: TypeAlias = dict[str, Any]  # numbers, strings, lists and further ones

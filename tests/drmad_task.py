@@ -1,11 +1,15 @@
 """A small training with hyperparameters, and searches on it, for the tests of `DrMADTuner`."""
 
+from typing import Any
+
 import keras
+import keras_tuner
 import numpy as np
+from keras_tuner.engine.trial import Trial
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADTuner
-from keras_drmad.tuners.storage import files
+from keras_drmad.tuners.drmad.result import TrialResult
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(160, 5)).astype("float32")
@@ -14,32 +18,32 @@ TRAIN, HYPER, SELECTION = (X[:80], Y[:80]), (X[80:120], Y[80:120]), (X[120:], Y[
 L = keras.layers
 
 
-def build(hp, **optimizer):
+def build(hp: keras_tuner.HyperParameters | None, **arguments: Any) -> keras.Model:
     model = keras.Sequential([L.Input((5,)), L.Dense(4, "tanh", name="a"), L.Dense(1, name="b")])
-    optimizer = DrMADSGD(**{"learning_rate": 0.02, "l2": 1e-3, **optimizer})
+    optimizer = DrMADSGD(**{"learning_rate": 0.02, "l2": 1e-3, **arguments})
     # Compiling would take most of the time.
     model.compile(optimizer, "mse", metrics=["mae"], jit_compile=False)
     return model
 
 
-def make(folder, hypermodel=build, **arguments):
+def make(folder: Any, hypermodel: Any = build, **arguments: Any) -> DrMADTuner:
     defaults = {"max_trials": 4, "seed": 0, "directory": folder, "project_name": "p"}
     return DrMADTuner(hypermodel, **{**defaults, "jit_compile": False, **arguments})
 
 
-def search(tuner, **arguments):
+def search(tuner: DrMADTuner, **arguments: Any) -> DrMADTuner:
     defaults = {"validation_data": HYPER, "batch_size": 10, "epochs": 2, "verbose": 0}
     tuner.search(*TRAIN, **{**defaults, **arguments})
     return tuner
 
 
-def trials(tuner):
+def trials(tuner: DrMADTuner) -> list[Trial]:
     return [tuner.oracle.trials[name] for name in tuner.oracle.start_order]
 
 
-def result(tuner, trial_id):
-    return files.read_arrays(tuner.project.hypergradient(trial_id))
+def result(tuner: DrMADTuner, trial_id: str) -> TrialResult:
+    return TrialResult.read(tuner.project.result(trial_id))
 
 
-def scores(tuner):
+def scores(tuner: DrMADTuner) -> list[float]:
     return [trial.score for trial in trials(tuner)]

@@ -12,7 +12,6 @@ from oracle_trials import end, make, place, rate
 
 from keras_drmad.tuners import DrMADOracle
 from keras_drmad.tuners.distributed.client import SearchIsOver, outlive_the_chief
-from keras_drmad.tuners.drmad.oracle import FINITE, GROWTH
 from keras_drmad.tuners.storage import files
 
 
@@ -78,11 +77,11 @@ def test_killed_at_any_write_it_ends_the_same(tmp_path, monkeypatch, write, more
 
 def test_a_chief_that_comes_back_does_not_run_a_training_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
-    first = make(tmp_path, clients=2)
+    first = make(tmp_path, gradients_per_step=2)
     trial = first.create_trial("a")
-    chief = make(tmp_path, clients=2)
+    chief = make(tmp_path, gradients_per_step=2)
     chief.reload()
-    assert place(chief.create_trial("b")) == (0, 0, 1)  # a is still at its share
+    assert place(chief.create_trial("b")) == (0, 0, 1)  # a is still at its trial
     end(chief, trial)
     assert chief.create_trial("a").status == "IDLE"
 
@@ -92,7 +91,7 @@ def test_metrics_that_died_with_a_chief_are_found_again(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     first = make(tmp_path)
     trial = first.create_trial("a")
-    first.update_trial(trial.trial_id, {"val_loss": 1.0, GROWTH: 1.0, FINITE: 1.0})
+    first.update_trial(trial.trial_id, {"val_loss": 1.0})
     chief = make(tmp_path)
     chief.reload()
     trial.status = "COMPLETED"
@@ -140,14 +139,17 @@ def test_who_calls_when_the_search_is_over_hears_of_it():
         stub.CreateTrial("worker1", timeout=3600)
 
 
-def test_metrics_that_are_missing_are_named(oracle):
+def test_a_trial_without_a_result_has_failed_and_says_why(oracle, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     trial = oracle.create_trial("a")
     oracle.update_trial(trial.trial_id, {"val_loss": 1.0})
     trial.status = "COMPLETED"
     oracle.end_trial(trial)
     ended = oracle.get_trial(trial.trial_id)
     assert ended.status == "FAILED"
-    assert FINITE in ended.message
+    for part in (oracle.project.result(trial.trial_id), "`directory`", "`DrMADTuner.run_trial`"):
+        assert part in ended.message
+    assert place(oracle.create_trial("a")) == (0, 0, 0)  # the meta-iteration is repeated
 
 
 def test_a_full_disk_loses_nothing(oracle, monkeypatch):
@@ -167,7 +169,8 @@ def test_a_full_disk_loses_nothing(oracle, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "argument", ["max_trials", "clients", "keep_checkpoints", "meta_iterations", "patience"]
+    "argument",
+    ["max_trials", "gradients_per_step", "keep_checkpoints", "meta_iterations", "patience"],
 )
 @pytest.mark.parametrize("value", [0, 1.5, True])
 def test_bad_numbers_are_named(argument, value):

@@ -12,7 +12,7 @@ from drmad_task import HYPER, SELECTION, TRAIN, L, build, make, result, scores, 
 from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners.drmad.data import SearchData
-from keras_drmad.tuners.drmad.oracle import CLIENT, ITERATION, RUN, SEED
+from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION, RUN, SEED
 
 # -- what a trial is ------------------------------------------------------------------------
 
@@ -51,10 +51,10 @@ def test_a_trial_is_a_training_and_its_hypergradient(tmp_path):
         by_hand = np.array([found.gradients[group][kind] for group in ("a", "b")])
         scale = build(None).optimizer.scales[kind]
         slope = scale.slope(np.float32(0)).numpy() * (0.02 if kind == "learning_rate" else 1)
-        np.testing.assert_allclose(first["gradients"][kind], by_hand * slope, rtol=1e-4)
-        moved = first["values"][kind] - np.float32(0.1) * first["gradients"][kind]
+        np.testing.assert_allclose(first.gradients[kind], by_hand * slope, rtol=1e-4)
+        moved = first.values[kind] - np.float32(0.1) * first.gradients[kind]
         moved = scale.clip(moved).numpy()
-        np.testing.assert_allclose(second["values"][kind], moved, rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(second.values[kind], moved, rtol=1e-5, atol=1e-8)
 
 
 def test_the_best_model_is_the_trained_one(finished):
@@ -117,7 +117,7 @@ def initial_weights(tuner):
     seen = []
 
     def on_train_begin(logs):
-        seen.append(tuner._trainee.model.get_weights()[0])
+        seen.append(tuner._training.model.get_weights()[0])
 
     return seen, keras.callbacks.LambdaCallback(on_train_begin=on_train_begin)
 
@@ -137,22 +137,22 @@ def test_executions_are_averaged(tmp_path):
     one = search(make(tmp_path, max_trials=1, project_name="one"))
     trial = trials(tuner)[0]
     assert trial.score != one.oracle.trials["0"].score
-    found = result(tuner, "0")["gradients"]["l2"]
-    first = result(one, "0")["gradients"]["l2"]
+    found = result(tuner, "0").gradients["l2"]
+    first = result(one, "0").gradients["l2"]
     assert not np.allclose(found, first)
 
 
 def test_a_short_horizon_sees_the_last_steps(tmp_path):
     def gradient(name, **arguments):
         tuner = search(make(tmp_path, max_trials=1, project_name=name, **arguments))
-        return result(tuner, "0")["gradients"]["learning_rate"]
+        return result(tuner, "0").gradients["learning_rate"]
 
     exact = {"path": paths.Stored()}
     short = gradient("short", horizon=5, **exact)
     long = gradient("long", **exact)
     whole = gradient("whole", horizon=100, **exact)
     np.testing.assert_allclose(long, whole, rtol=1e-5)
-    seed = make(tmp_path)._derived_seed({RUN: 0, ITERATION: 0, CLIENT: 0, SEED: 0}, 0)
+    seed = make(tmp_path)._derived_seed({RUN: 0, ITERATION: 0, GRADIENT_NUMBER: 0, SEED: 0}, 0)
     keras.utils.set_random_seed(seed)
     model, batches = build(None), ArrayBatches(TRAIN, 10, seed)
     hypergradient(model, batches, HYPER, steps=11, jit_compile=False)
@@ -186,10 +186,10 @@ def test_hyper_variables_are_learned_and_restored(tmp_path):
     )
     search(tuner)
     best = result(tuner, trials(tuner)[-1].trial_id)
-    assert not np.allclose(best["values"]["hyper_variable_0"], -6.0)
+    assert not np.allclose(best.values["hyper_variable_0"], -6.0)
     restored = tuner.get_best_models()[0].layers[0].kernel_regularizer.log.numpy()
     kept = tuner.oracle.get_best_trials()[0].trial_id
-    held = result(tuner, kept)["values"]["hyper_variable_0"]
+    held = result(tuner, kept).values["hyper_variable_0"]
     np.testing.assert_array_equal(restored, held)
 
 
@@ -298,15 +298,15 @@ def test_data_may_come_in_batches(tmp_path):
     assert trials(tuner)[0].status == "COMPLETED"
 
 
-def test_without_shards_clients_train_on_everything(tmp_path):
-    data = SearchData(TRAIN, HYPER, None, 10, True, clients=1)
-    for client in range(3):
-        assert data.training(0, client).samples == 80
+def test_without_shards_all_train_on_everything(tmp_path):
+    data = SearchData(TRAIN, HYPER, None, 10, True, shards=1)
+    for number in range(3):
+        assert data.training(0, number).samples == 80
 
 
 def test_shards_train_on_a_part(tmp_path):
-    tuner = search(make(tmp_path, max_trials=2, clients=2, shard=True), epochs=1)
-    assert int(tuner._trainee.optimizer.iterations.numpy()) == 4  # of 8 batches
+    tuner = search(make(tmp_path, max_trials=2, gradients_per_step=2, shard=True), epochs=1)
+    assert int(tuner._training.optimizer.iterations.numpy()) == 4  # of 8 batches
 
 
 def test_two_devices_find_what_one_finds(tmp_path, two_replicas):
@@ -315,7 +315,7 @@ def test_two_devices_find_what_one_finds(tmp_path, two_replicas):
     two = search(
         make(tmp_path / "two", max_trials=2, distribution_strategy=two_replicas), batch_size=9
     )
-    assert len(two._trainee.engine.devices) == 2
+    assert len(two._training.engine.devices) == 2
     np.testing.assert_allclose(scores(one), scores(two), rtol=1e-5)
     for a, b in zip(trials(one), trials(two), strict=True):
         assert a.hyperparameters.values == b.hyperparameters.values

@@ -115,7 +115,7 @@ def test_bad_numbers_are_named(tmp_path, argument, value):
 def test_several_machines_within_a_trial_are_refused():
     extended = types.SimpleNamespace(worker_devices=("CPU:0",))
     strategy = types.SimpleNamespace(num_replicas_in_sync=4, extended=extended)
-    with pytest.raises(ValueError, match=r"4 replicas, 1 of them here.*clients"):
+    with pytest.raises(ValueError, match=r"4 replicas, 1 of them here"):
         _devices(types.SimpleNamespace(distribute_strategy=strategy))
 
 

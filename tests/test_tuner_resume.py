@@ -13,7 +13,7 @@ from drmad_task import L, build, make, scores, search, trials
 from processes import ended, started, starter
 
 from keras_drmad import DrMADSGD, Sign, paths
-from keras_drmad.tuners.drmad.oracle import CLIENT, ITERATION
+from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION
 from keras_drmad.tuners.storage import files
 
 # -- divergence and coming back -------------------------------------------------------------
@@ -197,7 +197,7 @@ def work(folder):
     """As chief or worker."""
     if os.environ["KERASTUNER_TUNER_ID"] == "worker2":
         kill_at("reverse")
-    tuner = make(folder, clients=2, timeout=5, seed=None)
+    tuner = make(folder, gradients_per_step=2, timeout=5, seed=None)
     search(tuner)
     tuner.results_summary()  # a worker has nobody to ask any more
 
@@ -215,13 +215,13 @@ def test_chief_and_workers_find_what_one_process_finds(tmp_path):
     finally:
         for process in processes:
             process.kill()
-    many = make(tmp_path / "many", clients=2, seed=None)
+    many = make(tmp_path / "many", gradients_per_step=2, seed=None)
     assert len(scores(many)) == 4
-    alone = search(make(tmp_path / "alone", clients=2, seed=many.oracle.seed))
-    # Which worker takes which share is chance; what a share gives is not.
+    alone = search(make(tmp_path / "alone", gradients_per_step=2, seed=many.oracle.seed))
+    # Which worker has which trial is chance; what a trial gives is not.
     places = [
         {
-            tuple(t.hyperparameters.values[name] for name in (ITERATION, CLIENT)): t.score
+            tuple(t.hyperparameters.values[name] for name in (ITERATION, GRADIENT_NUMBER)): t.score
             for t in trials(tuner)
         }
         for tuner in (alone, many)

@@ -1,12 +1,15 @@
 """What is wrong with data, before anything is trained."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import ArrayBatches, StreamBatches, as_batches
+from keras_drmad.data import ArrayBatches, Batches, StreamBatches, as_batches
+from keras_drmad.typing import Structure
 
 
-def training_batches(data, batch_size, seed=None):
+def training_batches(data: Structure, batch_size: int | None, seed: int | None = None) -> Batches:
     """`Batches` of training data, whatever `fit` takes as `x`, of known length."""
     if data is None:
         raise ValueError("`x` must be given: the training data. Received: x=None")
@@ -19,7 +22,7 @@ def training_batches(data, batch_size, seed=None):
     return batches
 
 
-def check_values(name, batches):
+def check_values(name: str, batches: Batches) -> None:
     """Raises a ValueError if there is no data, or a value in memory that is not finite."""
     if batches.epoch_steps == 0:
         raise ValueError(f"`{name}` holds no batch.")
@@ -32,16 +35,16 @@ def check_values(name, batches):
             )
 
 
-def _in_memory(batches):
+def _in_memory(batches: Batches) -> Iterator[np.ndarray]:
     """The arrays that `Batches` hold; those of a `PyDataset` are made when they are needed."""
     if isinstance(batches, ArrayBatches):
         yield from tf.nest.flatten(batches.data)
     elif isinstance(batches, StreamBatches):
-        for step in range(batches.epoch_steps):
+        for step in range(batches.epoch_steps or 0):
             yield from map(np.asarray, tf.nest.flatten(batches.batch(step)))
 
 
-def check_samples(name, batches, training, sizes=True):
+def check_samples(name: str, batches: Batches, training: Batches, sizes: bool = True) -> None:
     """Raises a ValueError if samples are unlike those of the training data.
 
     Args:
@@ -54,10 +57,10 @@ def check_samples(name, batches, training, sizes=True):
         [tuple(leaf.shape[1:]) for leaf in tf.nest.flatten(b.batch(0)[:2])]
         for b in (batches, training)
     )
-    alike = tuple if sizes else len
-    if list(map(alike, here)) != list(map(alike, there)):
-        here, there = (list(map(str, shapes)) for shapes in (here, there))
+    compared: Callable[[tuple], object] = tuple if sizes else len
+    if list(map(compared, here)) != list(map(compared, there)):
         raise ValueError(
-            f"`{name}` must hold samples like the training data. Received: shapes {here} in "
-            f"`{name}`, {there} in the training data (x and y, one sample each)"
+            f"`{name}` must hold samples like the training data. Received: shapes "
+            f"{list(map(str, here))} in `{name}`, {list(map(str, there))} in the training data (x and "
+            "y, one sample each)"
         )

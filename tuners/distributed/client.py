@@ -3,8 +3,12 @@
 import functools
 import logging
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras_tuner
+
+from .. import compat
 
 _log = logging.getLogger("keras_drmad")
 
@@ -15,7 +19,7 @@ class SearchIsOver(keras_tuner.errors.FatalError):  # which no trial takes for i
     """The chief has ended with the last worker that it knew, and will not come back."""
 
 
-def outlive_the_chief(client, is_over):
+def outlive_the_chief(client: Any, is_over: Callable[[], bool]) -> None:
     """Makes calls of KerasTuner's `OracleClient` wait for the next chief, whenever one dies.
 
     KerasTuner waits for a chief that is not there, but a call in flight fails with its chief, and the
@@ -26,13 +30,12 @@ def outlive_the_chief(client, is_over):
         is_over: called while there is no chief; whether there will be none. Then calls raise
             `SearchIsOver`.
     """
-    for name, call in vars(client.stub).items():
-        setattr(client.stub, name, _again(call, is_over))
+    compat.wrap_calls(client, functools.partial(_again, is_over=is_over))
 
 
-def _again(call, is_over):
+def _again(call: compat.Call, is_over: Callable[[], bool]) -> compat.Call:
     @functools.wraps(call)
-    def calling(*args, **kwargs):
+    def calling(*args: Any, **kwargs: Any) -> Any:
         import grpc  # as in KerasTuner, only where there is a chief
 
         # Who waits until the chief is ready does not see that the search is over.

@@ -5,14 +5,19 @@ import datetime
 import logging
 import time
 import traceback
+from collections.abc import Iterator
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import number, positive_integer, whole_number
+from keras_drmad.typing import JsonObject, Logs
 
+from .. import compat
 from ..storage import files
-from .chief import role
+from ..storage.project import Project
+from .role import role
 from .workers import Workers
 
 _log = logging.getLogger("keras_drmad")
@@ -35,7 +40,16 @@ class ResilientOracle(keras_tuner.Oracle):
         seed: of everything random; 0 is a seed, too.
     """
 
-    def __init__(self, objective, max_trials, timeout=None, seed=None, **kwargs):
+    project: Project
+
+    def __init__(
+        self,
+        objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective],
+        max_trials: int,
+        timeout: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         if timeout is not None:
             number("timeout", timeout, above=0)
         seed = None if seed is None else whole_number("seed", seed)
@@ -47,17 +61,17 @@ class ResilientOracle(keras_tuner.Oracle):
         super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
         self._given_seed = seed
         if seed is not None:
-            self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
+            compat.set_seed(self, seed)
         self.workers = Workers(timeout)
-        self._unsaved = set()  # trials that could not be written
+        self._unsaved: set[str] = set()  # trials that could not be written
         self.is_saved = False  # as it is now
-        self.broken = None  # an error in here that has ended the search, as text
+        self.broken: str | None = None  # an error in here that has ended the search, as text
         # Trials that had ended at a reload: what failed then may have been mended.
         self._old_ends = 0
-        self._began = None  # when the first trial was handed out since
+        self._began: float | None = None  # when the first trial was handed out since
 
     @contextlib.contextmanager
-    def guarded(self):
+    def guarded(self) -> Iterator[None]:
         """An error within ends the search, which says so where it runs, and not the server's thread."""
         try:
             yield
@@ -68,15 +82,14 @@ class ResilientOracle(keras_tuner.Oracle):
     # -- handing out -------------------------------------------------------------------------
 
     @keras_tuner.synchronized
-    def create_trial(self, tuner_id):
+    def create_trial(self, tuner_id: str) -> Trial:
         self.workers.asks(tuner_id)
         again = tuner_id in self.ongoing_trials
         if again:  # a worker that was started again
             trial = self.ongoing_trials[tuner_id]
-            if trial.trial_id not in self._display.trial_start:
-                self._display.on_trial_begin(trial)
+            compat.display_begin(self, trial)
         elif (trial := self._take_over(tuner_id)) is None:
-            if not self.broken and (self._retry_queue or not self._is_done()):
+            if not self.broken and (compat.retry_queue(self) or not self._is_done()):
                 with self.guarded():
                     trial = super().create_trial(tuner_id)
             if trial is None or trial.status == TrialStatus.STOPPED:
@@ -86,7 +99,7 @@ class ResilientOracle(keras_tuner.Oracle):
             self._began = self._began or time.monotonic()
         return trial
 
-    def _wait_or_stop(self, tuner_id):
+    def _wait_or_stop(self, tuner_id: str) -> Trial:
         """No new training for a worker: it waits as long as others have one that it might repeat."""
         status = TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED
         if status == TrialStatus.IDLE:
@@ -96,19 +109,19 @@ class ResilientOracle(keras_tuner.Oracle):
         return Trial(hyperparameters=self.get_space(), status=status)
 
     @keras_tuner.synchronized
-    def forget_the_dead(self):
+    def forget_the_dead(self) -> None:
         """Forgets workers that have nothing to do and do not ask: a chief would wait for them."""
         for worker in self.tuner_ids - set(self.ongoing_trials):
             if self.workers.is_gone(worker):
                 self.tuner_ids.discard(worker)
 
     @keras_tuner.synchronized
-    def is_left(self):
+    def is_left(self) -> bool:
         """Whether all is done and no worker is there."""
-        left = self._retry_queue and not self.broken
+        left = compat.retry_queue(self) and not self.broken
         return self._is_done() and not (self.ongoing_trials or left or self.tuner_ids)
 
-    def _take_over(self, tuner_id):
+    def _take_over(self, tuner_id: str) -> Trial | None:
         """A training that was handed out too long ago, for this worker too; None if there is none."""
         for other, trial in list(self.ongoing_trials.items()):
             if self.workers.is_overdue(trial.trial_id):
@@ -126,10 +139,10 @@ class ResilientOracle(keras_tuner.Oracle):
                 return trial
         return None
 
-    def _is_done(self):
+    def _is_done(self) -> bool:
         return len(self.trials) >= self.max_trials or bool(self.broken) or self.has_failed()
 
-    def has_failed(self):
+    def has_failed(self) -> bool:
         """Whether the last trials, one after the other, have failed."""
         last = self.end_order[self._old_ends :][-self.failures_allowed :]
         failed = [self.trials[name].status == TrialStatus.FAILED for name in last]
@@ -138,7 +151,7 @@ class ResilientOracle(keras_tuner.Oracle):
     # -- coming back -------------------------------------------------------------------------
 
     @keras_tuner.synchronized
-    def update_trial(self, trial_id, metrics, step=0):
+    def update_trial(self, trial_id: str, metrics: Logs, step: int = 0) -> Trial:
         if trial_id in self.end_order:  # another worker was faster
             return self.trials[trial_id]
         if trial_id not in self.trials:
@@ -146,7 +159,7 @@ class ResilientOracle(keras_tuner.Oracle):
         return super().update_trial(trial_id, metrics, step)
 
     @keras_tuner.synchronized
-    def end_trial(self, trial):
+    def end_trial(self, trial: Trial) -> None:
         name = trial.trial_id
         if name not in self.trials:
             _log.warning("Trial %s is not known (any more); what it gave is dropped.", name)
@@ -171,27 +184,26 @@ class ResilientOracle(keras_tuner.Oracle):
             with self.guarded():
                 self.judge(trial, known)
         self.workers.brings(name)
-        if name not in self._display.trial_start:  # it began where nothing was displayed
-            self._display.on_trial_begin(known)
+        compat.display_begin(self, known)  # it may have begun where nothing was displayed
         super().end_trial(trial)
         with self.guarded():
             self.settle(name)
         self._say_time_left()
 
-    def knows(self, trial):
+    def knows(self, trial: Trial) -> bool:
         """Whether what a training has brought is there: its metrics, and what subclasses need of it."""
         return bool(trial.metrics.metrics)
 
-    def judge(self, trial, known):
+    def judge(self, trial: Trial, known: Trial) -> None:
         """Called before a trial ends; may change its status and message. `known` has its metrics."""
 
-    def settle(self, name):
+    def settle(self, trial_id: str) -> None:
         """Called when a trial has ended, or is to be repeated."""
 
-    def drop(self, name):
+    def drop(self, trial_id: str) -> None:
         """Called when a trial has come back once more."""
 
-    def _say_time_left(self):
+    def _say_time_left(self) -> None:
         """Adds to KerasTuner's display what it does not say."""
         ended, left = len(self.end_order) - self._old_ends, self.max_trials - len(self.end_order)
         if self.verbose and ended and left > 0 and self._began is not None:
@@ -200,29 +212,29 @@ class ResilientOracle(keras_tuner.Oracle):
 
     # -- files -------------------------------------------------------------------------------
 
-    def _set_project_dir(self, directory, project_name):
+    def _set_project_dir(self, directory: str, project_name: str) -> None:
         super()._set_project_dir(directory, project_name)
-        self.project.folder = self._project_dir
+        self.project.folder = compat.project_dir(self)
 
-    def save(self):
+    def save(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
         # An exception would leave KerasTuner's lock held.
         self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
 
-    def _save_trial(self, trial):
+    def _save_trial(self, trial: Trial) -> None:
         name = trial.trial_id
         written = files.attempt(files.write_json, self.project.trial(name), trial.get_state())
         (self._unsaved.discard if written else self._unsaved.add)(name)
 
-    def tidy(self):
+    def tidy(self) -> None:
         """Removes files that are not needed any more, before a search begins or goes on."""
         files.sweep(self.project.folder)
 
-    def get_state(self):
+    def get_state(self) -> JsonObject:
         return super().get_state() | {"slowest": self.workers.slowest}
 
-    def set_state(self, state):
+    def set_state(self, state: JsonObject) -> None:
         super().set_state(state)
         self.workers.slowest = state["slowest"]
         # KerasTuner saves an ended trial as one that goes on, too.
@@ -232,7 +244,7 @@ class ResilientOracle(keras_tuner.Oracle):
             if trial.trial_id not in self.end_order
         }
 
-    def reload(self):
+    def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         super().reload()
         self.broken = None  # it may have been mended
         # Written, but not yet in oracle.json when the process was killed:
@@ -240,9 +252,8 @@ class ResilientOracle(keras_tuner.Oracle):
         # Trainings in flight stay with their workers, which may be alive, or else come back under
         # their names; what neither happens to is taken over in time.
         in_flight = {trial.trial_id for trial in self._ongoing.values()}
-        self._retry_queue = [
-            name for name in self._retry_queue if name not in in_flight | set(self.end_order)
-        ]
+        queue, gone = compat.retry_queue(self), in_flight | set(self.end_order)
+        queue[:] = [name for name in queue if name not in gone]
         self.ongoing_trials = self._ongoing
         # Without a chief there are no other workers: what they had may be taken over at once.
         for trial in self.ongoing_trials.values():

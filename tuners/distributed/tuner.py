@@ -4,13 +4,22 @@ import contextlib
 import copy
 import os
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import keras_tuner
+from keras_tuner.engine.trial import Trial
 
+from keras_drmad.typing import JsonObject, Logs
+
+from .. import compat
 from ..storage import files, settings
-from .chief import role, serving
+from ..storage.project import Project
+from .chief import serving
 from .client import SearchIsOver, outlive_the_chief
+from .oracle import ResilientOracle
+from .role import role
 
 IDLE_SECONDS = 0.05
 
@@ -18,35 +27,42 @@ IDLE_SECONDS = 0.05
 class ResilientTuner(keras_tuner.Tuner):
     """A tuner whose search goes on where it was broken off, alone or as chief and workers.
 
-    Subclasses have `train_trial`, and may have `prepare` and `tell_again`.
+    Subclasses have `train_trial`, and may have `prepare`, `tell_again` and `shown`.
 
     Args:
         oracle: a `ResilientOracle`.
         hypermodel, **kwargs: as in `keras_tuner.Tuner`.
 
     Attributes:
+        oracle: this process's own. While a worker searches, KerasTuner's client of the chief is in
+            its place, which has the calls and none of the attributes.
         project: names of the files.
     """
 
-    def __init__(self, oracle, hypermodel, **kwargs):
+    oracle: ResilientOracle
+    project: Project
+
+    def __init__(self, oracle: ResilientOracle, hypermodel: Any, **kwargs: Any) -> None:
         self._idle = False
         # Whether a search in this process was broken off: its oracle may be in the middle of a change.
         self._is_torn = False
-        self._last = None, None  # trial of a worker, and its metrics
-        # In a worker, `self.oracle` will stand for the chief's, without attributes.
-        self._own_oracle, self.project = oracle, oracle.project
+        # Of a worker: its trial, and what came of it.
+        self._last: tuple[str | None, Logs] = None, {}
+        self.project = oracle.project
         self._heard = True
         if role() == "worker":
             self._heard = not kwargs.get("overwrite")
             kwargs["overwrite"] = False  # the chief does it once, for all
         super().__init__(oracle, hypermodel, **kwargs)
+        # Who hands out trials: in a worker KerasTuner's client, otherwise the oracle itself.
+        self._chief, self.oracle = self.oracle, oracle
         if role() == "worker":
-            outlive_the_chief(self.oracle, self._is_over)
+            outlive_the_chief(self._chief, self._is_over)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
-        if role() != "worker" and not oracle.trials and os.path.exists(oracle.project.oracle):
+        elif not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
 
-    def _search(self, now, *args, **kwargs):
+    def _search(self, now: JsonObject, *args: Any, **kwargs: Any) -> None:
         """Searches as `keras_tuner.Tuner.search` does.
 
         Args:
@@ -56,7 +72,7 @@ class ResilientTuner(keras_tuner.Tuner):
         settings.check(self.project.settings, now)
         self.prepare()
         settings.write(self.project.settings, now)  # not of a search that could not begin
-        oracle = self._own_oracle
+        oracle = self.oracle
         if role() != "worker":
             if self._is_torn and oracle.is_saved:
                 oracle.reload()
@@ -64,32 +80,34 @@ class ResilientTuner(keras_tuner.Tuner):
         if role() == "chief" and self._is_over():
             return  # workers see that themselves
         self._is_torn = True
-        with serving(oracle), contextlib.suppress(SearchIsOver):
-            super().search(*args, **kwargs)
-        if role() == "worker":
-            # The chief ends with its workers; results are in the project's folder.
-            oracle.reload()
+        self.oracle = self._chief
+        try:
+            with serving(oracle), contextlib.suppress(SearchIsOver):
+                super().search(*args, **kwargs)
+        finally:
             self.oracle = oracle
+        if role() == "worker":
+            oracle.reload()  # the chief ends with its workers; results are in the project's folder
         self._raise_failures()
         self._is_torn = False
 
-    def prepare(self):
+    def prepare(self) -> None:
         """What must be there before the first trial; called once settings are compared."""
 
-    def _hear_the_chief(self):
+    def _hear_the_chief(self) -> None:
         """Of a worker that may have come first, to a search that the chief will overwrite."""
         if not self._heard:
-            self.oracle.get_space()  # waits for the chief, which serves when its folder is empty
+            self._chief.get_space()  # waits for the chief, which serves when its folder is empty
             self._heard = True
 
-    def _is_over(self):
+    def _is_over(self) -> bool:
         """Whether all trials have ended, by the chief's file."""
         if not self._heard:
             return False  # what is there is of the search that will be overwritten
         state = files.read_json(self.project.oracle)
-        return state is not None and len(state["end_order"]) >= self._own_oracle.max_trials
+        return state is not None and len(state["end_order"]) >= self.oracle.max_trials
 
-    def _raise_failures(self):
+    def _raise_failures(self) -> None:
         if role() == "worker":
             return
         if self.oracle.broken:
@@ -102,13 +120,13 @@ class ResilientTuner(keras_tuner.Tuner):
                 f"The search was stopped: its last {self.oracle.failures_allowed} trials failed.\n{why}"
             )
 
-    def pre_create_trial(self):
+    def pre_create_trial(self) -> None:
         # KerasTuner asks an idle oracle again at once.
         if self._idle:
             time.sleep(IDLE_SECONDS)
         self._idle = True
 
-    def run_trial(self, trial, *args, **kwargs):
+    def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> Logs:
         """What `train_trial` gives.
 
         A chief that was killed before it had written down what a training gave hands the trial out
@@ -119,55 +137,61 @@ class ResilientTuner(keras_tuner.Tuner):
         if trial.trial_id == trained:
             self.tell_again()
             return metrics
-        self._last = None, None
+        self._last = None, {}
         metrics = self.train_trial(trial, *args, **kwargs)
         if role() == "worker":
             self._last = trial.trial_id, metrics
         return metrics
 
-    def train_trial(self, trial, *args, **kwargs):
+    def train_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> Logs:
         """Trains; returns a trial's metrics."""
         raise NotImplementedError
 
-    def tell_again(self):
+    def tell_again(self) -> None:
         """Tells a chief what it was told during a training, and has forgotten."""
 
-    def _callbacks(self, callbacks, trial, execution):
+    def shown(self, trial: Trial) -> Trial:
+        """The trial as TensorBoard's HParams are to show it."""
+        return trial
+
+    def _callbacks(
+        self, callbacks: Sequence[keras.callbacks.Callback], trial: Trial, execution: int
+    ) -> list[keras.callbacks.Callback]:
         """Copies of the user's callbacks, and the tuner's own hooks."""
-        callbacks = copy.deepcopy(callbacks)
-        if any(isinstance(c, keras.callbacks.TensorBoard) for c in callbacks):
+        copies = list(copy.deepcopy(callbacks))
+        if any(isinstance(c, keras.callbacks.TensorBoard) for c in copies):
             try:
-                self._configure_tensorboard_dir(callbacks, trial, execution)
+                compat.configure_tensorboard(self, copies, self.shown(trial), execution)
             except ImportError as error:
                 raise keras_tuner.errors.FatalValueError(
                     "The `TensorBoard` callback needs the package tensorboard here: "
                     "`pip install keras_drmad[tensorboard]`."
                 ) from error
-        return [_Hooks(self, trial), *callbacks]
+        return [_Hooks(self, trial), *copies]
 
-    def save(self):
+    def save(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
         if role() != "worker":
             self.oracle.save()
             if not self.oracle.is_saved:
                 return  # KerasTuner would look for the oracle's file where it finds the tuner's
-        files.attempt(files.write_json, self._get_tuner_fname(), self.get_state())
+        files.attempt(files.write_json, compat.tuner_file(self), self.get_state())
 
 
 class _Hooks(keras.callbacks.Callback):
     """Calls the tuner's methods for subclasses, as KerasTuner does."""
 
-    def __init__(self, tuner, trial):
+    def __init__(self, tuner: ResilientTuner, trial: Trial) -> None:
         super().__init__()
         self._tuner, self._trial = tuner, trial
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._tuner.on_epoch_begin(self._trial, self.model, epoch, logs=logs)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._tuner.on_batch_begin(self._trial, self.model, batch, logs)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._tuner.on_batch_end(self._trial, self.model, batch, logs)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._tuner.on_epoch_end(self._trial, self.model, epoch, logs=logs)

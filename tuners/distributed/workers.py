@@ -15,33 +15,34 @@ class Workers:
             of a training that has come back.
     """
 
-    def __init__(self, timeout=None):
+    def __init__(self, timeout: float | None = None) -> None:
         self.timeout = timeout
-        self.slowest = None  # the longest silence of a training that has come back
-        self._begun = {}  # trial -> when it was handed out, or last gave a sign of life
-        self._longest = {}  # trial -> its longest silence
-        self._seen = {}  # worker -> when it last asked
+        self.slowest: float | None = None  # the longest silence of a training that has come back
+        # By trial: when it was handed out, or last gave a sign of life; its longest silence.
+        self._begun: dict[str, float] = {}
+        self._longest: dict[str, float] = {}
+        self._seen: dict[str, float] = {}  # by worker: when it last asked
 
-    def asks(self, worker):
+    def asks(self, worker: str) -> None:
         self._seen[worker] = time.monotonic()
 
-    def takes(self, trial_id, again=False):
+    def takes(self, trial_id: str, again: bool = False) -> None:
         """A training is handed out; `again`: once more, and begins now."""
         if again or trial_id not in self._begun:
             self._begun[trial_id] = time.monotonic()
 
-    def abandoned(self, trial_id):
+    def abandoned(self, trial_id: str) -> None:
         """Whoever had this training is no more."""
         self._begun[trial_id] = LONG_AGO
 
-    def lives(self, trial_id):
+    def lives(self, trial_id: str) -> None:
         """A training gives a sign of life."""
         now, begun = time.monotonic(), self._begun.get(trial_id, LONG_AGO)
         if begun > LONG_AGO:
             self._longest[trial_id] = max(self._longest.get(trial_id, 0.0), now - begun)
         self._begun[trial_id] = now
 
-    def brings(self, trial_id):
+    def brings(self, trial_id: str) -> None:
         """A training comes back."""
         if self._begun.get(trial_id, LONG_AGO) > LONG_AGO:
             self.lives(trial_id)
@@ -49,16 +50,16 @@ class Workers:
         self._begun.pop(trial_id, None)
         self._longest.pop(trial_id, None)
 
-    def is_overdue(self, trial_id):
+    def is_overdue(self, trial_id: str) -> bool:
         return time.monotonic() - self._begun.get(trial_id, time.monotonic()) > self._timeout()
 
-    def _timeout(self):
+    def _timeout(self) -> float:
         if self.timeout is not None:
             return self.timeout
         if self.slowest is None:
             return TIMEOUT_BEFORE_ANY
         return max(LEAST_TIMEOUT, TIMEOUT_FACTOR * self.slowest)
 
-    def is_gone(self, worker):
+    def is_gone(self, worker: str) -> bool:
         """Whether a worker that has nothing to do has stopped asking."""
         return time.monotonic() - self._seen.get(worker, LONG_AGO) > GONE

@@ -1,11 +1,13 @@
 """The data of a hypergradient search."""
 
 import collections
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import ArrayBatches, as_arguments, as_validation
+from keras_drmad.data import ArrayBatches, Batches, as_arguments, as_validation
+from keras_drmad.typing import JsonObject, Structure
 
 from ..data_checks import check_samples, check_values, training_batches
 
@@ -21,8 +23,16 @@ class SearchData:
         selection: what `fit` takes as `validation_data`.
     """
 
-    def __init__(self, train, hyper, selection, batch_size, shuffle, clients):
-        self._shuffle, self._clients = shuffle, clients
+    def __init__(
+        self,
+        train: Structure,
+        hyper: Structure,
+        selection: Structure,
+        batch_size: int | None,
+        shuffle: bool,
+        shards: int,
+    ) -> None:
+        self._shuffle, self._shards = shuffle, shards
         self._batches = training_batches(train, batch_size)
         self.hyper = evaluation_batches("validation_data", hyper)
         self._selected = (
@@ -37,22 +47,28 @@ class SearchData:
             check_values(name, batches)
             check_samples(name, batches, self._batches)
         check_apart(self._batches, self.hyper)
-        if clients > 1 and not isinstance(self._batches, ArrayBatches):
+        if shards > 1 and not isinstance(self._batches, ArrayBatches):
             raise ValueError("`shard=True` needs training data in arrays.")
-        arrays = isinstance(self._selected, ArrayBatches)
-        given = hyper if selection is None else selection
-        self.selection = as_arguments(self._selected.data) if arrays else given
+        self.selection = hyper if selection is None else selection
+        if isinstance(self._selected, ArrayBatches):
+            self.selection = as_arguments(self._selected.data)
 
-    def training(self, seed, client=0):
-        """Training `Batches`; of arrays, the share of a client in an order of its own."""
+    def training(self, seed: int, number: int = 0) -> Batches:
+        """Training `Batches`; of arrays, shard `number` in an order by `seed`."""
         if not isinstance(self._batches, ArrayBatches):
             return self._batches
-        each = self._batches.samples // self._clients  # all clients take as many steps
-        shard = slice(client % self._clients, None, self._clients)
+        each = self._batches.samples // self._shards  # all take as many steps
+        shard = slice(number % self._shards, None, self._shards)
         data = tf.nest.map_structure(lambda a: a[shard][:each], self._batches.data)
         return ArrayBatches(data, self._batches.batch_size, seed if self._shuffle else None)
 
-    def summary(self):
+    def steps(self, epochs: int) -> int:
+        """Training steps of so many epochs."""
+        steps = self.training(seed=0).epoch_steps
+        assert steps is not None  # `training_batches` has refused what has no end
+        return epochs * steps
+
+    def summary(self) -> JsonObject:
         """What must be the same when a search goes on."""
         sets = {"training": self._batches, "hyper": self.hyper, "selection": self._selected}
         return {"shuffle": self._shuffle} | {
@@ -60,7 +76,7 @@ class SearchData:
         }
 
 
-def evaluation_batches(name, data):
+def evaluation_batches(name: str, data: Structure) -> Batches:
     """`Batches` of the hyper or the selection set."""
     if data is None:
         raise ValueError(
@@ -73,7 +89,7 @@ def evaluation_batches(name, data):
         raise ValueError(f"`{name}`: {error}") from error
 
 
-def check_apart(training, hyper):
+def check_apart(training: Batches, hyper: Batches) -> None:
     """Raises a ValueError if the hyper set is taken from the training arrays."""
     if not isinstance(training, ArrayBatches) or not isinstance(hyper, ArrayBatches):
         return
@@ -89,6 +105,6 @@ def check_apart(training, hyper):
         )
 
 
-def _rows(array):
+def _rows(array: np.ndarray) -> Iterator[bytes]:
     for row in np.ascontiguousarray(array):
         yield row.tobytes()

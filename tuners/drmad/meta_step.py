@@ -1,11 +1,16 @@
 """One step of the meta-optimizer: from the hyperparameters of a meta-iteration to those of the next."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_drmad.hyperparameters import meta
+from keras_drmad.typing import Arrays
+
+Bounds = Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]  # (low, high) by name
 
 # By how much a diverging meta-iteration lowers the learning rates where none was good before.
 BACK_OFF = np.log(4.0)
@@ -23,13 +28,18 @@ class MetaState:
         slots: the variables of the meta-optimizer, by their number; empty before its first step.
     """
 
-    values: dict
-    good: dict = field(default_factory=dict)
-    best: dict = field(default_factory=dict)
-    slots: dict = field(default_factory=dict)
+    values: Arrays
+    good: Arrays = field(default_factory=dict)
+    best: Arrays = field(default_factory=dict)
+    slots: Arrays = field(default_factory=dict)
 
 
-def step(state, gradients, bounds, meta_optimizer):
+def step(
+    state: MetaState,
+    gradients: Sequence[Arrays],
+    bounds: Bounds,
+    meta_optimizer: keras.optimizers.Optimizer,
+) -> MetaState:
     """The `MetaState` after a meta-iteration.
 
     With usable gradients, their mean g moves the values:
@@ -42,7 +52,7 @@ def step(state, gradients, bounds, meta_optimizer):
     Args:
         state: the `MetaState` of the meta-iteration.
         gradients: a list of `{name: array}`, one for each training whose hypergradient can be used.
-        bounds: `{name: (low, high)}`.
+        bounds: of the values.
         meta_optimizer: a `keras.optimizers.Optimizer`; its settings only are used.
     """
     if not gradients:
@@ -57,7 +67,7 @@ def step(state, gradients, bounds, meta_optimizer):
     return MetaState(values, good=state.values, best=state.best, slots=_slots(optimizer))
 
 
-def back_to_best(state, meta_optimizer):
+def back_to_best(state: MetaState, meta_optimizer: keras.optimizers.Optimizer) -> MetaState:
     """The `MetaState` at the best values so far, with half the step from now on.
 
     The meta-optimizer's learning rate is halved unless it has a schedule.
@@ -68,7 +78,9 @@ def back_to_best(state, meta_optimizer):
     return MetaState(state.best, state.good, state.best, _slots(optimizer))
 
 
-def _restored(state, meta_optimizer):
+def _restored(
+    state: MetaState, meta_optimizer: keras.optimizers.Optimizer
+) -> tuple[keras.optimizers.Optimizer, list[keras.Variable]]:
     """A meta-optimizer as a state has it, and the variables it moves."""
     optimizer = meta.copy(meta_optimizer)
     variables = [
@@ -81,11 +93,11 @@ def _restored(state, meta_optimizer):
     return optimizer, variables
 
 
-def _slots(optimizer):
+def _slots(optimizer: keras.optimizers.Optimizer) -> Arrays:
     return {str(i): v.numpy() for i, v in enumerate(optimizer.variables)}
 
 
-def _backed_off(state, bounds):
+def _backed_off(state: MetaState, bounds: Bounds) -> MetaState:
     if state.good:
         values = {name: (value + state.good[name]) / 2 for name, value in state.values.items()}
     else:

@@ -2,63 +2,45 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
 import keras
 import keras_tuner
-import numpy as np
 from keras_tuner.engine.hyperparameters import Fixed
-from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.engine.engine import GROWTH_LIMIT
 from keras_drmad.hyperparameters import meta
+from keras_drmad.typing import JsonObject
 
+from .. import compat
 from ..distributed.oracle import ResilientOracle
 from ..storage import files
 from .configurations import Configurations
-from .meta_step import MetaState, back_to_best, step
-from .project import Project
+from .meta_run import MetaOptimization, MetaRun
+from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED
+from .project import DrMADProject
+from .result import TrialResult
 
 _log = logging.getLogger("keras_drmad")
 
-# Values by which a trial is told its place; KerasTuner's Hyperband does the same.
-PLACE = "drmad/"
-RUN, ITERATION, CLIENT = PLACE + "run", PLACE + "iteration", PLACE + "client"
-SEED = PLACE + "seed"
-
-# Metrics in which a worker reports how its reverse pass went.
-GROWTH, FINITE = "hypergradient_growth", "hypergradient_finite"
-
 ITERATIONS_OF_A_CONFIGURATION = 10
-
-
-@dataclass
-class MetaRun:
-    """The meta-iterations of one configuration."""
-
-    number: int
-    values: dict  # the configuration
-    proposal: str | None = None  # its trial in the outer oracle
-    iteration: int = 0
-    shares: list = field(default_factory=list)  # trials of this meta-iteration, one a client
-    best: float | None = None
-    stale: int = 0  # meta-iterations since the best
-    failures: int = 0  # meta-iterations in a row of which no training came back
-    ended: bool = False
 
 
 class DrMADOracle(ResilientOracle):
     """Gradient descent on hyperparameters: one trial is one training, and its hypergradient.
 
-    A *meta-iteration* trains `clients` times with the same hyperparameters (one trial each, on as many
-    workers as ask) and moves the hyperparameters by the mean of their hypergradients:
+    A *meta-iteration* trains `gradients_per_step` times with the same hyperparameters (one trial
+    each, on as many workers as ask) and moves the hyperparameters by the mean of their
+    hypergradients:
 
         δ ← meta_optimizer(δ, 1/M · Σ_m ∂L_val,m/∂δ)
 
     Discrete hyperparameters that the hypermodel asks for are chosen by `outer_oracle`; each of its
-    configurations has a *meta-run* of its own. The hypergradients travel in files of the project's
-    folder, which all workers must see, as KerasTuner's checkpoints do.
+    configurations has a *meta-run* of its own. Each trial brings one file, in the project's folder,
+    which all workers must see, as KerasTuner's checkpoints do.
 
     Args:
         objective: What trials are compared by, as in `keras_tuner.Oracle`; its value at the end of
@@ -69,13 +51,13 @@ class DrMADOracle(ResilientOracle):
             `max_trials` allows, or 10 where there are discrete hyperparameters.
         outer_oracle: A `keras_tuner.Oracle` for discrete hyperparameters. Defaults to random search.
         patience: Ends a meta-run after so many meta-iterations without a better objective (the mean
-            over clients). Defaults to never.
+            over its trainings). Defaults to never.
         return_after: After so many meta-iterations in a row without a better objective, the run
             goes back to the values of its best one, with half the meta-optimizer's step (unless
             that has a schedule). None for never. Defaults to 3.
-        clients: M. Defaults to 1.
-        timeout: After so many seconds a share that was handed out is given to the next idle worker
-            too; the first result counts. Defaults to four times the slowest share so far, at least
+        gradients_per_step: M, trainings whose hypergradients make one meta-step. Defaults to 1.
+        timeout: After so many seconds a trial that was handed out is given to the next idle worker
+            too; the first result counts. Defaults to four times the slowest trial so far, at least
             60 (900 before the first has ended).
         keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
         seed: Of everything random; the same seed gives the same search. Defaults to a draw.
@@ -88,78 +70,90 @@ class DrMADOracle(ResilientOracle):
     rates. Its trials are complete: their score is the worst one there is if training was not finite.
     """
 
+    project: DrMADProject
+
     def __init__(
         self,
-        objective="val_loss",
-        max_trials=10,
-        meta_optimizer=None,
-        meta_iterations=None,
-        outer_oracle=None,
-        patience=None,
-        return_after=3,
-        clients=1,
-        timeout=None,
-        keep_checkpoints=1,
-        seed=None,
-        **kwargs,
-    ):
+        objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
+        max_trials: int = 10,
+        meta_optimizer: keras.optimizers.Optimizer | None = None,
+        meta_iterations: int | None = None,
+        outer_oracle: keras_tuner.Oracle | None = None,
+        patience: int | None = None,
+        return_after: int | None = 3,
+        gradients_per_step: int = 1,
+        timeout: float | None = None,
+        keep_checkpoints: int = 1,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(objective, max_trials, timeout, seed, **kwargs)
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
         meta.check(self.meta_optimizer)
-        self.clients = positive_integer("clients", clients)
-        self.project = Project(positive_integer("keep_checkpoints", keep_checkpoints))
+        self.gradients_per_step = positive_integer("gradients_per_step", gradients_per_step)
+        self.project = DrMADProject(positive_integer("keep_checkpoints", keep_checkpoints))
         self.max_trials = positive_integer("max_trials", max_trials)
         self.meta_iterations = positive_integer("meta_iterations", meta_iterations, optional=True)
         self.patience = positive_integer("patience", patience, optional=True)
         self.return_after = positive_integer("return_after", return_after, optional=True)
-        if self.max_trials % self.clients:
+        if self.max_trials % self.gradients_per_step:
             _log.warning(
-                "`max_trials=%d` is not a multiple of `clients=%d`: the last meta-iteration will be "
-                "incomplete.",
+                "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
+                "will be incomplete.",
                 max_trials,
-                clients,
+                gradients_per_step,
             )
         if outer_oracle is not None and not isinstance(outer_oracle, keras_tuner.Oracle):
             raise ValueError(
                 f"`outer_oracle` must be a `keras_tuner.Oracle`. Received: {outer_oracle!r}"
             )
         self.outer = Configurations(outer_oracle or _random_search(self.seed))
-        self.runs = []
+        self._meta_optimization = MetaOptimization(
+            self.project,
+            self.objective,
+            self.meta_optimizer,
+            self.patience,
+            self.return_after,
+            self.failures_allowed,
+        )
+        self.runs: list[MetaRun] = []
         self.exhausted = False  # the outer oracle has no other configuration
 
     # -- handing out -------------------------------------------------------------------------
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> JsonObject:
         for run in self.runs:
             if run.ended:
                 continue
-            if len(run.shares) == self.clients and set(run.shares) <= set(self.end_order):
+            is_full = len(run.trial_ids) == self.gradients_per_step
+            if is_full and set(run.trial_ids) <= set(self.end_order):
                 try:
                     self._advance(run)
                 except OSError as error:
                     _log.error("A meta-step waits until files can be written again: %s", error)
                     time.sleep(1)
                     return {"status": TrialStatus.IDLE}
-            if not run.ended and len(run.shares) < self.clients:
-                return self._share(run, trial_id)
+            if not run.ended and len(run.trial_ids) < self.gradients_per_step:
+                return self._training(run, trial_id)
         if all(run.ended or self._has_choices() for run in self.runs):
-            run = self._new_run()
-            if run is not None:
-                return self._share(run, trial_id)
-        # In a single meta-run others' shares must come back before there is a next one.
+            new = self._new_run()
+            if new is not None:
+                return self._training(new, trial_id)
+        # In a single meta-run others' trials must come back before there is a next one.
         return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
 
-    def _share(self, run, trial_id):
-        place = {RUN: run.number, ITERATION: run.iteration, CLIENT: len(run.shares)}
+    def _training(self, run: MetaRun, trial_id: str) -> JsonObject:
+        """The next training of a meta-iteration."""
+        place = {RUN: run.number, ITERATION: run.iteration, GRADIENT_NUMBER: len(run.trial_ids)}
         place[SEED] = self.seed  # workers have drawn others, if none was given
-        run.shares.append(trial_id)
+        run.trial_ids.append(trial_id)
         return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
 
-    def _has_choices(self):
+    def _has_choices(self) -> bool:
         """Whether the hypermodel asks for anything that an outer oracle could choose."""
         return any(not isinstance(hp, Fixed) for hp in self.hyperparameters.space)
 
-    def _new_run(self):
+    def _new_run(self) -> MetaRun | None:
         number = len(self.runs)
         if not self._has_choices():
             if number or self.exhausted:
@@ -178,108 +172,62 @@ class DrMADOracle(ResilientOracle):
 
     # -- between meta-iterations -------------------------------------------------------------
 
-    def _advance(self, run):
-        """Ends a meta-iteration of a run: takes the meta-step, or ends the run.
-
-        A function of what is on disk: killed here, it is done again. So it is if a file cannot be
-        read or written, which is why the run changes after that.
-        """
-        shares = [self.trials[name] for name in run.shares]
-        completed = [t for t in shares if t.status == TrialStatus.COMPLETED]
-        best, stale = run.best, run.stale
-        if completed:
-            score = float(np.mean([t.score for t in completed]))
-            is_better = best is None or self.objective.better_than(score, best)
-            best, stale = (score, 0) if is_better else (best, stale + 1)
-        failures = 0 if completed else run.failures + 1
-        limit = self.meta_iterations
-        if limit is None and self._has_choices():
-            limit = ITERATIONS_OF_A_CONFIGURATION
-        ended = (
-            failures >= self.failures_allowed
-            or (limit is not None and run.iteration + 1 >= limit)
-            or (self.patience is not None and stale >= self.patience)
-        )
-        goes_on = bool(completed) and not ended
-        if goes_on:
-            self._meta_step(run, completed, stale)
-        elif ended and run.proposal is not None:
-            self.outer.report(run.proposal, best)
-        run.best, run.stale, run.failures, run.ended = best, stale, failures, ended
-        run.iteration += goes_on
-        run.shares = []
-
-    def _meta_step(self, run, completed, stale):
-        arrays = [files.read_arrays(self.project.hypergradient(t.trial_id)) for t in completed]
-        if None in arrays:
-            raise FileNotFoundError("the hypergradient of a completed trial is not there (yet)")
-        saved = files.read_arrays(self.project.state(run.number, run.iteration))
-        state = MetaState(**saved) if saved else MetaState(arrays[0]["values"])
-        bounds = {name: (arrays[0]["low"][name], arrays[0]["high"][name]) for name in state.values}
-        usable = [
-            a["gradients"] for t, a in zip(completed, arrays, strict=True) if self.is_usable(t)
-        ]
-        if stale == 0:
-            state.best = state.values
-        # What diverges backs off instead: the best may be the first that diverged.
-        if usable and stale and self.return_after and stale % self.return_after == 0:
-            state = back_to_best(state, self.meta_optimizer)
-        else:
-            state = step(state, usable, bounds, self.meta_optimizer)
-        files.write_arrays(self.project.state(run.number, run.iteration + 1), **asdict(state))
-
-    def is_usable(self, trial):
-        """Whether a completed trial's hypergradient may move the hyperparameters."""
-        if not _reported(trial, FINITE):
-            return False
-        return (
-            isinstance(self.meta_optimizer, meta.Sign) or _reported(trial, GROWTH) <= GROWTH_LIMIT
-        )
+    def _advance(self, run: MetaRun) -> None:
+        """Ends a meta-iteration of a run."""
+        most = self.meta_iterations
+        if most is None and self._has_choices():
+            most = ITERATIONS_OF_A_CONFIGURATION
+        self._meta_optimization.advance(run, [self.trials[name] for name in run.trial_ids], most)
+        if run.ended and run.proposal is not None:
+            self.outer.report(run.proposal, run.best)
 
     # -- coming back -------------------------------------------------------------------------
 
-    def judge(self, trial, known):
+    def judge(self, trial: Trial, known: Trial) -> None:
         if trial.status != TrialStatus.COMPLETED:
             return
-        missing = [name for name in (GROWTH, FINITE) if not known.metrics.exists(name)]
-        if missing:
+        try:
+            result = TrialResult.read(self.project.result(trial.trial_id))
+        except OSError as error:
             trial.status = TrialStatus.FAILED
             trial.message = (
-                f"The metrics {missing} are missing: `run_trial` must return all that "
-                "`DrMADTuner.run_trial` gives."
+                f"The trial has brought no result: {error} A tuner with a `run_trial` of its own "
+                "must call `DrMADTuner.run_trial` in it."
             )
-        elif not self.is_usable(known):
-            how = (
-                f"the adjoint grew {_reported(known, GROWTH):.1e}-fold on the way back"
-                if _reported(known, FINITE)
-                else "the loss or the hypergradient is not finite"
+            return
+        words = {f"{LEARNED}{kind}": value for kind, value in result.in_words().items()}
+        trial.hyperparameters.values |= words
+        if not result.is_usable(self.meta_optimizer):
+            trial.message = (
+                f"Diverged: {result.divergence()}. The meta-iteration goes on without it, or backs "
+                "off."
             )
-            trial.message = f"Diverged: {how}. The meta-iteration goes on without it, or backs off."
 
-    def settle(self, name):
-        if name in self.end_order:
-            self._rank(self.trials[name])
-            self._tidy([*self.project.ranked, name])
+    def settle(self, trial_id: str) -> None:
+        if trial_id in self.end_order:
+            self._rank(self.trials[trial_id])
+            self._tidy([*self.project.ranked, trial_id])
 
-    def drop(self, name):
-        self._tidy([name])
+    def drop(self, trial_id: str) -> None:
+        self._tidy([trial_id])
 
-    def tidy(self):
+    def tidy(self) -> None:
         super().tidy()
         self.save()
         self._tidy(self.end_order)
 
-    def _tidy(self, names):
+    def _tidy(self, trial_ids: Iterable[str]) -> None:
         if not self.is_saved:
             return  # what is on disk is older, and may need more
-        self.project.tidy(names, needed={name for run in self.runs for name in run.shares})
+        needed = {trial_id for run in self.runs for trial_id in run.trial_ids}
+        self.project.tidy(trial_ids, needed)
         for run in self.runs:
             # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
-            old = range(run.iteration - 1, run.iteration + 1) if run.ended else [run.iteration - 2]
+            old = [run.iteration - 1, run.iteration] if run.ended else [run.iteration - 2]
             for iteration in old:
                 files.remove(self.project.state(run.number, iteration))
 
-    def _rank(self, trial):
+    def _rank(self, trial: Trial) -> None:
         if trial.status == TrialStatus.COMPLETED:
             ranked = self.project.ranked
             ranked.append(trial.trial_id)
@@ -289,7 +237,7 @@ class DrMADOracle(ResilientOracle):
                 reverse=self.objective.direction == "max",
             )
 
-    def settings(self):
+    def settings(self) -> JsonObject:
         """What must be the same when a search goes on."""
         return {
             "objective": str(self.objective),
@@ -302,17 +250,17 @@ class DrMADOracle(ResilientOracle):
             "outer_oracle": type(self.outer.oracle).__name__,
             "patience": self.patience,
             "return_after": self.return_after,
-            "clients": self.clients,
+            "gradients_per_step": self.gradients_per_step,
             "seed": self._given_seed,
         }
 
     # -- files -------------------------------------------------------------------------------
 
-    def _set_project_dir(self, directory, project_name):
+    def _set_project_dir(self, directory: str, project_name: str) -> None:
         super()._set_project_dir(directory, project_name)
-        self.outer.set_folder(self._project_dir, "configurations")
+        self.outer.set_folder(self.project.folder, "configurations")
 
-    def get_state(self):
+    def get_state(self) -> JsonObject:
         outer = self.outer.get_state() if any(run.proposal for run in self.runs) else None
         return super().get_state() | {
             "runs": [asdict(run) for run in self.runs],
@@ -320,14 +268,14 @@ class DrMADOracle(ResilientOracle):
             "outer": outer,
         }
 
-    def set_state(self, state):
+    def set_state(self, state: JsonObject) -> None:
         super().set_state(state)
         self.runs = [MetaRun(**run) for run in state["runs"]]
         self.exhausted = state["exhausted"]
         if state["outer"]:
             self.outer.set_state(state["outer"])
 
-    def reload(self):
+    def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         super().reload()
         for run in self.runs:
             if run.failures:
@@ -337,11 +285,7 @@ class DrMADOracle(ResilientOracle):
             self._rank(self.trials[name])
 
 
-def _random_search(seed):
+def _random_search(seed: int) -> keras_tuner.Oracle:
     oracle = keras_tuner.oracles.RandomSearchOracle(max_trials=None)
-    oracle.seed = oracle._seed_state = seed  # KerasTuner takes 0 for none
+    compat.set_seed(oracle, seed)
     return oracle
-
-
-def _reported(trial, name):
-    return trial.metrics.get_history(name)[0].value[0]

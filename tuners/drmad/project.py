@@ -1,53 +1,54 @@
 """The folder of a search: names of its files, and which of them stay."""
 
 import os
+from collections.abc import Collection, Iterable
 
-from ..storage import files, project
+from ..storage import files
+from ..storage.project import Project
 
 
-class Project(project.Project):
+class DrMADProject(Project):
     """Files beside KerasTuner's own.
 
     Args:
-        keep_checkpoints: of how many best trials weights and hypergradient stay.
+        keep_checkpoints: of how many best trials weights and result stay.
 
     Attributes:
         ranked: ended trials whose files may be there, best first.
     """
 
-    def __init__(self, keep_checkpoints):
-        super().__init__()
+    def __init__(self, keep_checkpoints: int) -> None:
         self.keep_checkpoints = keep_checkpoints
-        self.ranked = []
+        self.ranked: list[str] = []
 
-    def state(self, run, iteration):
+    def state(self, run: int, iteration: int) -> str:
         """What a meta-iteration trains with: values, and the state of the meta-optimizer."""
         return os.path.join(self.folder, f"run_{run:03d}", f"state_{iteration:05d}.npz")
 
-    def hypergradient(self, trial_id):
-        """The values that a trial used, and their derivatives."""
-        return self._of(trial_id, "hypergradient.npz")
+    def result(self, trial_id: str) -> str:
+        """The `TrialResult`."""
+        return self._of(trial_id, "result.npz")
 
-    def checkpoint(self, trial_id):
+    def checkpoint(self, trial_id: str) -> str:
         """The trained weights."""
         return self._of(trial_id, "checkpoint.weights.h5")
 
-    def build_config(self, trial_id):
+    def build_config(self, trial_id: str) -> str:
         """How to build the model before its weights are loaded."""
         return self._of(trial_id, "build_config.json")
 
-    def tidy(self, names, needed):
+    def tidy(self, trial_ids: Iterable[str], needed: Collection[str]) -> None:
         """Removes what is not needed of the files of ended trials.
 
         Args:
-            names: the trials.
-            needed: those whose hypergradient a meta-step will read.
+            trial_ids: the trials.
+            needed: those whose result a meta-step will read.
         """
         best = set(self.ranked[: self.keep_checkpoints])
         stay = best | set(needed)
-        for name in names:
-            if name not in best:
-                files.remove(self.checkpoint(name))
-            if name not in stay:
-                files.remove(self.hypergradient(name))
-        self.ranked = [name for name in self.ranked if name in stay]
+        for trial_id in trial_ids:
+            if trial_id not in best:
+                files.remove(self.checkpoint(trial_id))
+            if trial_id not in stay:
+                files.remove(self.result(trial_id))
+        self.ranked = [trial_id for trial_id in self.ranked if trial_id in stay]

@@ -1,27 +1,33 @@
-"""`DrMADTuner`: a KerasTuner tuner whose trials are meta-iterations."""
+"""`DrMADTuner`: a KerasTuner tuner whose trials give hypergradients."""
 
 import copy
 import os
-import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
+from keras_tuner.engine.trial import Trial
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import VALIDATION_BATCH
-from keras_drmad.engine.engine import GROWTH_LIMIT, build_with
-from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
+from keras_drmad.optimizers.sgd import DrMADSGD
 from keras_drmad.paths import Path, SegmentMeans
+from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
+from .. import compat
 from ..distributed.tuner import ResilientTuner
 from ..storage import files
+from . import arguments
 from .data import SearchData
-from .oracle import CLIENT, FINITE, GROWTH, ITERATION, PLACE, RUN, SEED, DrMADOracle
-from .training import LEARNED, Learned, Trainee
-
-STATE_TRIES = 10
+from .learned import Learned
+from .oracle import DrMADOracle
+from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED, configuration
+from .project import DrMADProject
+from .result import TrialResult
+from .training import DifferentiatedTraining, Outcome, retraining
 
 
 class DrMADTuner(ResilientTuner):
@@ -51,11 +57,11 @@ class DrMADTuner(ResilientTuner):
         hyper_variables: A function of the built model that returns a list of further
             `keras.Variable`s, read by its training loss, to be learned.
         jit_compile: As in `keras_drmad.hypergradient`. Defaults to `"auto"`.
-        shard: Whether client m of M trains on samples m, m + M, … only (arrays only); otherwise
-            clients differ in their seed. Defaults to `False`.
-        meta_iterations, outer_oracle, patience, return_after, clients, timeout, keep_checkpoints, seed,
-            hyperparameters, tune_new_entries, allow_new_entries, max_retries_per_trial: As in
-            `DrMADOracle`.
+        shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
+            only); otherwise they differ in their seed. Defaults to `False`.
+        meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
+            keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
+            max_retries_per_trial: As in `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
             seeds of their own, whose hypergradients and metrics are averaged), `max_model_size`,
             as in `keras_tuner.Tuner`.
@@ -76,32 +82,35 @@ class DrMADTuner(ResilientTuner):
     True
     """
 
+    oracle: DrMADOracle
+    project: DrMADProject
+
     def __init__(
         self,
-        hypermodel,
-        objective="val_loss",
-        max_trials=10,
-        path=None,
-        meta_optimizer=None,
-        horizon=None,
-        resample=True,
-        hyper_variables=None,
-        jit_compile="auto",
-        shard=False,
-        meta_iterations=None,
-        outer_oracle=None,
-        patience=None,
-        return_after=3,
-        clients=1,
-        timeout=None,
-        keep_checkpoints=1,
-        seed=None,
-        hyperparameters=None,
-        tune_new_entries=True,
-        allow_new_entries=True,
-        max_retries_per_trial=0,
-        **kwargs,
-    ):
+        hypermodel: keras_tuner.HyperModel | Callable[[keras_tuner.HyperParameters], keras.Model],
+        objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
+        max_trials: int = 10,
+        path: Path | None = None,
+        meta_optimizer: keras.optimizers.Optimizer | None = None,
+        horizon: int | None = None,
+        resample: bool = True,
+        hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
+        jit_compile: bool | str = "auto",
+        shard: bool = False,
+        meta_iterations: int | None = None,
+        outer_oracle: keras_tuner.Oracle | None = None,
+        patience: int | None = None,
+        return_after: int | None = 3,
+        gradients_per_step: int = 1,
+        timeout: float | None = None,
+        keep_checkpoints: int = 1,
+        seed: int | None = None,
+        hyperparameters: keras_tuner.HyperParameters | None = None,
+        tune_new_entries: bool = True,
+        allow_new_entries: bool = True,
+        max_retries_per_trial: int = 0,
+        **kwargs: Any,
+    ) -> None:
         self.path = SegmentMeans() if path is None else path
         if not isinstance(self.path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
@@ -110,7 +119,8 @@ class DrMADTuner(ResilientTuner):
         self.resample, self.shard = resample, shard
         self.jit_compile = jit_compile
         self.hyper_variables = hyper_variables
-        self._configuration, self._trainee = None, None
+        self._training: DifferentiatedTraining | None = None
+        self._configuration: JsonObject | None = None  # which that is of
         oracle = DrMADOracle(
             objective=objective,
             max_trials=max_trials,
@@ -119,7 +129,7 @@ class DrMADTuner(ResilientTuner):
             outer_oracle=outer_oracle,
             patience=patience,
             return_after=return_after,
-            clients=clients,
+            gradients_per_step=gradients_per_step,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
             seed=seed,
@@ -140,20 +150,23 @@ class DrMADTuner(ResilientTuner):
 
     def search(
         self,
-        x,
-        y=None,
-        sample_weight=None,
+        x: Structure,
+        y: Structure = None,
+        sample_weight: Structure = None,
         *,
-        validation_data=None,
-        selection_data=None,
-        batch_size=None,
-        epochs=1,
-        shuffle=True,
-        callbacks=(),
-        verbose="auto",
-        **fit_arguments,
-    ):
+        validation_data: Structure = None,
+        selection_data: Structure = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        shuffle: bool = True,
+        callbacks: Sequence[keras.callbacks.Callback] | None = (),
+        verbose: int | str = "auto",
+        **fit_arguments: Any,
+    ) -> None:
         """Searches; or goes on with a search of this project that was broken off.
+
+        The global generators of Python, NumPy and Keras are seeded for each training; TensorFlow's is
+        not. What a model draws by `tf.random` goes on from training to training.
 
         Args:
             x, y, sample_weight: The training data, as in `fit`. What comes in batches must have an
@@ -174,21 +187,9 @@ class DrMADTuner(ResilientTuner):
             ValueError: Something in the data, the model or the arguments, before anything is
                 trained.
         """
-        unknown = set(fit_arguments) - {"validation_freq", "validation_batch_size"}
-        if unknown:
-            raise ValueError(
-                f"`search` does not take {sorted(unknown)}. Class weights can be given as "
-                "`sample_weight`, validation splits and steps by what is passed as data."
-            )
-        positive_integer("epochs", epochs)
-        positive_integer("batch_size", batch_size, optional=True)
-        if epochs % positive_integer("validation_freq", fit_arguments.get("validation_freq", 1)):
-            raise ValueError(
-                "The last epoch must be validated: `validation_freq` must divide `epochs`. Received: "
-                f"validation_freq={fit_arguments['validation_freq']}, epochs={epochs}"
-            )
+        arguments.check_search(epochs, batch_size, fit_arguments)
         callbacks = list(callbacks or ())
-        _check_copyable(callbacks)
+        arguments.check_copyable(callbacks)
         train = x if y is None and sample_weight is None else (x, y, sample_weight)
         data = SearchData(
             train,
@@ -196,7 +197,7 @@ class DrMADTuner(ResilientTuner):
             selection_data,
             batch_size,
             shuffle,
-            self._own_oracle.clients if self.shard else 1,
+            self.oracle.gradients_per_step if self.shard else 1,
         )
         self._search(
             self._settings_now(data, epochs),
@@ -207,45 +208,54 @@ class DrMADTuner(ResilientTuner):
             **fit_arguments,
         )
 
-    def _settings_now(self, data, epochs):
-        model = self._build_hypermodel(self._own_oracle.get_space())
+    def _settings_now(self, data: SearchData, epochs: int) -> JsonObject:
+        """What must be the same when the search goes on, once a first model is in order.
+
+        Raises:
+            ValueError: It is not, or cannot begin anew.
+        """
+        space = self.oracle.get_space()
+        model = compat.build_model(self, space)
         optimizer = learnable_optimizer(model)
-        batches = data.training(seed=0)
-        steps = epochs * batches.epoch_steps
-        self._check_learnable(optimizer, steps)
+        example = data.training(seed=0).batch(0)
+        steps = data.steps(epochs)
+        arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps)
         now = self.settings | {"epochs": epochs, "data": data.summary()}
         now["executions_per_trial"] = self.executions_per_trial
         now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
-        optimizer.span_schedule(steps)
+
+        def build() -> keras.Model:
+            return compat.build_model(self, space)
+
         try:
-            build_with(model, batches.batch(0))
+            again = retraining(model, build, example, steps)
         except Exception as error:
             raise ValueError(f"The model and the training data do not fit: {error}") from error
+        again.restart(seed=0)
         shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
         now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
         return now
 
-    def _check_learnable(self, optimizer, steps):
-        if not optimizer.learn and self.hyper_variables is None:
-            raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
-        if INIT_SCALE in optimizer.learn and self.horizon is not None and self.horizon < steps:
-            raise ValueError(
-                f"`horizon` must reach back to the initial weights, {steps} steps: learning "
-                f'"init_scale" needs that. Received: horizon={self.horizon}. Leave one of them out.'
-            )
-
     # -- a trial -----------------------------------------------------------------------------
 
-    def train_trial(self, trial, data, epochs, callbacks, verbose, **fit_arguments):
+    def train_trial(
+        self,
+        trial: Trial,
+        data: SearchData,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+        verbose: int | str,
+        **fit_arguments: Any,
+    ) -> Logs:
         place = trial.hyperparameters.values
-        trainee = self._prepared(trial, data, epochs)
-        saved = self._state(place)
+        self._training = training = self._prepared(trial, data, epochs)
+        values = self._values(place)
         outcomes, best = [], None
         for execution in range(self.executions_per_trial):
             seed = self._derived_seed(place, execution)
-            trainee.restart(seed, saved and saved["values"])
-            outcome = trainee.train(
-                data.training(seed, place[CLIENT]),
+            training.restart(seed, values)
+            outcome = training.train(
+                data.training(seed, place[GRADIENT_NUMBER]),
                 data.hyper,
                 epochs,
                 self.horizon,
@@ -256,62 +266,59 @@ class DrMADTuner(ResilientTuner):
             )
             outcomes.append(outcome)
             files.write_json(
-                self.project.build_config(trial.trial_id), trainee.model.get_build_config()
+                self.project.build_config(trial.trial_id), training.model.get_build_config()
             )
             objective = self._objective(outcome.logs)
             if best is None or self.oracle.objective.better_than(objective, best):
                 best = objective
                 with files.replaced(self.project.checkpoint(trial.trial_id), ".weights.h5") as f:
-                    trainee.model.save_weights(f)
-        return self._report(trial, trainee, outcomes)
+                    training.model.save_weights(f)
+        training.result(outcomes).write(self.project.result(trial.trial_id))
+        return self._metrics(outcomes)
 
-    def _configure_tensorboard_dir(self, callbacks, trial, execution=0):
-        """KerasTuner's own; HParams also show a trial's place, and medians of what is learned."""
+    def shown(self, trial: Trial) -> Trial:
+        """HParams also show a trial's place, and medians of what is learned."""
         shown = copy.copy(trial)
         shown.hyperparameters = trial.hyperparameters.copy()
-        more = {name: trial.hyperparameters.values[name] for name in (RUN, ITERATION, CLIENT)}
-        for name, value in (more | self._trainee.learned.medians()).items():
+        more = {name: trial.hyperparameters.values[name] for name in (RUN, ITERATION)}
+        more[GRADIENT_NUMBER] = trial.hyperparameters.values[GRADIENT_NUMBER]
+        if self._training is not None:
+            effective = self._training.learned.effective()
+            more |= {f"{LEARNED}{kind}": float(np.median(v)) for kind, v in effective.items()}
+        for name, value in more.items():
             shown.hyperparameters.values.pop(name, None)
             shown.hyperparameters.Fixed(name, value)
-        super()._configure_tensorboard_dir(callbacks, shown, execution)
+        return shown
 
-    def _state(self, place):
+    def _values(self, place: JsonObject) -> Arrays | None:
         """The values of a meta-iteration; None for the first, which has the compiled ones."""
         if place[ITERATION] == 0:
             return None
-        path = self.project.state(place[RUN], place[ITERATION])
-        for _ in range(STATE_TRIES):  # a shared folder may be late
-            saved = files.read_arrays(path)
-            if saved:
-                return saved
-            time.sleep(1)
-        raise FileNotFoundError(f"{path} is not there: do all workers see the same `directory`?")
+        return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
 
-    def _prepared(self, trial, data, epochs):
-        """The `Trainee` of a trial's configuration: of one at a time, so that memory does not grow."""
+    def _prepared(self, trial: Trial, data: SearchData, epochs: int) -> DifferentiatedTraining:
+        """That of a trial's configuration: of one at a time, so that memory does not grow."""
         hp = trial.hyperparameters
-        configuration = {k: v for k, v in hp.values.items() if not k.startswith((PLACE, LEARNED))}
-        if self._trainee is None or self._configuration != configuration:
-            self._trainee = None
-            batches = data.training(seed=0)
-            self._trainee = Trainee(
-                self._try_build(hp),
-                lambda: self._build_hypermodel(hp),
-                batches.batch(0),
-                epochs * batches.epoch_steps,
-                self.path,
-                self.hyper_variables,
-                self.jit_compile,
-            )
-            self._configuration = configuration
-        return self._trainee
+        now = configuration(hp.values)
+        if self._training is not None and self._configuration == now:
+            return self._training
+        self._training, self._configuration = None, now
+        return DifferentiatedTraining(
+            compat.build_first_model(self, hp),
+            lambda: compat.build_model(self, hp),
+            data.training(seed=0).batch(0),
+            data.steps(epochs),
+            self.path,
+            self.hyper_variables,
+            self.jit_compile,
+        )
 
-    def _derived_seed(self, place, execution):
+    def _derived_seed(self, place: JsonObject, execution: int) -> int:
         iteration = place[ITERATION] if self.resample else 0
-        words = (place[SEED], place[RUN], iteration, place[CLIENT], execution)
+        words = (place[SEED], place[RUN], iteration, place[GRADIENT_NUMBER], execution)
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 
-    def _objective(self, logs):
+    def _objective(self, logs: Logs) -> float:
         """The objective's value, the worst there is if it is not a number."""
         objective = self.oracle.objective
         if not objective.has_value(logs):
@@ -322,31 +329,17 @@ class DrMADTuner(ResilientTuner):
         worst = -np.inf if objective.direction == "max" else np.inf
         return worst if np.isnan(value) else float(value)
 
-    def _report(self, trial, trainee, outcomes):
-        """Writes the mean hypergradient for the oracle; returns the mean metrics."""
-        good = [o for o in outcomes if o.finite and o.growth <= GROWTH_LIMIT] or outcomes
-        learned = trainee.learned
-        low, high = learned.bounds()
-        files.write_arrays(
-            self.project.hypergradient(trial.trial_id),
-            values=learned.values,
-            gradients={n: np.mean([o.gradients[n] for o in good], 0) for n in learned.values},
-            low=low,
-            high=high,
-            training={"steps": trainee.steps},
-        )
-        trial.hyperparameters.values |= learned.condensed()
+    def _metrics(self, outcomes: list[Outcome]) -> Logs:
+        """What KerasTuner is to know of a trial: mean logs, and the objective."""
         metrics = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
         metrics["hyper_loss"] = np.mean([o.hyper_loss for o in outcomes])
         metrics[self.oracle.objective.name] = np.mean([self._objective(o.logs) for o in outcomes])
-        metrics[GROWTH] = max(o.growth for o in good)
-        metrics[FINITE] = all(o.finite for o in good)
         # KerasTuner cannot compare what is not a number.
         return {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
 
     # -- results -----------------------------------------------------------------------------
 
-    def load_model(self, trial):
+    def load_model(self, trial: Trial) -> keras.Model:
         """The trained model of a trial, its optimizer with the trial's hyperparameters."""
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
@@ -354,20 +347,20 @@ class DrMADTuner(ResilientTuner):
                 f"The weights of trial {trial.trial_id} were not kept. Raise `keep_checkpoints` "
                 f"(now {self.project.keep_checkpoints}) before the search."
             )
-        self._configuration, self._trainee = None, None  # clearing the session ends its programs
-        model = self._try_build(trial.hyperparameters)
+        self._configuration, self._training = None, None  # clearing the session ends its programs
+        model = compat.build_first_model(self, trial.hyperparameters)
         if not model.built:
             model.build_from_config(files.read_json(self.project.build_config(trial.trial_id)))
         optimizer = learnable_optimizer(model)
-        result = files.read_arrays(self.project.hypergradient(trial.trial_id))
-        optimizer.span_schedule(int(result["training"]["steps"]))
+        result = TrialResult.read(self.project.result(trial.trial_id))
+        optimizer.span_schedule(result.steps)
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
         model.load_weights(checkpoint)
-        Learned(model, optimizer, self.hyper_variables).values = result["values"]
+        Learned(model, optimizer, self.hyper_variables).values = result.values
         return model
 
-    def get_best_optimizer(self, steps=None):
+    def get_best_optimizer(self, steps: int | None = None) -> DrMADSGD:
         """A fresh `DrMADSGD` with the best trial's hyperparameters, for another training.
 
         Args:
@@ -381,15 +374,3 @@ class DrMADTuner(ResilientTuner):
         return keras.saving.deserialize_keras_object(
             keras.saving.serialize_keras_object(model.optimizer)
         )
-
-
-def _check_copyable(callbacks):
-    """Raises a ValueError if not: each training gets copies."""
-    for callback in callbacks:
-        try:
-            copy.deepcopy(callback)
-        except Exception as error:
-            raise ValueError(
-                f"`callbacks` must be such that they can be copied, for each training anew. Received: "
-                f"{callback!r} ({error}). Let it open files and locks in `on_train_begin`."
-            ) from error

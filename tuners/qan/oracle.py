@@ -16,7 +16,7 @@ from .agent.exploration import Behaviour
 from .agent.learner import ANNEALED, Learner
 from .decision_channel import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
 from .policy import Policy
-from .project import Project
+from .project import QANProject
 from .search.curriculum import CONTEST, TRAIN, Episode, planned
 from .search.logs import EpisodeLogs
 from .search.schedules import Schedule
@@ -146,7 +146,7 @@ class QANOracle(ResilientOracle):
         agent = {} if agent is None else agent
         arguments.check_kind("agent", agent, of="DQN")
         agent = {"imitation": 1.0, "n_step": 10} | agent
-        self.project = Project()
+        self.project = QANProject()
         self.learner = Learner(
             self.goal,
             self.states,

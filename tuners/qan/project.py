@@ -4,10 +4,11 @@ import os
 import pathlib
 import re
 
-from ..storage import files, project
+from ..storage import files
+from ..storage.project import Project
 
 
-class Project(project.Project):
+class QANProject(Project):
     """Files of a search by a deep Q-network."""
 
     def learner(self, episodes):

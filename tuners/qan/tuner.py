@@ -5,7 +5,8 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 
-from ..distributed.chief import role
+from .. import compat
+from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files
 from . import arguments, summary
@@ -175,16 +176,17 @@ class QANTuner(ResilientTuner):
                 "`callbacks` may not hold `BackupAndRestore`: a search that was broken off goes on by "
                 "itself, and repeats the episode that it was in."
             )
+        oracle = self.oracle
         subject = Subject(
-            lambda: self._build_hypermodel(self._own_oracle.get_space()),
+            lambda: compat.build_model(self, oracle.get_space()),
             x,
             y,
             sample_weight,
             validation_data=validation_data,
             batch_size=batch_size,
             epochs=epochs,
-            every=self._own_oracle.decision_every,
-            states=self._own_oracle.states,
+            every=oracle.decision_every,
+            states=oracle.states,
             actions=self.actions,
             goal=self.goal,
         )
@@ -195,7 +197,7 @@ class QANTuner(ResilientTuner):
             )
         subject.check()
         self._subject, self._start_rate = subject, subject.start_rate
-        self._own_oracle.begin(subject.start_rate, subject.budget, _tensorboard_folder(callbacks))
+        oracle.begin(subject.start_rate, subject.budget, _tensorboard_folder(callbacks))
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -297,10 +299,10 @@ class QANTuner(ResilientTuner):
             RuntimeError: There is nothing to choose from yet.
         """
         if self._start_rate is None:
-            model = self._build_hypermodel(self._own_oracle.get_space())
+            model = compat.build_model(self, self.oracle.get_space())
             self._start_rate = compiled_rate(model)
         self._first_run.load()
-        return self._own_oracle.policy(self._start_rate, kind)
+        return self.oracle.policy(self._start_rate, kind)
 
     def load_model(self, trial):
         raise NotImplementedError(
@@ -314,7 +316,7 @@ class QANTuner(ResilientTuner):
         Args:
             num_trials: How many of the best episodes are shown, too.
         """
-        print(summary.table(self._own_oracle))
+        print(summary.table(self.oracle))
         if num_trials:
             super().results_summary(num_trials)
 

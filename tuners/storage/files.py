@@ -8,17 +8,23 @@ import pathlib
 import re
 import time
 import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+from keras_drmad.typing import Arrays
 
 _log = logging.getLogger("keras_drmad")
 
+LATE_TRIES = 10  # once a second, for a file in a shared folder
 TEMPORARY = ".tmp"
 _OURS = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}(\.|$)")
 
 
 @contextlib.contextmanager
-def replaced(path, suffix=""):
+def replaced(path: str, suffix: str = "") -> Iterator[str]:
     """Yields the name of a temporary file, and puts it in the place of `path` at the end.
 
     `suffix` is the ending that the temporary name must have.
@@ -35,13 +41,13 @@ def replaced(path, suffix=""):
             os.remove(temporary)
 
 
-def write_json(path, value):
+def write_json(path: str, value: Any) -> None:
     """Writes a value as JSON, all or nothing."""
     with replaced(path) as temporary, open(temporary, "w") as file:
         json.dump(value, file)
 
 
-def attempt(write, path, *args, **kwargs):
+def attempt(write: Callable[..., None], path: str, *args: Any, **kwargs: Any) -> bool:
     """Whether `write(path, ...)` could: what a full disk has not taken stays in memory, for later."""
     try:
         write(path, *args, **kwargs)
@@ -51,7 +57,7 @@ def attempt(write, path, *args, **kwargs):
         return False
 
 
-def read_json(path):
+def read_json(path: str) -> Any:
     """The value in a JSON file; None if there is no such file."""
     try:
         with open(path) as file:
@@ -60,7 +66,7 @@ def read_json(path):
         return None
 
 
-def write_arrays(path, **groups):
+def write_arrays(path: str, **groups: Mapping[str, npt.ArrayLike]) -> None:
     """Writes `{name: array}` dictionaries, each under the name of its argument, all or nothing."""
     flat = {
         f"{group}/{name}": _known(array)
@@ -68,20 +74,21 @@ def write_arrays(path, **groups):
         for name, array in arrays.items()
     }
     with replaced(path, ".npz") as temporary:
-        np.savez(temporary, **flat)
+        # mypy fears that an array is named `allow_pickle`; each name has a slash.
+        np.savez(temporary, **flat)  # type: ignore[arg-type]  # see above
 
 
-def _known(array):
+def _known(array: npt.ArrayLike) -> np.ndarray:
     """NumPy's files do not know bfloat16, which is no type of its own."""
-    array = np.asarray(array)
-    return array.astype("float32") if array.dtype.kind == "V" else array
+    known = np.asarray(array)
+    return known.astype("float32") if known.dtype.kind == "V" else known
 
 
-def read_arrays(path):
+def read_arrays(path: str) -> dict[str, Arrays] | None:
     """`{group: {name: array}}` of a file of `write_arrays`; None if there is no such file."""
     try:
         with np.load(path) as file:
-            groups = {}
+            groups: dict[str, Arrays] = {}
             for key in file.files:
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = file[key]
@@ -90,7 +97,21 @@ def read_arrays(path):
         return None
 
 
-def remove(path):
+def read_late_arrays(path: str) -> dict[str, Arrays]:
+    """As `read_arrays`, of a file that another machine has just written: waits for it.
+
+    Raises:
+        FileNotFoundError: It does not come.
+    """
+    for tries_before in range(LATE_TRIES):
+        if tries_before:
+            time.sleep(1)
+        if groups := read_arrays(path):
+            return groups
+    raise FileNotFoundError(f"{path} is not there: do all workers see the same `directory`?")
+
+
+def remove(path: str) -> None:
     """Removes a file, if it is there and can be removed; one too many does no harm."""
     try:
         os.remove(path)
@@ -100,7 +121,7 @@ def remove(path):
         _log.error("%s could not be removed (%s).", path, error)
 
 
-def sweep(folder, older_than=3600):
+def sweep(folder: str, older_than: float = 3600) -> None:
     """Removes temporary files that killed processes have left; in seconds since they were written."""
     for path in pathlib.Path(folder).glob(f"**/*{TEMPORARY}*"):
         with contextlib.suppress(FileNotFoundError):

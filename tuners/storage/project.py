@@ -10,19 +10,18 @@ class Project:
         folder: set when KerasTuner says where it is.
     """
 
-    def __init__(self):
-        self.folder = None
+    folder: str
 
     @property
-    def oracle(self):
+    def oracle(self) -> str:
         return os.path.join(self.folder, "oracle.json")
 
     @property
-    def settings(self):
+    def settings(self) -> str:
         return os.path.join(self.folder, "settings.json")
 
-    def trial(self, trial_id):
+    def trial(self, trial_id: str) -> str:
         return self._of(trial_id, "trial.json")
 
-    def _of(self, trial_id, name):
+    def _of(self, trial_id: str, name: str) -> str:
         return os.path.join(self.folder, f"trial_{trial_id}", name)

@@ -2,11 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterator
+from typing import Any
+
+from keras_drmad.typing import JsonObject
 
 from . import files
 
 
-def check(path, settings):
+def check(path: str, settings: JsonObject) -> None:
     """Compares settings with those that a search had when it began, if it has.
 
     Args:
@@ -25,17 +29,19 @@ def check(path, settings):
         )
 
 
-def write(path, settings):
+def write(path: str, settings: JsonObject) -> None:
     """Writes the settings of a search that begins."""
     if not os.path.exists(path):
         files.write_json(path, _as_read(settings))
 
 
-def _as_read(settings):
+def _as_read(settings: JsonObject) -> JsonObject:
     return json.loads(json.dumps(settings, default=str))
 
 
-def _differ(before, now, prefix=""):
+def _differ(
+    before: JsonObject, now: JsonObject, prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
     """`(name, before, now)` of what differs in nested dictionaries."""
     for key in sorted({*before, *now}):
         a, b = before.get(key), now.get(key)

@@ -10,10 +10,10 @@ from keras_drmad.arguments import positive_integer
 from keras_drmad.data import ArrayBatches, as_arguments, as_batches
 
 from ...data_checks import check_samples, check_values, training_batches
+from ...retraining import Retraining
 from .data import are_arrays, as_tensors, shuffled, untuned
 from .decision_callback import Steering
 from .evaluation import Validation, check_kind, scalars
-from .layers import all_layers
 from .report import STOP, TRUNCATED
 from .sample_selection import Pools
 
@@ -54,8 +54,9 @@ class Subject:
         positive_integer("batch_size", batch_size, optional=True)
         self._first, steps = _checked(x, y, sample_weight, validation_data, batch_size)
         self.budget = steps * epochs
-        self._build, self.model = build, build()
+        self.model = build()
         _check_compiled(self.model)
+        self._retraining = Retraining(self.model, build, self._first)
         data = x, y, sample_weight
         self._arrays = as_tensors(data) if are_arrays(data) else None
         # What are no arrays is `fit`'s own business.
@@ -79,9 +80,6 @@ class Subject:
             validation=validation,
             **steering,
         )
-        if not self.model.built:
-            with self.model.distribute_strategy.scope():  # `fit` would, but weights are set before
-                self.model(self._first[0])
         self._pools = None
         if steering["actions"].chooses_samples():
             self._pools = Pools(self.model, *(self._arrays or data), self._batch_size, every)
@@ -185,43 +183,7 @@ class Subject:
 
     def restart(self, seed):
         """New initial weights, and an optimizer that has taken no step."""
-        # All of Keras's random numbers follow from this. Within a graph it leaves TensorFlow's own seed
-        # as it is: after a new one all functions are prepared anew, which takes longer than a small
-        # model's episode and is never given back (TensorFlow 2.21).
-        with tf.Graph().as_default():
-            keras.utils.set_random_seed(seed)
-        new, model = self._build(), self.model
-        self._check_new(new)
-        if not new.built:
-            with new.distribute_strategy.scope():
-                new.build_from_config(model.get_build_config())
-                if len(new.variables) != len(model.variables):  # some cannot be built so
-                    new(self._first[0])
-        trained = {id(variable) for variable in model.trainable_variables}
-        if trained & {id(variable) for variable in new.trainable_variables}:
-            raise ValueError(
-                "The hypermodel must return a new model each time: what it trains must be made in it, "
-                "not outside."
-            )
-        for own, other in zip(model.variables, new.variables, strict=True):
-            own.assign(other.numpy())
-        for optimizer, source in ((model.optimizer, model), (new.optimizer, new)):
-            if not optimizer.built:
-                with source.distribute_strategy.scope():
-                    optimizer.build(source.trainable_variables)
-        for own, other in zip(model.optimizer.variables, new.optimizer.variables, strict=True):
-            own.assign(other.numpy())
-        for layer in all_layers(model):
-            if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
-                layer.reset_states()  # which are no variables of the model
-
-    def _check_new(self, new):
-        """Refuses what would not begin anew."""
-        if new is self.model or new.optimizer is self.model.optimizer:
-            raise ValueError(
-                "The hypermodel must return a new model each time, with a new optimizer. Received: the "
-                "same again"
-            )
+        self._retraining.restart(seed)
 
     def run(self, seed, decide, hold=None, start_rate=None, callbacks=(), verbose=0, begin=None):
         """One training; returns its `Report`s and `History`.

@@ -1,0 +1,144 @@
+"""Every name of KerasTuner that is not public and is used here, with the reason.
+
+`tests/test_compat_keras_tuner.py` fails where a new KerasTuner has lost one of them.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import keras_tuner
+from keras_tuner.engine.trial import Trial
+
+# Methods that are overridden, so that they are called on `self` and `super()` in their classes.
+OVERRIDDEN = {
+    "Oracle._set_project_dir": "the only moment at which an oracle hears where its folder is",
+    "Oracle._save_trial": "a trial's file must be the old one or the new one, whenever it is killed",
+}
+
+Call = Callable[..., Any]  # of a remote procedure: a request and options, a response
+
+
+# -- oracles ---------------------------------------------------------------------------------
+
+
+def set_project_dir(oracle: keras_tuner.Oracle, directory: str, project_name: str) -> None:
+    """What a tuner calls on its oracle; an oracle within an oracle has no tuner."""
+    oracle._set_project_dir(directory, project_name)
+
+
+def project_dir(oracle: keras_tuner.Oracle) -> str:
+    """The folder of an oracle's files, which a tuner's `project_dir` says of a tuner only."""
+    return oracle._project_dir
+
+
+def write_nothing(oracle: keras_tuner.Oracle) -> None:
+    """Makes an oracle keep no files: another one saves its state as a part of its own."""
+
+    def nothing(*_: Any) -> None:
+        pass
+
+    vars(oracle).update(save=nothing, _save_trial=nothing)
+
+
+def set_seed(oracle: keras_tuner.Oracle, seed: int) -> None:
+    """Sets the seed, which KerasTuner draws if it is 0, as if there were none."""
+    oracle.seed = oracle._seed_state = seed
+
+
+def retry_queue(oracle: keras_tuner.Oracle) -> list[str]:
+    """The names of trials that are to be handed out again; the list itself.
+
+    Whether all is done, and what goes on after a kill, depends on them.
+    """
+    return oracle._retry_queue
+
+
+def display_begin(oracle: keras_tuner.Oracle, trial: Trial) -> None:
+    """Shows that a trial begins, unless that is shown.
+
+    The display of the end fails for a trial that has begun in another process.
+    """
+    if trial.trial_id not in oracle._display.trial_start:
+        oracle._display.on_trial_begin(trial)
+
+
+# -- tuners ----------------------------------------------------------------------------------
+
+
+def build_model(tuner: keras_tuner.Tuner, hp: keras_tuner.HyperParameters) -> keras.Model:
+    """The hypermodel's model, under the tuner's distribution strategy."""
+    return tuner._build_hypermodel(hp)
+
+
+def build_first_model(tuner: keras_tuner.Tuner, hp: keras_tuner.HyperParameters) -> keras.Model:
+    """As `build_model`, in a new Keras session, once the model is seen not to be too large."""
+    return tuner._try_build(hp)
+
+
+def tuner_file(tuner: keras_tuner.Tuner) -> str:
+    """The file by whose presence KerasTuner knows that a search goes on."""
+    return tuner._get_tuner_fname()
+
+
+def configure_tensorboard(
+    tuner: keras_tuner.Tuner,
+    callbacks: list[keras.callbacks.Callback],
+    trial: Trial,
+    execution: int,
+) -> None:
+    """Gives `TensorBoard` callbacks a folder for each training, and HParams of the trial.
+
+    Raises:
+        ImportError: The package tensorboard is not installed.
+    """
+    tuner._configure_tensorboard_dir(callbacks, trial, execution)
+
+
+# -- chief and workers -----------------------------------------------------------------------
+# KerasTuner imports its protocol only where there is a chief, for versions of protobuf may differ;
+# so do these functions.
+
+
+def wrap_calls(client: Any, wrap: Callable[[Call], Call]) -> None:
+    """Replaces each remote call of an `OracleClient` by `wrap(call)`.
+
+    The client makes its calls by a stub of gRPC, whose methods are attributes of the object.
+    """
+    for name, call in vars(client.stub).items():
+        setattr(client.stub, name, wrap(call))
+
+
+def ask_to_stop(oracle: keras_tuner.Oracle) -> None:
+    """Lets the server of this process hear that a search is over.
+
+    It ends once a worker has asked and was told to stop; there may be no worker that could ask.
+    """
+    from keras_tuner.src.distribute import oracle_client
+
+    oracle_client.OracleClient(oracle).create_trial("chief")
+
+
+@contextlib.contextmanager
+def quick_end(seconds: float) -> Iterator[None]:
+    """Within it, a chief whose search is over looks every so many seconds whether all workers have gone.
+
+    KerasTuner looks every 20 s; a worker that has heard of the end 50 ms after another one would cost
+    that.
+    """
+    from keras_tuner.src.distribute import oracle_chief
+
+    all_gone = oracle_chief.exit_chief
+
+    def wait_until_all_gone(oracle: keras_tuner.Oracle) -> bool:
+        while not all_gone(oracle):
+            time.sleep(seconds)
+        return True
+
+    oracle_chief.exit_chief = wait_until_all_gone
+    try:
+        yield
+    finally:
+        oracle_chief.exit_chief = all_gone

@@ -1,0 +1,56 @@
+"""Arguments of a hypergradient search, checked before anything is trained."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+
+from keras_drmad.arguments import positive_integer
+from keras_drmad.hyperparameters.groups import INIT_SCALE
+from keras_drmad.optimizers.sgd import DrMADSGD
+
+
+def check_search(epochs: int, batch_size: int | None, fit_arguments: dict[str, Any]) -> None:
+    """Raises a ValueError for what `search` does not take."""
+    unknown = set(fit_arguments) - {"validation_freq", "validation_batch_size"}
+    if unknown:
+        raise ValueError(
+            f"`search` does not take {sorted(unknown)}. Class weights can be given as "
+            "`sample_weight`, validation splits and steps by what is passed as data."
+        )
+    positive_integer("epochs", epochs)
+    positive_integer("batch_size", batch_size, optional=True)
+    if epochs % positive_integer("validation_freq", fit_arguments.get("validation_freq", 1)):
+        raise ValueError(
+            "The last epoch must be validated: `validation_freq` must divide `epochs`. Received: "
+            f"validation_freq={fit_arguments['validation_freq']}, epochs={epochs}"
+        )
+
+
+def check_learnable(
+    optimizer: DrMADSGD,
+    hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None,
+    horizon: int | None,
+    steps: int,
+) -> None:
+    """Raises a ValueError if there is nothing to learn, or too short a way back for it."""
+    if not optimizer.learn and hyper_variables is None:
+        raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+    if INIT_SCALE in optimizer.learn and horizon is not None and horizon < steps:
+        raise ValueError(
+            f"`horizon` must reach back to the initial weights, {steps} steps: learning "
+            f'"init_scale" needs that. Received: horizon={horizon}. Leave one of them out.'
+        )
+
+
+def check_copyable(callbacks: Iterable[keras.callbacks.Callback]) -> None:
+    """Raises a ValueError if not: each training gets copies."""
+    for callback in callbacks:
+        try:
+            copy.deepcopy(callback)
+        except Exception as error:
+            raise ValueError(
+                f"`callbacks` must be such that they can be copied, for each training anew. Received: "
+                f"{callback!r} ({error}). Let it open files and locks in `on_train_begin`."
+            ) from error

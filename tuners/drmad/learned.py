@@ -1,0 +1,71 @@
+"""What is learned of a model, by name."""
+
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+
+from keras_drmad.engine.programs import Adjoint
+from keras_drmad.hyperparameters import meta
+from keras_drmad.optimizers.sgd import DrMADSGD
+from keras_drmad.typing import Arrays
+
+
+class Learned:
+    """What is learned of a model: its optimizer's hyperparameters, and further variables.
+
+    Args:
+        model: the model.
+        optimizer: its `DrMADSGD`, built.
+        hyper_variables: a function of the model that returns the further variables, or None.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: DrMADSGD,
+        hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.hyper_variables = list(hyper_variables(model)) if hyper_variables else []
+        self._variables = {kind: optimizer.displacements[kind] for kind in optimizer.learn}
+        self._variables |= {_name(i): v for i, v in enumerate(self.hyper_variables)}
+
+    @property
+    def values(self) -> Arrays:
+        """Displacements of the optimizer's hyperparameters, and hyper variables."""
+        return {name: v.numpy() for name, v in self._variables.items()}
+
+    @values.setter
+    def values(self, values: Arrays) -> None:
+        for name, variable in self._variables.items():
+            variable.assign(values[name])
+
+    def bounds(self) -> tuple[Arrays, Arrays]:
+        """The least and the greatest values."""
+        scales = {kind: self.optimizer.scales[kind] for kind in self.optimizer.learn}
+        low, high = (
+            {name: np.asarray(free) for name in self._variables} for free in (-np.inf, np.inf)
+        )
+        low |= {kind: np.asarray(scale.low) for kind, scale in scales.items()}
+        high |= {kind: np.asarray(scale.high) for kind, scale in scales.items()}
+        return low, high
+
+    def gradients(self, adjoint: Adjoint) -> Arrays:
+        """Derivatives by the values, from the end of a reverse pass."""
+        gradients = meta.by_displacement(self.optimizer, adjoint.hyper)
+        gradients |= {_name(i): g for i, g in enumerate(adjoint.hyper_variables)}
+        return {name: np.asarray(g) for name, g in gradients.items()}
+
+    def effective(self) -> Arrays:
+        """The values that a training uses, all of a kind in one array."""
+        values: dict[str, list[np.ndarray]] = {}
+        for entries in self.optimizer.hyperparameters.values():
+            for kind, value in entries.items():
+                values.setdefault(kind, []).append(np.ravel(value))
+        values |= {_name(i): [v.numpy().ravel()] for i, v in enumerate(self.hyper_variables)}
+        return {name: np.concatenate(v) for name, v in values.items()}
+
+
+def _name(number: int) -> str:
+    return f"hyper_variable_{number}"

@@ -1,0 +1,102 @@
+"""Meta-runs: how far the hyperparameters of a configuration have come, and how they go on."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from ..storage import files
+from .meta_step import MetaState, back_to_best, step
+from .project import DrMADProject
+from .result import TrialResult
+
+
+@dataclass
+class MetaRun:
+    """The meta-iterations of one configuration."""
+
+    number: int
+    values: dict[str, Any]  # the configuration
+    proposal: str | None = None  # its trial in the outer oracle
+    iteration: int = 0
+    trial_ids: list[str] = field(default_factory=list)  # of this meta-iteration, one a gradient
+    best: float | None = None
+    stale: int = 0  # meta-iterations since the best
+    failures: int = 0  # meta-iterations in a row of which no training came back
+    ended: bool = False
+
+
+class MetaOptimization:
+    """Advances meta-runs: takes their meta-steps, and ends them.
+
+    Args:
+        project: names of the files.
+        objective: what meta-iterations are compared by, in the mean over their trials.
+        meta_optimizer: takes the steps.
+        patience, return_after: as in `DrMADOracle`.
+        failures_allowed: ends a run after so many meta-iterations of which no training came back.
+    """
+
+    def __init__(
+        self,
+        project: DrMADProject,
+        objective: keras_tuner.Objective,
+        meta_optimizer: keras.optimizers.Optimizer,
+        patience: int | None,
+        return_after: int | None,
+        failures_allowed: int,
+    ) -> None:
+        self._project, self._objective = project, objective
+        self._meta_optimizer = meta_optimizer
+        self._patience, self._return_after = patience, return_after
+        self._failures_allowed = failures_allowed
+
+    def advance(self, run: MetaRun, trials: list[Trial], most: int | None) -> None:
+        """Ends a meta-iteration of a run: takes the meta-step, or ends the run.
+
+        A function of what is on disk: killed here, it is done again. So it is if a file cannot be
+        read or written, which is why the run changes after that.
+
+        Args:
+            run: the run.
+            trials: those of its meta-iteration, ended.
+            most: meta-iterations of a run; None for any number.
+
+        Raises:
+            OSError: A file cannot be read or written.
+        """
+        completed = [t for t in trials if t.status == TrialStatus.COMPLETED]
+        best, stale = run.best, run.stale
+        if completed:
+            score = float(np.mean([t.score for t in completed]))
+            is_better = best is None or self._objective.better_than(score, best)
+            best, stale = (score, 0) if is_better else (best, stale + 1)
+        failures = 0 if completed else run.failures + 1
+        ended = (
+            failures >= self._failures_allowed
+            or (most is not None and run.iteration + 1 >= most)
+            or (self._patience is not None and stale >= self._patience)
+        )
+        goes_on = bool(completed) and not ended
+        if goes_on:
+            self._meta_step(run, completed, stale)
+        run.best, run.stale, run.failures, run.ended = best, stale, failures, ended
+        run.iteration += goes_on
+        run.trial_ids = []
+
+    def _meta_step(self, run: MetaRun, completed: list[Trial], stale: int) -> None:
+        results = [TrialResult.read(self._project.result(t.trial_id)) for t in completed]
+        saved = files.read_arrays(self._project.state(run.number, run.iteration))
+        state = MetaState(**saved) if saved else MetaState(results[0].values)
+        usable = [r.gradients for r in results if r.is_usable(self._meta_optimizer)]
+        if stale == 0:
+            state.best = state.values
+        # What diverges backs off instead: the best may be the first that diverged.
+        if usable and stale and self._return_after and stale % self._return_after == 0:
+            state = back_to_best(state, self._meta_optimizer)
+        else:
+            state = step(state, usable, results[0].bounds(), self._meta_optimizer)
+        files.write_arrays(self._project.state(run.number, run.iteration + 1), **asdict(state))

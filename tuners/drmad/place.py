@@ -1,0 +1,16 @@
+"""The place of a trial in a search: values by which the oracle tells a worker what to train."""
+
+from typing import Any
+
+# KerasTuner's Hyperband names its own values so.
+PLACE = "drmad/"
+RUN, ITERATION, GRADIENT_NUMBER = PLACE + "run", PLACE + "iteration", PLACE + "gradient_number"
+SEED = PLACE + "seed"
+
+# What summaries show of the learned values; not a hyperparameter that anything reads.
+LEARNED = "learned/"
+
+
+def configuration(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a trial's values: what the hypermodel has asked for."""
+    return {name: v for name, v in values.items() if not name.startswith((PLACE, LEARNED))}
