@@ -13,8 +13,9 @@ from keras_drmad.plots.extras import load
 from keras_drmad.plots.snapshots import Snapshots
 from keras_drmad.typing import Logs
 
-SIDE = 320  # pixels that a frame has about, if it is not asked for otherwise
+SIDE = 240  # pixels that a frame has about, if it is not asked for otherwise
 LAST = 2000  # milliseconds that the last frame stays
+SHADES = 32  # of grey in the file: as many as one can tell apart, and the file is small
 
 
 class FilterAnimation(Snapshots[np.ndarray]):
@@ -36,7 +37,7 @@ class FilterAnimation(Snapshots[np.ndarray]):
             of training (largest sum of cosine similarities). Defaults to None: in their own order.
         shape: Of the images that a dense layer sees, `(height, width)` or `(height, width, 3)`.
             Defaults to the model's input, or squares.
-        zoom: Screen pixels a weight. Defaults to what makes the picture about 320 pixels wide.
+        zoom: Screen pixels a weight. Defaults to what makes the picture about 240 pixels wide.
         duration: Milliseconds that a frame is shown. Defaults to `100`.
         to_tensorboard: A log folder: frames are written for TensorBoard, too, when `fit` ends.
 
@@ -138,8 +139,7 @@ class FilterAnimation(Snapshots[np.ndarray]):
 
     def _write(self) -> None:
         images = load("PIL.Image")
-        # Pillow takes pictures without colours as (height, width).
-        drawn = [images.fromarray(f[..., 0] if f.shape[2] == 1 else f) for f in self.frames]
+        drawn = [images.fromarray(_as_pillow_has_it(frame)) for frame in self.frames]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         shown = [*[self.duration] * (len(drawn) - 1), LAST]
         drawn[0].save(
@@ -152,3 +152,10 @@ class FilterAnimation(Snapshots[np.ndarray]):
             for (step, _), frame in zip(self.taken, self.frames, strict=True):
                 tf.summary.image(f"filters/{self._layer.name}", frame[None], step)
         writer.close()
+
+
+def _as_pillow_has_it(frame: np.ndarray) -> np.ndarray:
+    """A picture without colours is (height, width)."""
+    if frame.shape[2] > 1:
+        return frame
+    return (frame[..., 0] // (256 // SHADES) * (255 / (SHADES - 1))).astype("uint8")

@@ -67,7 +67,10 @@ def _segments(steps: int, knots: int) -> list[tuple[int, int]]:
 
 
 def _between(a: Values, b: Values, share: float) -> Values:
-    return [(1 - share) * p.astype("float64") + share * q for p, q in zip(a, b, strict=True)]
+    if share in (0, 1):  # exactly an end, whatever the other one is
+        return b if share else a
+    with np.errstate(invalid="ignore"):  # weights of a training that diverged
+        return [(1 - share) * p.astype("float64") + share * q for p, q in zip(a, b, strict=True)]
 
 
 def _mean(points: Sequence[Values]) -> Values:

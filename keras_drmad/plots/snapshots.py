@@ -38,6 +38,11 @@ class Snapshots(keras.callbacks.Callback, Generic[T]):
         """Called with what is no longer kept."""
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        if not self.model.built:
+            raise ValueError(
+                f"`{type(self).__name__}` needs the weights that training begins with, and the model "
+                "has none yet: call it on a batch before `fit`."
+            )
         for _, item in self.taken:
             self.drop(item)
         self.taken, self.step = [], 0
