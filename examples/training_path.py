@@ -45,8 +45,8 @@ def main():
     plots.residual(normed_path, label="batch norm", ax=ax)
     save(ax, folder / "residual.png")
 
-    figure, (left, right) = matplotlib.pyplot.subplots(
-        1, 2, figsize=(12, 5), layout="constrained", width_ratios=(1.2, 1)
+    _, (left, right) = matplotlib.pyplot.subplots(
+        1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=(1.2, 1)
     )
     plots.trajectory(plain, plain_path, data, ax=left)
     plots.path_loss(plain, plain_path, data, ax=right)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from matplotlib import pyplot
 
-from keras_drmad import DrMADSGD, LearnHyperparameters, plots
+from keras_drmad import DrMADSGD, LearnHyperparameters, paths, plots
 from keras_drmad.plots import RecordedPath, Snapshot
 from keras_drmad.plots.lines import chord, segment_means
 from keras_drmad.plots.plane import Plane
@@ -246,14 +246,14 @@ def test_data_of_other_kinds(plain):
 def test_a_straight_path_has_no_residual():
     a, b = RNG.normal(size=(2, 50))
     path = line_path(*[(1 - s) * a + s * b for s in (0, 0.1, 0.5, 0.7, 1)])
-    ((along, away),) = [line.get_data() for line in plots.residual(path).get_lines()[:1]]
+    ((along, away),) = [line.get_data() for line in plots.residual(path).get_lines()[-1:]]
     np.testing.assert_allclose(along, (0, 0.1, 0.5, 0.7, 1), atol=1e-12)
     np.testing.assert_allclose(away, 0, atol=1e-12)
 
 
 def test_residuals_are_distances_from_the_chord():
     path = line_path((1, 1), (1, 4), (3, 0), (5, 1))  # the chord has length 4
-    along, away = plots.residual(path).get_lines()[0].get_data()
+    along, away = plots.residual(path).get_lines()[-1].get_data()
     assert along.tolist() == [0, 0, 0.5, 1]
     assert away.tolist() == [0, 0.75, 0.25, 0]
 
@@ -331,11 +331,11 @@ def test_contours_are_of_the_loss_in_the_plane(plain):
         drawn = {}
         module = sys.modules["keras_drmad.plots.trajectory"]
         patch.setattr(module, "_contours", lambda *args: drawn.update(at=args))
-        plots.trajectory(model, path, (X, Y), points=3)
+        plots.trajectory(model, path, (X, Y), points=2)
     _, grid, losses = drawn["at"]
     plane = Plane.of(path)
-    for i in range(3):
-        for j in range(3):
+    for i in range(2):
+        for j in range(2):
             weights = plane.point(grid[j, 0], grid[i, 1])
             expected = evaluated(model, Snapshot(0, 0.0, weights, []), (X, Y))["loss"]
             assert losses[i, j] == pytest.approx(expected, rel=1e-4)
@@ -363,9 +363,9 @@ def test_path_loss(plain):
 
 
 def test_hyperparameters_of_a_training():
-    model = make()
-    model.compile(DrMADSGD(0.05, l2=1e-4), model.loss, jit_compile=False)
-    learn = LearnHyperparameters(HYPER, horizon=3)
+    model = keras.Sequential([L.Input((3,)), L.Dense(1), L.Dense(1)])
+    model.compile(DrMADSGD(0.05, l2=1e-4), "mse", jit_compile=False)
+    learn = LearnHyperparameters(HYPER, path=paths.Linear())
     history = model.fit(X, Y, batch_size=20, epochs=3, verbose=0, callbacks=[learn])
     axes = plots.hyperparameters(history)
     found = {ax.get_ylabel(): ax for ax in axes}

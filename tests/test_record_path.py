@@ -63,7 +63,7 @@ def test_thinning_keeps_ends_and_even_spaces():
     assert fit(make(), RecordPath(max_snapshots=2)).steps.tolist() == [0, 20]
 
 
-@pytest.mark.parametrize("most", range(2, 12))
+@pytest.mark.parametrize("most", (2, 3, 4, 7, 10))
 def test_never_more_than_max_snapshots(most):
     path = fit(make(run_eagerly=True), RecordPath(max_snapshots=most), epochs=1)
     assert len(path) <= most

@@ -1,5 +1,6 @@
 """What all pictures share: axes, colours, line styles, legends, gaps."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which colour-blind people can tell apart (without its yellow).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
+MARKERS = ("None", "o", "s", "^", "D", "v", "x")
+ACROSS = 3  # the most panels in one row
 
 
 def panels(ax: "Axes | Sequence[Axes] | np.ndarray | None", number: int) -> "list[Axes]":
-    """`number` axes: those given, or new ones beside each other.
+    """`number` axes: those given, or those of a new figure.
 
     Raises:
         ImportError: New ones are needed, and Matplotlib is not installed.
@@ -25,8 +28,10 @@ def panels(ax: "Axes | Sequence[Axes] | np.ndarray | None", number: int) -> "lis
     """
     if ax is None:
         pyplot = load("matplotlib.pyplot")
-        figure = pyplot.figure(figsize=(5.5 * number, 4.5), layout="constrained")
-        return [figure.add_subplot(1, number, i + 1) for i in range(number)]
+        columns = number if number <= ACROSS else 2
+        rows = math.ceil(number / columns)
+        figure = pyplot.figure(figsize=(5.5 * columns, 4 * rows), layout="constrained")
+        return [figure.add_subplot(rows, columns, i + 1) for i in range(number)]
     given = list(np.ravel(np.asarray(ax, dtype=object)))
     if len(given) < number:
         raise ValueError(f"`ax` must be {number} axes, one for each panel. Received: {len(given)}")
@@ -38,14 +43,9 @@ def panel(ax: "Axes | None") -> "Axes":
     return panels(ax, 1)[0]
 
 
-def next_colour(ax: "Axes") -> str:
-    """The first colour of the palette that no line with a label has yet."""
-    used = {line.get_color() for line in ax.get_lines() if not _hidden(str(line.get_label()))}
-    return next((colour for colour in COLOURS if colour not in used), COLOURS[0])
-
-
-def _hidden(label: str) -> bool:
-    return label.startswith("_")
+def drawn(ax: "Axes") -> int:
+    """How many colours of the palette lines have already: the number of the next one."""
+    return len({line.get_color() for line in ax.get_lines()} & set(COLOURS)) % len(COLOURS)
 
 
 def legend(ax: "Axes", columns: int = 2) -> None:

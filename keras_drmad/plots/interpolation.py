@@ -84,13 +84,22 @@ def interpolation(
 
     first, last = line.times
     found = [evaluate(*line.at(first + share * (last - first))) for share in shares]
-    colour = figures.next_colour(axes[0])
+    model_number = figures.drawn(axes[0])
     for panel, key in zip(axes, ["loss", *([shown] if shown else [])], strict=True):
         for i, name in enumerate(evaluate.sets):
             values = figures.with_gaps([logs[name][key] for logs in found], f"The {key} of {name}")
             style = figures.STYLES[i % len(figures.STYLES)]
             named = ", ".join(filter(None, [label, name]))
-            panel.plot(shares, values, style, color=colour, label=named)
+            panel.plot(
+                shares,
+                values,
+                linestyle=style,
+                color=figures.COLOURS[model_number],
+                marker=figures.MARKERS[model_number],
+                markersize=4,
+                markevery=3,
+                label=named,
+            )
         if not panel.get_xlabel():  # the first model on these axes
             for end in ends:
                 panel.axvline(end, color="0.7", linewidth=0.8, zorder=0)

@@ -19,7 +19,8 @@ def residual(path: RecordedPath, label: str | None = None, ax: "Axes | None" = N
 
         along = ⟨w − w_0, c⟩ / ‖c‖²          away = ‖w − w_0 − along · c‖ / ‖c‖
 
-    Training begins at (0, 0) and ends at (1, 0). On the chord itself, `away` would be 0.
+    Training begins at (0, 0) and ends at (1, 0). On the chord itself, `away` would be 0. Dots mark a
+    quarter, a half and three quarters of the steps.
 
     Args:
         path: A `RecordedPath` of two snapshots or more.
@@ -42,7 +43,7 @@ def residual(path: RecordedPath, label: str | None = None, ax: "Axes | None" = N
     >>> places = np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
     >>> snapshots = [plots.Snapshot(i, 1.0, [w], []) for i, w in enumerate(places)]
     >>> path = plots.RecordedPath(snapshots)
-    >>> plots.residual(path).get_lines()[0].get_ydata().tolist()
+    >>> plots.residual(path).get_lines()[-1].get_ydata().tolist()
     [0.0, 0.5, 0.0]
     """
     start, end = chord(path).weights
@@ -58,21 +59,20 @@ def residual(path: RecordedPath, label: str | None = None, ax: "Axes | None" = N
         away.append(norm([m - share * d for m, d in zip(moved, direction, strict=True)]) / length)
 
     panel = figures.panel(ax)
-    colour = figures.next_colour(panel)
-    number = sum(line.get_marker() != "None" for line in panel.get_lines())
-    panel.plot(along, away, ".-", color=colour, markersize=4, label=label)
-    if not panel.get_xlabel():
+    quarters = path.steps[0] + np.array([1, 2, 3]) / 4 * np.ptp(path.steps)
+    path_number = figures.drawn(panel)
+    if path_number == 0:
         panel.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    for part in (0.05, 0.25, 0.5):
-        i = int(np.abs(path.steps - part * path.steps[-1]).argmin())
-        panel.annotate(
-            f"step {path.steps[i]}",
-            (along[i], away[i]),
-            xytext=(6, 8 - 18 * (number % 2)),
-            textcoords="offset points",
-            fontsize="small",
-            color=colour,
-        )
+        panel.plot([], [], "o", color="0.5", label="each quarter of the steps")
+    panel.plot(
+        along,
+        away,
+        figures.STYLES[path_number % len(figures.STYLES)],
+        color=figures.COLOURS[path_number],
+        marker="o",
+        markevery=[int(np.abs(path.steps - step).argmin()) for step in quarters],
+        label=label,
+    )
     panel.set(xlabel="along the chord / its length", ylabel="distance from the chord / its length")
     figures.legend(panel)
     return panel

@@ -101,8 +101,8 @@ def trajectory(
     panel.plot(*trained.T, ".-", color=blue, linewidth=1.2, markersize=4, label="training")
     panel.plot(*lines["Linear"].T, "--", color=red, linewidth=2, label="Linear")
     panel.plot(*lines["SegmentMeans"].T, ":s", color=green, markersize=5, label="SegmentMeans")
-    for text, (a, b) in zip(("start", "end"), (trained[0], trained[-1]), strict=True):
-        panel.annotate(text, (a, b), xytext=(6, 6), textcoords="offset points")
+    for text, place, offset in (("start", trained[0], (-10, -14)), ("end", trained[-1], (6, 6))):
+        panel.annotate(text, (place[0], place[1]), xytext=offset, textcoords="offset points")
     panel.set(
         xlabel=f"first direction ({plane.shares[0]:.0%} of the variance)",
         ylabel=f"second direction ({plane.shares[1]:.0%} of the variance)",
@@ -121,7 +121,13 @@ def _contours(panel: "Axes", grid: np.ndarray, losses: np.ndarray) -> None:
     shown = np.log(losses) if low > 0 else losses
     heights = np.log(levels) if low > 0 else levels
     areas = panel.contourf(
-        grid[:, 0], grid[:, 1], np.ma.masked_invalid(shown), heights, cmap="Greys", alpha=0.75
+        grid[:, 0],
+        grid[:, 1],
+        np.ma.masked_invalid(shown),
+        heights,
+        cmap="Greys",
+        vmin=heights[0],
+        vmax=2 * heights[-1] - heights[0],  # no area is darker than the lines
     )
     bar = panel.figure.colorbar(areas, ax=panel, label="loss")
     bar.set_ticks(heights[::2].tolist(), labels=[f"{level:.2g}" for level in levels[::2]])
