@@ -410,6 +410,7 @@ def test_refusals(plain):
         refused("`statistics` must be one of", draw, model, path, (X, Y), statistics="none")
         refused("`batch_size` must be a positive", draw, model, path, (X, Y), batch_size=0)
         refused("`path` must hold at least", draw, model, one, (X, Y))
+        refused("`path` must be a `RecordedPath`", draw, model, plots.RecordPath(), (X, Y))
         bare = keras.Sequential(model.layers)
         refused("`model` must be compiled", draw, bare, path, (X, Y))
         endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20).repeat()

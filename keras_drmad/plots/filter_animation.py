@@ -44,8 +44,8 @@ class FilterAnimation(Snapshots[np.ndarray]):
     Raises:
         ImportError: Pillow (extra `plots`) is not installed; or SciPy, with `reference`; or TensorBoard
             (extra `tensorboard`), with `to_tensorboard`.
-        ValueError: An argument is none of these. That the layer is none of the model's, or its kernel
-            cannot be shown, is said when `fit` begins.
+        ValueError: An argument has a wrong value. A layer that the model does not have, or whose kernel
+            is no image, raises when `fit` begins.
 
     Attributes:
         frames: The pictures, arrays of bytes, after `fit`.
@@ -111,7 +111,7 @@ class FilterAnimation(Snapshots[np.ndarray]):
         if self._reference is not None:
             self._order = filters.aligned(films[-1], self._reference)
         films = films[:, self._order[: self.max_filters]]
-        scales = np.nanmax(np.abs(films), axis=(0, 2, 3, 4))
+        scales = np.where(np.isfinite(films), np.abs(films), 0).max(axis=(0, 2, 3, 4))
         zoom = self.zoom or self._zoom(films)
         self.images = films[-1]
         self.frames = [filters.grid(images, scales, zoom) for images in films]

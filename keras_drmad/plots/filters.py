@@ -146,5 +146,6 @@ def aligned(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def _directions(filters: np.ndarray) -> np.ndarray:
     flat = filters.reshape(len(filters), -1).astype("float64")
+    flat = np.where(np.isfinite(flat), flat, 0)  # of a training that diverged
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
     return flat / np.where(lengths > 0, lengths, 1)

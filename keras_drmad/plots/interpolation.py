@@ -55,7 +55,7 @@ def interpolation(
 
     Raises:
         ImportError: New axes are needed, and Matplotlib is not installed (extra `plots`).
-        ValueError: An argument is none of these, or `path` is of another model.
+        ValueError: An argument has a wrong value, or `path` is of another model.
 
     Reference: Goodfellow et al., Qualitatively characterizing neural network optimization problems,
     https://arxiv.org/abs/1412.6544, figure 1.

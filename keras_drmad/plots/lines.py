@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_drmad.paths import SegmentMeans
-from keras_drmad.plots.recorded_path import RecordedPath, Values
+from keras_drmad.plots.recorded_path import RecordedPath, Values, checked
 
 
 class Line(NamedTuple):
@@ -36,8 +36,7 @@ def chord(path: RecordedPath) -> Line:
     Raises:
         ValueError: There is one snapshot only.
     """
-    if len(path) < 2:
-        raise ValueError(f"`path` must hold at least 2 snapshots. Received: {path}")
+    checked(path, 2)
     ends = (path.snapshots[0], path.snapshots[-1])
     return Line([float(s.step) for s in ends], [s.weights for s in ends], [s.state for s in ends])
 

@@ -49,7 +49,7 @@ def path_loss(
 
     Raises:
         ImportError: New axes are needed, and Matplotlib is not installed (extra `plots`).
-        ValueError: An argument is none of these, or `path` is of another model, or too short.
+        ValueError: An argument has a wrong value, or `path` is of another model, or too short.
 
     Example:
 

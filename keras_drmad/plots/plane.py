@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_drmad.plots.recorded_path import RecordedPath, Values, difference, inner
+from keras_drmad.plots.recorded_path import RecordedPath, Values, checked, difference, inner
 
 SNAPSHOTS = 3  # that a plane needs
 _FLAT = 1e-10  # a share of the variance that is nothing but rounding
@@ -27,8 +27,7 @@ class Plane(NamedTuple):
         Raises:
             ValueError: There are fewer than three snapshots, or all lie on one line.
         """
-        if len(path) < SNAPSHOTS:
-            raise ValueError(f"`path` must hold at least {SNAPSHOTS} snapshots. Received: {path}")
+        checked(path, SNAPSHOTS)
         # Eigenvectors of the small matrix of inner products give those of the large covariance.
         variables = list(zip(*path.weights, strict=True))
         origin = [np.mean(arrays, axis=0, dtype="float64") for arrays in variables]

@@ -30,7 +30,7 @@ class RecordPath(Snapshots[Snapshot | pathlib.Path]):
         max_snapshots: The largest number that is kept. Defaults to `100`.
 
     Raises:
-        ValueError: One of the arguments is none of these.
+        ValueError: An argument has a wrong value.
 
     Attributes:
         path: The `RecordedPath`, also after a training that was stopped. `RecordedPath.load(directory)`

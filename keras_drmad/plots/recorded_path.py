@@ -124,6 +124,22 @@ class RecordedPath:
                 )
 
 
+def checked(path: RecordedPath, least: int) -> RecordedPath:
+    """`path`, if it holds enough snapshots.
+
+    Raises:
+        ValueError: It does not, or is something else.
+    """
+    if not isinstance(path, RecordedPath):
+        raise ValueError(
+            "`path` must be a `RecordedPath`, such as the attribute `path` of `RecordPath`. "
+            f"Received: {path!r}"
+        )
+    if len(path) < least:
+        raise ValueError(f"`path` must hold at least {least} snapshots. Received: {path}")
+    return path
+
+
 def files(directory: pathlib.Path) -> list[pathlib.Path]:
     """The files of snapshots in a folder, by step."""
     found = [(_FILE.fullmatch(file.name), file) for file in directory.glob("*.npz")]

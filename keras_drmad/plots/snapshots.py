@@ -37,12 +37,15 @@ class Snapshots(keras.callbacks.Callback, Generic[T]):
     def drop(self, item: T) -> None:
         """Called with what is no longer kept."""
 
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        if not self.model.built:
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        if not model.built:
             raise ValueError(
                 f"`{type(self).__name__}` needs the weights that training begins with, and the model "
                 "has none yet: call it on a batch before `fit`."
             )
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         for _, item in self.taken:
             self.drop(item)
         self.taken, self.step = [], 0

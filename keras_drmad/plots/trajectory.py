@@ -56,7 +56,7 @@ def trajectory(
 
     Raises:
         ImportError: New axes are needed, and Matplotlib is not installed (extra `plots`).
-        ValueError: An argument is none of these; `path` is of another model, too short, or straight.
+        ValueError: An argument has a wrong value; `path` is of another model, too short, or straight.
 
     Example:
 
