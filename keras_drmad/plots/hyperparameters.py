@@ -1,0 +1,83 @@
+"""`hyperparameters`: what `LearnHyperparameters` has learned, over training."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from keras_drmad.plots import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LINEAR = ("momentum",)  # other kinds are drawn on a log scale
+HYPER_LOSS = "hyper_loss"
+
+
+def hyperparameters(
+    history: "keras.callbacks.History | dict[str, list[float]]",
+    ax: "Axes | Sequence[Axes] | np.ndarray | None" = None,
+) -> "list[Axes]":
+    """Draws each layer's learned values over epochs, a panel for each kind, and the hyper loss.
+
+    Learning rates and L2 coefficients have a log scale.
+
+    Args:
+        history: What `fit` returned, or its `history` dictionary. Drawn are the keys
+            `<group>/<kind>` that `LearnHyperparameters` adds, and `hyper_loss`.
+        ax: Matplotlib axes, one for each panel. Defaults to new ones.
+
+    Returns:
+        The axes: one for each kind, in the order of the keys; the last is of the hyper loss.
+
+    Raises:
+        ImportError: New axes are needed, and Matplotlib is not installed (extra `plots`).
+        ValueError: There are no learned values in `history`.
+
+    Example:
+
+    >>> from keras_drmad import plots
+    >>> logs = {"out/learning_rate": [0.1, 0.2], "out/momentum": [0.9, 0.8], "hyper_loss": [1.0, 0.5]}
+    >>> [panel.get_ylabel() for panel in plots.hyperparameters(logs)]
+    ['learning rate', 'momentum', 'hyper loss']
+    """
+    logs = history.history if isinstance(history, keras.callbacks.History) else history
+    kinds: dict[str, dict[str, list[float]]] = {}
+    for key, values in logs.items():
+        group, _, kind = key.rpartition("/")
+        if group:
+            kinds.setdefault(kind, {})[group] = values
+    if not kinds:
+        raise ValueError(
+            "`history` must hold `<group>/<kind>` keys: train with `LearnHyperparameters`. "
+            f"Received: {sorted(logs)}"
+        )
+    if HYPER_LOSS in logs:
+        kinds[HYPER_LOSS] = {"": logs[HYPER_LOSS]}
+    axes = figures.panels(ax, len(kinds))
+    for panel, (kind, groups) in zip(axes, kinds.items(), strict=True):
+        for i, (group, values) in enumerate(groups.items()):
+            # Windows that are longer than an epoch have no hyper loss in the first epochs.
+            epochs = np.arange(len(values)) + 1 + len(next(iter(logs.values()))) - len(values)
+            panel.plot(
+                epochs,
+                figures.with_gaps(values, f"{group or kind}"),
+                figures.STYLES[i % len(figures.STYLES)],
+                color=figures.COLOURS[i % len(figures.COLOURS)],
+                label=group or None,
+            )
+        if kind not in LINEAR and kind != HYPER_LOSS:
+            _log_scale(panel, np.concatenate([np.asarray(v) for v in groups.values()]))
+        panel.set(xlabel="epoch", ylabel=kind.replace("_", " "))
+        panel.locator_params(axis="x", integer=True)
+        figures.legend(panel)
+    return axes
+
+
+def _log_scale(panel: "Axes", values: np.ndarray) -> None:
+    positive = values[values > 0]
+    if len(positive) == len(values):
+        panel.set_yscale("log")
+    elif len(positive):  # an L2 coefficient of 0 has no logarithm
+        panel.set_yscale("symlog", linthresh=positive.min())

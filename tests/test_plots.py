@@ -1,0 +1,448 @@
+"""Pictures of training: what is drawn is what was trained."""
+
+import ast
+import functools
+import itertools
+import pathlib
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from matplotlib import pyplot
+
+from keras_drmad import DrMADSGD, LearnHyperparameters, paths, plots
+from keras_drmad.plots import RecordedPath, Snapshot
+from keras_drmad.plots.lines import chord, segment_means
+from keras_drmad.plots.plane import Plane
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 3)).astype("float32")
+Y = (X.sum(1) > 0).astype("int32")
+HYPER = (X[:25] * 0.9, Y[:25])
+DATA = {"training": (X, Y), "hyper": HYPER}
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    pyplot.close("all")
+
+
+def make(*layers, **options):
+    model = keras.Sequential([L.Input((3,)), *(layers or [L.Dense(4, "tanh")]), L.Dense(2)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    options = {"metrics": ["accuracy"], "jit_compile": False} | options
+    model.compile(keras.optimizers.SGD(0.3, momentum=0.5), loss, **options)
+    return model
+
+
+def trained(model, data=(X, Y), epochs=3, **options):
+    record = plots.RecordPath(**{"dtype": "float32", **options})
+    model.fit(*data, epochs=epochs, batch_size=10, verbose=0, callbacks=[record])
+    return record.path
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A model and its path, for tests that change neither."""
+    keras.utils.set_random_seed(0)
+    model = make()
+    return model, trained(model)
+
+
+@functools.cache
+def copied(model):
+    copy = keras.models.clone_model(model)
+    copy.compile(loss=model.loss, metrics=["accuracy"], run_eagerly=True)
+    return copy
+
+
+def evaluated(model, snapshot, data):
+    """What Keras says of a copy of the model with these weights."""
+    copy = copied(model)
+    state = [v for v in copy.non_trainable_weights if "seed" not in v.path]
+    for variable, value in zip(copy.trainable_variables, snapshot.weights, strict=True):
+        variable.assign(value)
+    for variable, value in zip(state, snapshot.state, strict=True):
+        variable.assign(value)
+    return copy.evaluate(*data, batch_size=16, verbose=0, return_dict=True)
+
+
+def curves(ax):
+    """`{label: {x: y}}`"""
+    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+    return {
+        line.get_label(): dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        for line in lines
+    }
+
+
+def everything(model):
+    """All that a user could find changed."""
+    variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    return [np.array(v) for v in variables]
+
+
+def line_path(*places, state=()):
+    return RecordedPath(
+        [Snapshot(10 * i, 1.0, [np.asarray(p, float)], list(state)) for i, p in enumerate(places)]
+    )
+
+
+# -- interpolation ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [(), (L.BatchNormalization(momentum=0.5), L.Dropout(0.3))])
+def test_interpolation_at_its_ends_is_what_keras_evaluates(layers):
+    model = make(*layers)
+    path = trained(model)
+    loss, accuracy = plots.interpolation(model, path, DATA, points=4, batch_size=16)
+    for name, data in DATA.items():
+        for share, snapshot in ((0, path.snapshots[0]), (1, path.snapshots[-1])):
+            expected = evaluated(model, snapshot, data)
+            assert curves(loss)[name][share] == pytest.approx(expected["loss"], rel=1e-5)
+            assert curves(accuracy)[name][share] == pytest.approx(expected["accuracy"])
+
+
+def test_interpolation_between_its_ends(plain):
+    model, path = plain
+    first, last = path.weights[0], path.weights[-1]
+    loss = plots.interpolation(model, path, (X, Y), range=(-0.5, 1.5), points=5)[0]
+    drawn = curves(loss)["data"]
+    assert list(drawn) == [-0.5, 0, 0.5, 1, 1.5]
+    for share, value in drawn.items():
+        weights = [(1 - share) * a + share * b for a, b in zip(first, last, strict=True)]
+        expected = evaluated(model, Snapshot(0, 0.0, weights, []), (X, Y))["loss"]
+        assert value == pytest.approx(expected, rel=1e-5)
+
+
+def test_several_models_in_one_picture(plain):
+    b = make(L.Dense(3, "relu"))
+    axes = plots.interpolation(*plain, DATA, points=3, label="small")
+    again = plots.interpolation(b, trained(b), DATA, points=3, label="other", ax=axes)
+    assert all(one is two for one, two in zip(axes, again, strict=True))
+    labels = ["small, training", "small, hyper", "other, training", "other, hyper"]
+    assert list(curves(axes[0])) == labels
+    lines = [line for line in axes[0].get_lines() if line.get_label() in labels]
+    looks = {(line.get_color(), line.get_linestyle()) for line in lines}
+    assert len(looks) == 4
+    assert len({colour for colour, _ in looks}) == 2  # one a model
+
+
+def test_recomputed_statistics_are_the_means_of_the_moments():
+    model = make(L.BatchNormalization(momentum=0.9))
+    path = trained(model, epochs=1)
+    weights = path.snapshots[-1].weights
+    batches = [X[i : i + 20] for i in (0, 20, 40)]
+    state = [np.mean([b.mean(0) for b in batches], 0), np.mean([b.var(0) for b in batches], 0)]
+    for name in ("training", "hyper"):
+        expected = evaluated(model, Snapshot(0, 0.0, weights, state), DATA[name])["loss"]
+        loss = plots.interpolation(
+            model, path, DATA, points=2, statistics="recomputed", batch_size=20
+        )[0]
+        assert curves(loss)[name][1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_moving_statistics_stay_within_the_ends():
+    """A moving variance that falls would be negative beyond."""
+    model = make(L.BatchNormalization(momentum=0.1))
+    path = trained(model, ((X * 0.1).astype("float32"), Y))  # from 1 to 0.01
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss = plots.interpolation(model, path, (X, Y), range=(0, 2), points=5)[0]
+    assert np.isfinite(list(curves(loss)["data"].values())).all()
+
+
+def test_losses_that_are_no_numbers_are_gaps(plain):
+    model, path = plain
+    last = path.snapshots[-1]
+    broken = last._replace(weights=[last.weights[0] * np.inf, *last.weights[1:]])
+    path = RecordedPath([*path.snapshots[:-1], broken])
+    with pytest.warns(UserWarning, match="The loss of data is not finite at 2 of 3 points"):
+        loss, _ = plots.interpolation(model, path, (X, Y), range=(0, 1), points=3)
+    assert np.isnan(list(curves(loss)["data"].values())).tolist() == [False, True, True]
+
+
+# -- the user's model ------------------------------------------------------------------------
+
+
+def test_the_model_is_left_as_it_was():
+    model = make(L.BatchNormalization(), L.Dropout(0.5))
+    path = trained(model)
+    model.train_on_batch(X, Y)  # metrics hold something
+    before = everything(model)
+    function = model.train_function
+    for draw in (plots.interpolation, plots.trajectory, plots.path_loss):
+        draw(model, path, DATA, points=3, statistics="recomputed")
+    for a, b in zip(everything(model), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model.train_function is function
+
+
+class Fails(keras.Model):
+    """Its evaluation raises, unless batches have ten samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.norm = L.Dense(2), L.BatchNormalization()
+
+    def call(self, x, training=False):
+        if x.shape[0] != 10 and not training:
+            raise RuntimeError("no")
+        return self.dense(self.norm(x, training=training))
+
+
+@pytest.mark.parametrize("size", [25, 10])  # while its metrics are made; while it is evaluated
+def test_the_model_is_left_as_it_was_where_evaluation_raises(size):
+    model = Fails()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, metrics=["accuracy"], jit_compile=False)
+    model(X[:10])
+    path = trained(model)
+    before = everything(model)
+    with pytest.raises(RuntimeError):
+        plots.interpolation(model, path, HYPER, points=3, batch_size=size)
+    for a, b in zip(everything(model), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.train_on_batch(X, Y)  # still works
+
+
+def test_a_fresh_model_and_a_path_from_a_file(tmp_path):
+    trained(make(), directory=tmp_path)
+    model = make()  # nothing has made its metrics yet
+    before = [np.array(v) for v in model.variables]
+    path = RecordedPath.load(tmp_path)
+    loss, accuracy = plots.interpolation(model, path, (X, Y), points=2)
+    expected = evaluated(model, path.snapshots[-1], (X, Y))
+    assert curves(loss)["data"][1] == pytest.approx(expected["loss"], rel=1e-5)
+    assert curves(accuracy)["data"][1] == pytest.approx(expected["accuracy"])
+    for a, b in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model.get_metrics_result()["accuracy"] == 0  # made, and empty
+
+
+def test_data_of_other_kinds(plain):
+    model, path = plain
+    arrays, dataset, weighted = (
+        curves(plots.path_loss(model, path, data, points=2, batch_size=20))["training"]
+        for data in (
+            (X, Y),
+            tf.data.Dataset.from_tensor_slices((X, Y)).batch(20),
+            {"training": (X, Y, np.ones(len(X)))},
+        )
+    )
+    assert arrays == pytest.approx(dataset)
+    assert arrays == pytest.approx(weighted)
+
+
+# -- residual --------------------------------------------------------------------------------
+
+
+def test_a_straight_path_has_no_residual():
+    a, b = RNG.normal(size=(2, 50))
+    path = line_path(*[(1 - s) * a + s * b for s in (0, 0.1, 0.5, 0.7, 1)])
+    ((along, away),) = [line.get_data() for line in plots.residual(path).get_lines()[-1:]]
+    np.testing.assert_allclose(along, (0, 0.1, 0.5, 0.7, 1), atol=1e-12)
+    np.testing.assert_allclose(away, 0, atol=1e-12)
+
+
+def test_residuals_are_distances_from_the_chord():
+    path = line_path((1, 1), (1, 4), (3, 0), (5, 1))  # the chord has length 4
+    along, away = plots.residual(path).get_lines()[-1].get_data()
+    assert along.tolist() == [0, 0, 0.5, 1]
+    assert away.tolist() == [0, 0.75, 0.25, 0]
+
+
+def test_residual_of_a_path_that_comes_back():
+    with pytest.raises(ValueError, match="`path` must end elsewhere"):
+        plots.residual(line_path((0, 0), (1, 1), (0, 0)))
+
+
+# -- trajectory ------------------------------------------------------------------------------
+
+
+def test_the_plane_contains_a_planar_path():
+    basis = RNG.normal(size=(2, 40))
+    places = RNG.normal(size=(6, 2)) @ basis + RNG.normal(size=40)
+    path = line_path(*places)
+    plane = Plane.of(path)
+    for (weights,) in path.weights:
+        (found,) = plane.point(*plane.coordinates([weights]))
+        np.testing.assert_allclose(found, weights, atol=1e-10)
+    assert sum(plane.shares) == pytest.approx(1)
+    a, b = (direction[0] for direction in plane.directions)
+    np.testing.assert_allclose([a @ a, b @ b, a @ b], [1, 1, 0], atol=1e-10)
+
+
+def test_the_plane_is_that_of_pca():
+    places = RNG.normal(size=(8, 5)) * (5, 1, 3, 0.5, 0.1)
+    path = RecordedPath(
+        [Snapshot(i, 0.0, [p[:2], p[2:].reshape(3, 1)], []) for i, p in enumerate(places)]
+    )
+    plane = Plane.of(path)
+    _, values, directions = np.linalg.svd(places - places.mean(0))
+    for k in range(2):
+        found = np.concatenate([np.ravel(part) for part in plane.directions[k]])
+        assert abs(found @ directions[k]) == pytest.approx(1)
+        assert plane.shares[k] == pytest.approx(values[k] ** 2 / np.sum(values**2))
+
+
+def test_trajectory_draws_path_chord_and_knots(plain):
+    model, path = plain
+    ax = plots.trajectory(model, path, DATA, knots=4, points=3, margin=0.0)
+    plane = Plane.of(path)
+    lines = {line.get_label(): np.array(line.get_data()).T for line in ax.get_lines()}
+    trained_at = [plane.coordinates(w) for w in path.weights]
+    np.testing.assert_allclose(lines["training"], trained_at)
+    np.testing.assert_allclose(lines["Linear"], [trained_at[0], trained_at[-1]])
+    np.testing.assert_allclose(lines["SegmentMeans"][[0, -1]], [trained_at[0], trained_at[-1]])
+    assert len(lines["SegmentMeans"]) == 6  # four knots between the ends
+
+
+def test_knots_are_means_of_segments():
+    path = RecordedPath([Snapshot(t, 0.0, [np.array([float(t**2)])], []) for t in range(65)])
+    line = segment_means(path, knots=4)
+    ends = [0, *(round(64 * (i / 4) ** 1.5) for i in range(1, 5))]
+    spans = [np.arange(a, b) for a, b in itertools.pairwise(ends)]
+    assert line.times == [0, *(s.mean() for s in spans), 64]
+    means = [0, *(np.mean(s**2) for s in spans), 64**2]
+    np.testing.assert_allclose(np.ravel(line.weights), means)
+    for time, value in zip(line.times, means, strict=True):
+        np.testing.assert_allclose(line.at(time)[0][0], value)
+    assert line.at(line.times[1] / 2)[0][0] == pytest.approx(means[1] / 2)
+
+
+def test_segments_without_snapshots_have_no_knot():
+    path = line_path(*np.eye(3)).snapshots
+    sparse = RecordedPath([path[0], path[1]._replace(step=90), path[2]._replace(step=100)])
+    line = segment_means(sparse, knots=16)
+    assert line.times == [0, 90, 100]
+    assert chord(sparse).times == [0, 100]
+
+
+def test_contours_are_of_the_loss_in_the_plane(plain):
+    model, path = plain
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = {}
+        module = sys.modules["keras_drmad.plots.trajectory"]
+        patch.setattr(module, "_contours", lambda *args: drawn.update(at=args))
+        plots.trajectory(model, path, (X, Y), points=2)
+    _, grid, losses = drawn["at"]
+    plane = Plane.of(path)
+    for i in range(2):
+        for j in range(2):
+            weights = plane.point(grid[j, 0], grid[i, 1])
+            expected = evaluated(model, Snapshot(0, 0.0, weights, []), (X, Y))["loss"]
+            assert losses[i, j] == pytest.approx(expected, rel=1e-4)
+
+
+# -- path_loss -------------------------------------------------------------------------------
+
+
+def test_path_loss(plain):
+    model, path = plain
+    drawn = curves(plots.path_loss(model, path, DATA, points=5))
+    assert list(drawn) == ["training", "Linear", "SegmentMeans"]
+    ends = [evaluated(model, path.snapshots[i], (X, Y))["loss"] for i in (0, -1)]
+    for losses in drawn.values():
+        assert list(losses) == [0, 4, 9, 14, 18]
+        assert [losses[0], losses[18]] == pytest.approx(ends, rel=1e-5)
+    middle = evaluated(model, path.snapshots[9], (X, Y))["loss"]
+    assert drawn["training"][9] == pytest.approx(middle, rel=1e-5)
+    half = [(a + b) / 2 for a, b in zip(path.weights[0], path.weights[-1], strict=True)]
+    middle = evaluated(model, Snapshot(0, 0.0, half, []), (X, Y))["loss"]
+    assert drawn["Linear"][9] == pytest.approx(middle, rel=1e-5)
+
+
+# -- hyperparameters -------------------------------------------------------------------------
+
+
+def test_hyperparameters_of_a_training():
+    model = keras.Sequential([L.Input((3,)), L.Dense(1), L.Dense(1)])
+    model.compile(DrMADSGD(0.05, l2=1e-4), "mse", jit_compile=False)
+    learn = LearnHyperparameters(HYPER, path=paths.Linear())
+    history = model.fit(X, Y, batch_size=20, epochs=3, verbose=0, callbacks=[learn])
+    axes = plots.hyperparameters(history)
+    found = {ax.get_ylabel(): ax for ax in axes}
+    assert list(found) == ["learning rate", "momentum", "l2", "hyper loss"]
+    scales = ["log", "linear", "log", "linear"]
+    assert [ax.get_yscale() for ax in axes] == scales
+    for kind, name in (("learning_rate", "learning rate"), ("momentum", "momentum"), ("l2", "l2")):
+        groups = curves(found[name])
+        assert len(groups) == 2  # layers
+        for group, values in groups.items():
+            assert list(values.values()) == history.history[f"{group}/{kind}"]
+            assert list(values) == [1, 2, 3]
+
+
+def test_hyperparameters_that_are_zero():
+    axes = plots.hyperparameters({"a/l2": [0.0, 0.0], "b/l2": [0.0, 1e-6], "loss": [1.0, 1.0]})
+    assert [ax.get_yscale() for ax in axes] == ["symlog"]
+    (ax,) = plots.hyperparameters({"a/l2": [0.0, 0.0]})
+    assert ax.get_yscale() == "linear"
+
+
+def test_a_hyper_loss_that_comes_late():
+    logs = {"a/momentum": [0.9] * 4, "hyper_loss": [2.0, 1.0]}
+    ax = plots.hyperparameters(logs)[-1]
+    assert ax.get_lines()[0].get_xdata().tolist() == [3, 4]
+
+
+# -- refusals --------------------------------------------------------------------------------
+
+
+def test_refusals(plain):
+    model, path = plain
+    one = RecordedPath(path.snapshots[:1])
+
+    def refused(message, draw, *args, **options):
+        with pytest.raises(ValueError, match=message):
+            draw(*args, **options)
+
+    for draw in (plots.interpolation, plots.trajectory, plots.path_loss):
+        other = make(L.Dense(5))
+        refused("`path` was recorded with another model", draw, other, path, (X, Y))
+        refused("`points` must be a positive integer", draw, model, path, (X, Y), points=0)
+        refused("`statistics` must be one of", draw, model, path, (X, Y), statistics="none")
+        refused("`batch_size` must be a positive", draw, model, path, (X, Y), batch_size=0)
+        refused("`path` must hold at least", draw, model, one, (X, Y))
+        refused("`path` must be a `RecordedPath`", draw, model, plots.RecordPath(), (X, Y))
+        bare = keras.Sequential(model.layers)
+        refused("`model` must be compiled", draw, bare, path, (X, Y))
+        endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20).repeat()
+        refused("`data` must have an end", draw, model, path, endless)
+        refused("`data` must hold at least one", draw, model, path, {})
+    refused("`path` must hold at least 2", plots.residual, one)
+    refused("`range` must be", plots.interpolation, model, path, (X, Y), range=(1, 0))
+    refused("`metric` must be one of", plots.interpolation, model, path, (X, Y), metric="auc")
+    refused("`ax` must be 2 axes", plots.interpolation, model, path, (X, Y), ax=pyplot.axes())
+    refused("`knots` must be", plots.trajectory, model, path, (X, Y), knots=0)
+    refused("`margin` must be", plots.trajectory, model, path, (X, Y), margin=-1)
+    refused("`history` must hold", plots.hyperparameters, {"loss": [1.0]})
+    refused("must not lie on a line", Plane.of, line_path((0, 0), (1, 1), (2, 2)))
+    unbuilt = keras.Sequential([L.Dense(1)])
+    unbuilt.compile("sgd", "mse")
+    refused("`model` must be built", plots.path_loss, unbuilt, path, (X, Y))
+
+
+@pytest.mark.parametrize("package", ["matplotlib.pyplot", "PIL.Image", "scipy.optimize"])
+def test_what_is_not_installed_is_named(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"`pip install keras_drmad\[plots\]`"):
+        if package == "matplotlib.pyplot":
+            plots.residual(line_path((0, 0), (1, 1)))
+        reference = np.ones((3, 2)) if package == "scipy.optimize" else None
+        film = plots.FilterAnimation("out.gif", reference=reference, shape=(1, 3))
+        make(L.Dense(2)).fit(X, Y, verbose=0, callbacks=[film])
+
+
+def test_extras_are_imported_where_they_are_used():
+    for file in pathlib.Path(plots.__file__).parent.glob("*.py"):
+        for node in ast.parse(file.read_text()).body:
+            names = {"matplotlib", "scipy", "PIL", "tensorboard"}
+            found = [getattr(node, "module", None), *(a.name for a in getattr(node, "names", ()))]
+            assert not names & {(name or "").partition(".")[0] for name in found}, file
