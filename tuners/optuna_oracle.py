@@ -244,6 +244,12 @@ class OptunaOracle(keras_tuner.Oracle):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
+        # KerasTuner saves the end of a trial before it takes it from those that are going on.
+        self.ongoing_trials = {
+            tuner_id: trial
+            for tuner_id, trial in self.ongoing_trials.items()
+            if trial.trial_id not in self.end_order
+        }
         self._search = self._error = None
         if (saved := state["optuna"]) is None:
             return

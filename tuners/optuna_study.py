@@ -178,7 +178,7 @@ class Search:
         if is_running:
             self._running.add(trial_id)
         else:
-            parameters = {**_values(space), **parameters}
+            parameters |= {n: v for n, v in _values(space).items() if n not in parameters}
         self._numbers[trial_id] = len(self.study.get_trials(deepcopy=False))
         self.study.add_trial(
             optuna.trial.create_trial(
