@@ -381,7 +381,22 @@ def mixed():
     return hp
 
 
+class Own(optuna.samplers.RandomSampler):
+    """A sampler of the user's, with a generator of its own."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        if isinstance(param_distribution, FloatDistribution):
+            return self.generator.uniform(param_distribution.low, param_distribution.high)
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
 SAMPLERS = {
+    "own": lambda: Own(np.random.default_rng()),
+    "own, old": lambda: Own(np.random.RandomState()),
     "default": lambda: None,
     "multivariate": lambda: optuna.samplers.TPESampler(multivariate=True, group=True),
     "random": optuna.samplers.RandomSampler,
@@ -402,6 +417,7 @@ def test_reloaded_before_each_trial_it_proposes_the_same(tmp_path, sampler):
 
     whole = start("whole")
     expected = play(whole, score)
+    assert len({values["x"] for values in expected}) > 5  # genes are handed down
     for _ in range(16):
         oracle = start("parts")
         if (tmp_path / "parts").exists():
@@ -692,14 +708,20 @@ class Scopes(keras_tuner.Tuner):
         kind = hp.Choice("kind", ["a", "b"])
         with hp.conditional_scope("kind", ["b"]):
             steps = hp.Int("steps", 1, 9)
-        time.sleep(0.02)
-        return rate + (steps if kind == "b" else 0)
+        score = rate + (steps if kind == "b" else 0)
+        for step in range(3):
+            time.sleep(0.01)
+            answer = self.oracle.update_trial(trial.trial_id, {"default_objective": score}, step)
+            if answer.status == "STOPPED":
+                break
+        return score
 
 
 def work(folder, sampler=None):
     # KerasTuner's chief looks every 20 s whether its workers have left.
     oracle_chief.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(0.1))
-    oracle = OptunaOracle(max_trials=12, sampler=sampler, seed=0)
+    pruner = optuna.pruners.ThresholdPruner(upper=5.0)
+    oracle = OptunaOracle(max_trials=12, sampler=sampler, pruner=pruner, seed=0)
     Scopes(oracle, directory=folder, project_name="project").search()
 
 
@@ -720,8 +742,11 @@ def test_a_chief_and_its_workers(tmp_path):
     oracle._set_project_dir(tmp_path, "project")
     oracle.reload()
     assert len(oracle.trials) == 12
-    assert {trial.state for trial in oracle.study.trials} == {TrialState.COMPLETE}
+    assert {trial.status for trial in oracle.trials.values()} == {"COMPLETED"}
     for trial in oracle.study.trials:
+        is_pruned = trial.value > 5.0
+        assert trial.state == (TrialState.PRUNED if is_pruned else TrialState.COMPLETE)
+        assert len(trial.intermediate_values) == (2 if is_pruned else 3)
         b = trial.params["kind"] == "b"
         assert set(trial.params) == {"rate", "kind"} | ({"steps (kind=b)"} if b else set())
         assert trial.value == pytest.approx(

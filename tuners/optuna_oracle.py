@@ -181,8 +181,7 @@ class OptunaOracle(keras_tuner.Oracle):
     def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial:
         """As in `keras_tuner.Oracle`. The status is "STOPPED" where the pruner wants no more of it."""
         trial = super().update_trial(trial_id, metrics, step)
-        search = self._searching()
-        if trial_id in search.running:
+        if (search := self._search) and trial_id in search.running:
             stops = False
             with self._kept():
                 stops = search.report(trial_id, int(step), self._reports(trial)[int(step)])
@@ -196,8 +195,8 @@ class OptunaOracle(keras_tuner.Oracle):
     def end_trial(self, trial: Trial) -> None:
         """As in `keras_tuner.Oracle`. One that ends as "STOPPED" was pruned, and counts."""
         known = self.trials[trial.trial_id]
-        if trial.status == TrialStatus.STOPPED and self._reports(known):
-            self._searching().pruned.add(trial.trial_id)
+        if self._search and trial.status == TrialStatus.STOPPED and self._reports(known):
+            self._search.pruned.add(trial.trial_id)
             trial.status = TrialStatus.COMPLETED
         super().end_trial(trial)
 

@@ -52,10 +52,14 @@ class Parameter:
             if value not in of.choices:
                 raise ValueError(f"{self.name}={value!r} is none of {of.choices}.")
             return value
-        within = min(max(float(value), of.low), of.high)
-        if isinstance(of, IntDistribution):
-            return of.low + round((within - of.low) / of.step) * of.step
-        return within
+        return self._nearest(min(max(float(value), of.low), of.high))
+
+    def _nearest(self, value: float) -> int | float:
+        """The nearest step, if there are steps; as KerasTuner computes it, to the last bit."""
+        of = self.distribution
+        if isinstance(of, CategoricalDistribution) or of.step is None:
+            return value
+        return of.low + round((value - of.low) / of.step) * of.step
 
 
 class _Index(Parameter):
@@ -69,26 +73,25 @@ class _Index(Parameter):
         return self.values[int(drawn)]
 
     def encode(self, value: Value) -> Value:
-        return _nearest(self.values, value)
+        if value in self.values:
+            return self.values.index(value)
+        return min(range(len(self.values)), key=lambda i: abs(float(self.values[i]) - float(value)))
 
 
 class _Steps(Parameter):
-    """A float with steps: its values are KerasTuner's, to the last bit."""
+    """A float with steps, whose values Optuna rounds in another way."""
 
-    def __init__(self, hyperparameter: kinds.Float, values: list[Value]):
-        low, step = (decimal.Decimal(str(x)) for x in (values[0], hyperparameter.step))
-        high = float(low + (len(values) - 1) * step)
-        super().__init__(
-            hyperparameter, FloatDistribution(float(low), high, step=float(hyperparameter.step))
+    def __init__(self, hyperparameter: kinds.Float):
+        low, high, step = (
+            float(x)
+            for x in (hyperparameter.min_value, hyperparameter.max_value, hyperparameter.step)
         )
-        self.values = values
-        self._low, self._step = float(low), float(hyperparameter.step)
+        # The last step in exact numbers: Optuna warns where a range is not made of whole steps.
+        last = decimal.Decimal(str(low)) + int((high - low) // step) * decimal.Decimal(str(step))
+        super().__init__(hyperparameter, FloatDistribution(low, float(last), step=step))
 
     def decode(self, drawn: Value) -> Value:
-        return self.values[round((float(drawn) - self._low) / self._step)]
-
-    def encode(self, value: Value) -> Value:
-        return self._low + _nearest(self.values, value) * self._step
+        return self._nearest(float(drawn))
 
 
 class _Mirrored(Parameter):
@@ -141,7 +144,7 @@ def parameter(hyperparameter: kinds.HyperParameter) -> Parameter | None:
         high = hp.min_value + (hp.max_value - hp.min_value) // step * step
         return kind(hp, IntDistribution(hp.min_value, high, log=log, step=step))
     if hp.step is not None:
-        return _Steps(hp, list(hp.values))
+        return _Steps(hp)
     return kind(hp, FloatDistribution(hp.min_value, hp.max_value, log=log))
 
 
@@ -158,9 +161,3 @@ def suggest(trial: optuna.Trial, space: keras_tuner.HyperParameters) -> dict[str
                 asked = parameter(hp)
                 chosen.values[hp.name] = asked.suggest(trial) if asked else hp.default
     return chosen.values
-
-
-def _nearest(values: list[Value], value: Value) -> int:
-    if value in values:
-        return values.index(value)
-    return min(range(len(values)), key=lambda i: abs(float(values[i]) - float(value)))

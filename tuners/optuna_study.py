@@ -214,12 +214,20 @@ def _plain(attributes: State) -> State:
 def _reseed(sampler: optuna.samplers.BaseSampler, seed: int, number: int) -> None:
     """Every random generator of a sampler: Optuna's own `reseed_rng` takes no seed."""
     for i, generator in enumerate(_generators(sampler)):
-        generator.seed(np.random.SeedSequence([seed, number, i]).generate_state(4))
+        sequence = np.random.SeedSequence([seed, number, i])
+        if isinstance(generator, np.random.Generator):
+            kind = type(generator.bit_generator)
+            generator.bit_generator.state = kind(sequence).state
+        else:
+            generator.seed(sequence.generate_state(4))
 
 
-def _generators(sampler: optuna.samplers.BaseSampler) -> Iterator[np.random.RandomState]:
+def _generators(
+    sampler: optuna.samplers.BaseSampler,
+) -> Iterator[np.random.RandomState | np.random.Generator]:
     for value in vars(sampler).values():
-        if isinstance(generator := getattr(value, "rng", None), np.random.RandomState):
+        generator = getattr(value, "rng", value)  # Optuna's own are made at their first use
+        if isinstance(generator, (np.random.RandomState, np.random.Generator)):
             yield generator
         elif isinstance(value, optuna.samplers.BaseSampler):
             yield from _generators(value)
