@@ -1,0 +1,274 @@
+"""`OptunaOracle`: Optuna's samplers and pruners for KerasTuner."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from keras_drmad.arguments import positive_integer, whole_number
+
+from .distributed.chief import role
+
+if TYPE_CHECKING:
+    import optuna
+
+    from .optuna_study import Search
+
+_log = logging.getLogger("keras_drmad")
+
+Objectives = str | keras_tuner.Objective | list[str | keras_tuner.Objective] | None
+
+
+class OptunaOracle(keras_tuner.Oracle):
+    """Proposes hyperparameters with one of Optuna's samplers, for any `keras_tuner.Tuner`.
+
+    Each hyperparameter is a parameter of Optuna's with the same values and the same scale. Those
+    in a conditional scope are asked for only where the scope is open. Those that appear later are
+    told with the trial that found them, and asked for from then on.
+
+    The sampler draws from a seed of its own for each trial, which depends on `seed` and on the number
+    of the trial alone. So a search that was stopped and reloaded proposes what it would have proposed.
+
+    A pruner judges what a tuner reports with `oracle.update_trial(trial_id, metrics, step)`. Where the
+    trial is not worth going on, the answer's status is `"STOPPED"`, and the tuner should end the
+    training. KerasTuner's own tuners report no epochs; a tuner that does:
+
+        class PruningTuner(keras_tuner.Tuner):
+            def on_epoch_end(self, trial, model, epoch, logs=None):
+                answer = self.oracle.update_trial(trial.trial_id, logs, step=epoch)
+                if answer.status == "STOPPED":
+                    model.stop_training = True
+
+    A trial that was pruned has a score like any other. Optuna knows that it was pruned.
+
+    Args:
+        objective: As in `keras_tuner.Oracle`. Several objectives are summed, as there.
+        max_trials: The most trials; None for no limit. Defaults to None.
+        sampler: An `optuna.samplers.BaseSampler`. Its seed is replaced by one for each trial. Defaults
+            to `optuna.samplers.TPESampler()`.
+        pruner: An `optuna.pruners.BasePruner`. It is asked from the second report of a trial on: a
+            tuner that reports once reports the result. Defaults to none.
+        seed: A whole number. Defaults to a random one, which is saved with the search.
+        hyperparameters, allow_new_entries, tune_new_entries, max_retries_per_trial,
+            max_consecutive_failed_trials: As in `keras_tuner.Oracle`.
+
+    Raises:
+        ImportError: There is no Optuna (extra `optuna`).
+        ValueError: An argument is none of these. In a search: a hyperparameter is of no kind of
+            KerasTuner's.
+
+    What a sampler or a pruner raises ends the search. `search` raises it, or logs it if it is a chief's.
+
+    References:
+        Akiba et al., 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework"
+        (arXiv 1907.10902).
+
+    Example:
+
+    >>> class Quadratic(keras_tuner.Tuner):
+    ...     def run_trial(self, trial, **settings):
+    ...         x = trial.hyperparameters.Float("x", -2.0, 2.0)
+    ...         return (x - 1.0) ** 2
+    >>> oracle = OptunaOracle(max_trials=30, seed=0)
+    >>> tuner = Quadratic(oracle, directory=folder, project_name="quadratic")
+    >>> tuner.search(verbose=0)
+    >>> best = tuner.get_best_hyperparameters()[0]
+    >>> abs(best["x"] - 1.0) < 0.2
+    True
+    """
+
+    def __init__(
+        self,
+        objective: Objectives = None,
+        max_trials: int | None = None,
+        sampler: optuna.samplers.BaseSampler | None = None,
+        pruner: optuna.pruners.BasePruner | None = None,
+        seed: int | None = None,
+        hyperparameters: keras_tuner.HyperParameters | None = None,
+        allow_new_entries: bool = True,
+        tune_new_entries: bool = True,
+        max_retries_per_trial: int = 0,
+        max_consecutive_failed_trials: int = 3,
+    ):
+        try:
+            import optuna
+        except ImportError as error:
+            raise ImportError(
+                "`OptunaOracle` needs Optuna: pip install keras_drmad[optuna]"
+            ) from error
+        if sampler is not None and not isinstance(sampler, optuna.samplers.BaseSampler):
+            raise ValueError(
+                "`sampler` must be a sampler of Optuna's, such as `optuna.samplers.TPESampler()`, "
+                f"or None. Received: sampler={sampler!r}"
+            )
+        if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
+            raise ValueError(
+                "`pruner` must be a pruner of Optuna's, such as `optuna.pruners.MedianPruner()`, "
+                f"or None. Received: pruner={pruner!r}"
+            )
+        seed = None if seed is None else whole_number("seed", seed)
+        super().__init__(
+            objective=objective,
+            max_trials=positive_integer("max_trials", max_trials, optional=True),
+            hyperparameters=hyperparameters,
+            allow_new_entries=allow_new_entries,
+            tune_new_entries=tune_new_entries,
+            seed=seed,
+            max_retries_per_trial=whole_number("max_retries_per_trial", max_retries_per_trial),
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
+        )
+        if seed is not None:
+            self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
+        self.sampler = optuna.samplers.TPESampler() if sampler is None else sampler
+        self.pruner = optuna.pruners.NopPruner() if pruner is None else pruner
+        self._search: Search | None = None  # from the first trial on: a tuner may set the objective
+        self._error: Exception | None = None
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study as Optuna knows it, for Optuna's own plots and reports; not to be changed."""
+        return self._searching().study
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def create_trial(self, tuner_id: str) -> Trial:
+        """As in `keras_tuner.Oracle`. What has gone wrong in Optuna is raised here."""
+        trial = super().create_trial(tuner_id)
+        if trial.status == TrialStatus.STOPPED and self._error and role() != "chief":
+            error, self._error = self._error, None
+            raise error
+        return trial
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """As in `keras_tuner.Oracle`: the values that the sampler proposes."""
+        values = None
+        self._tell_ended()
+        if self._error is None:
+            with self._kept():
+                values = self._searching().ask(trial_id, self.hyperparameters)
+        status = TrialStatus.STOPPED if values is None else TrialStatus.RUNNING
+        return {"status": status, "values": values}
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """An error within ends the search at the next question.
+
+        Raised here, it would leave KerasTuner's lock locked, and a chief would wait for ever.
+        """
+        try:
+            yield
+        except Exception as error:
+            self._error = error
+            if role() == "chief":
+                _log.exception("The search is stopped by an error in Optuna.")
+
+    def _searching(self) -> Search:
+        if self._search is None:
+            from .optuna_study import Search
+
+            self._search = Search(self.objective.direction, self.sampler, self.pruner, self.seed)
+        return self._search
+
+    # -- telling -------------------------------------------------------------------------------
+
+    @keras_tuner.synchronized
+    def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial:
+        """As in `keras_tuner.Oracle`. The status is "STOPPED" where the pruner wants no more of it."""
+        trial = super().update_trial(trial_id, metrics, step)
+        if (search := self._search) and trial_id in search.running:
+            stops = False
+            with self._kept():
+                stops = search.report(trial_id, int(step), self._reports(trial)[int(step)])
+            if stops:
+                trial.status = TrialStatus.STOPPED
+            elif trial.status == TrialStatus.STOPPED:
+                trial.status = TrialStatus.RUNNING
+        return trial
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Trial) -> None:
+        """As in `keras_tuner.Oracle`. One that ends as "STOPPED" was pruned, and counts."""
+        known = self.trials[trial.trial_id]
+        if self._search and trial.status == TrialStatus.STOPPED and self._reports(known):
+            self._search.pruned.add(trial.trial_id)
+            trial.status = TrialStatus.COMPLETED
+        super().end_trial(trial)
+
+    def _tell_ended(self) -> None:
+        """Tells Optuna what has ended; KerasTuner saves the state at each end."""
+        if self._search is None:
+            return
+        for trial_id in self._search.running:
+            trial = self.trials.get(trial_id)
+            if trial and not self._is_going_on(trial):
+                with self._kept():
+                    self._search.tell(trial_id, self._space_of(trial), _score(trial))
+
+    def _is_going_on(self, trial: Trial) -> bool:
+        ended = trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)
+        return not ended or trial.trial_id in self._retry_queue
+
+    def _space_of(self, trial: Trial) -> keras_tuner.HyperParameters:
+        """All that is tuned, with the values of a trial."""
+        space = self.hyperparameters.copy()
+        space.values = dict(trial.hyperparameters.values)
+        return space
+
+    def _reports(self, trial: Trial) -> dict[int, float]:
+        """`{step: objective}` of what a trial has reported; a mean over what came for one step."""
+        objectives = getattr(self.objective, "objectives", [self.objective])
+        metrics: dict[int, dict[str, float]] = {}
+        for name in [objective.name for objective in objectives]:
+            if trial.metrics.exists(name):
+                for seen in trial.metrics.get_history(name):
+                    metrics.setdefault(int(seen.step), {})[name] = float(seen.mean())
+        return {
+            step: self.objective.get_value(of)
+            for step, of in sorted(metrics.items())
+            if self.objective.has_value(of)
+        }
+
+    # -- coming back ---------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        self._tell_ended()
+        state = super().get_state()
+        return {**state, "optuna": self._search.get_state() if self._search else None}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        # KerasTuner saves the end of a trial before it takes it from those that are going on.
+        self.ongoing_trials = {
+            tuner_id: trial
+            for tuner_id, trial in self.ongoing_trials.items()
+            if trial.trial_id not in self.end_order
+        }
+        self._search = self._error = None
+        if (saved := state["optuna"]) is None:
+            return
+        search = self._searching()
+        search.set_state(saved)
+        going_on = {trial.trial_id for trial in self.ongoing_trials.values()}
+        for trial_id in dict.fromkeys([*self.start_order, *sorted(self.trials)]):
+            trial = self.trials[trial_id]
+            search.restore(
+                trial_id,
+                saved["trials"].get(trial_id, {}),
+                self._space_of(trial),
+                self._reports(trial),
+                self._is_going_on(trial) or trial_id in going_on,
+                _score(trial),
+            )
+
+
+def _score(trial: Trial) -> float | None:
+    """None if it has failed, or none yet."""
+    if trial.status != TrialStatus.COMPLETED or trial.score is None or np.isnan(trial.score):
+        return None
+    return float(trial.score)
