@@ -5,19 +5,19 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, subject
+from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, training
 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
 from keras_drmad.tuners.qan.decision_channel import START
 from keras_drmad.tuners.qan.search.curriculum import CONTEST, TEST, Curriculum, Episode
-from keras_drmad.tuners.qan.training.actions import Levers
 from keras_drmad.tuners.qan.training.evaluation import Validation
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
-from keras_drmad.tuners.qan.training.sample_selection import Pools
+from keras_drmad.tuners.qan.training.optimizer_control import OptimizerControl
+from keras_drmad.tuners.qan.training.sample_selection import SampleSelection
 from keras_drmad.tuners.qan.training.states import Ratios
-from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 
 L = keras.layers
 
@@ -56,8 +56,8 @@ def of_batches(read):
 def test_datasets_are_not_read_before_training(tmp_path):
     read = []
     known = of_batches(read).apply(tf.data.experimental.assert_cardinality(8))
-    steering = {"states": [Ratios()], "actions": Actions(), "goal": Goal.of(("loss", 1e-9))}
-    task = Subject(build, known, epochs=1, every=3, **steering)
+    callback = {"states": [Ratios()], "actions": Actions(), "goal": Goal.of(("loss", 1e-9))}
+    task = SteeredTraining(build, known, epochs=1, every=3, **callback)
     task.check()
     assert len(read) <= 2
     reports, _ = task.run(0, lambda report: None)
@@ -85,7 +85,7 @@ def test_what_a_search_finds_is_not_put_into_the_users_states(tmp_path):
     state = BagOfFilters(2)
     for _ in range(2):  # so the second one goes on with the first
         tuner = search(make(tmp_path, states=[state]), epochs=1)
-    assert state.needs_first_run()
+    assert state.needs_warm_start()
     assert tuner.get_best_policy().states[0].codebook.shape == (2, 6)
 
 
@@ -155,9 +155,9 @@ def test_what_a_test_step_returns_counts(model):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_explosion_is_seen_whatever_training_losses_are(sign):
     """Of validation losses: training ones may be weighted; and losses may be negative."""
-    task = subject(goal=("val_loss", -1e9))
+    task = training(goal=("val_loss", -1e9))
     losses = iter([sign * 1.0, sign * 1.0 + 2.9, sign * 1.0 + 3.1] + [0.0] * 9)
-    task.steering.validation.beside = lambda model, read: (
+    task.callback.validation.beside = lambda model, read: (
         {"val_loss": next(losses)},
         [tensor.numpy() for tensor in read()],
     )
@@ -281,17 +281,17 @@ def test_pictures_of_an_objective_show_the_objective(tmp_path):
 
 def test_scaled_losses_are_looked_through():
     scaled, decay = keras.optimizers.LossScaleOptimizer, keras.optimizers.schedules.CosineDecay
-    levers = Levers(scaled(keras.optimizers.SGD(0.1, momentum=0.9)), Actions())
-    assert levers.read()[1] == [0.9]
-    levers.pull([4], *levers.read())
-    assert levers.read()[0] == pytest.approx([0.2])
+    control = OptimizerControl(scaled(keras.optimizers.SGD(0.1, momentum=0.9)), Actions())
+    assert control.read()[1] == [0.9]
+    control.apply([4], *control.read())
+    assert control.read()[0] == pytest.approx([0.2])
     with pytest.raises(ValueError, match="cannot be set"):
-        Levers(scaled(keras.optimizers.SGD(decay(0.1, 10))), Actions())
+        OptimizerControl(scaled(keras.optimizers.SGD(decay(0.1, 10))), Actions())
 
 
 def test_momentum_moves_under_a_scaled_loss():
     optimizer = keras.optimizers.LossScaleOptimizer(DrMADSGD(0.1, momentum=0.9))
-    task = subject(
+    task = training(
         build=lambda: build(optimizer=optimizer.from_config(optimizer.get_config())),
         actions=Actions(momentum=(0.5, 1.0)),
     )
@@ -300,23 +300,25 @@ def test_momentum_moves_under_a_scaled_loss():
     assert inner.hyperparameters["a"]["momentum"] > 0.9
 
 
-# -- pools ----------------------------------------------------------------------------------
+# -- sample selection ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", ["hinge", "poisson", "binary_crossentropy", "mse"])
-def test_pools_rank_flat_targets_as_fit_does(loss):
+def test_sample_selections_rank_flat_targets_as_fit_does(loss):
     model = keras.Sequential([L.Input((6,)), L.Dense(1, "sigmoid")])
     model.compile("sgd", loss)
     y = (Y % 2).astype("float32")
-    losses = Pools(model, X, y, None, batch_size=4, every=3)._losses(np.arange(96))
+    losses = SampleSelection(model, X, y, None, batch_size=4, every=3)._losses(np.arange(96))
     assert np.mean(losses) == pytest.approx(model.evaluate(X, y, verbose=0), rel=1e-5)
 
 
 def test_schedules_are_remembered_as_what_they_did():
-    uniform, usable = Actions(pools=("hardest", "uniform")).nearest(1.0)
-    assert usable and Actions(pools=("hardest", "uniform")).all[uniform][2] == "uniform"
-    hardest, usable = Actions(pools=("hardest", "newest")).nearest(1.0)
-    assert not usable and Actions(pools=("hardest", "newest")).all[hardest][2] == "hardest"
+    uniform, usable = Actions(sample_selection=("hardest", "uniform")).nearest(1.0)
+    assert usable and Actions(sample_selection=("hardest", "uniform")).all[uniform][2] == "uniform"
+    hardest, usable = Actions(sample_selection=("hardest", "newest")).nearest(1.0)
+    assert (
+        not usable and Actions(sample_selection=("hardest", "newest")).all[hardest][2] == "hardest"
+    )
 
 
 # -- data and models ------------------------------------------------------------------------
@@ -370,7 +372,7 @@ def test_validation_may_have_other_lengths():
         model.compile(keras.optimizers.SGD(0.02), "mse")
         return model
 
-    task = Subject(
+    task = SteeredTraining(
         made,
         np.zeros((16, 7)),
         np.ones(16),
@@ -386,10 +388,12 @@ def test_validation_may_have_other_lengths():
 
 @pytest.mark.parametrize(("unit", "is_compiled"), [("steps", False), ("seconds", True)])
 def test_no_episode_pays_in_seconds_for_what_is_compiled_once(unit, is_compiled):
-    task = subject(goal=("val_loss", 1e-9, unit), actions=Actions(pools=("uniform", "hardest")))
+    task = training(
+        goal=("val_loss", 1e-9, unit), actions=Actions(sample_selection=("uniform", "hardest"))
+    )
     task.check()
     assert (task.model.train_function is not None) == is_compiled
-    assert bool(task._pools._losses.experimental_get_tracing_count()) == is_compiled
+    assert bool(task._selection._losses.experimental_get_tracing_count()) == is_compiled
     assert task.start_rate == 0.02  # which that has not moved
 
 
@@ -410,7 +414,7 @@ def test_subclassed_models_take_dictionaries():
 
     x = {"a": X[:, :3], "b": X[:, 3:]}
     goal = Goal.of(("loss", 1e-9))
-    task = Subject(
+    task = SteeredTraining(
         made, x, Y, batch_size=8, every=6, states=[Ratios()], actions=Actions(), goal=goal
     )
     reports, _ = task.run(0, lambda report: 0.01)

@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_drmad.arguments import positive_integer
 
-from ..training.layers import all_layers
+from ..training.steered_training import all_layers
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")

@@ -1,6 +1,7 @@
-"""The training that is steered: from scratch, again and again, its programs compiled once."""
+"""A training that decisions steer: from scratch, again and again, its programs compiled once."""
 
 import gc
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -8,19 +9,23 @@ import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import ArrayBatches, as_arguments, as_batches
+from keras_drmad.typing import Logs, Structure
 
 from ...data_checks import check_samples, check_values, training_batches
+from .actions import Actions
 from .data import are_arrays, as_tensors, shuffled, untuned
-from .decision_callback import Steering
+from .decision_callback import Decide, DecisionCallback
 from .evaluation import Validation, check_kind, scalars
-from .layers import all_layers
-from .report import STOP, TRUNCATED
-from .sample_selection import Pools
+from .goals import Goal
+from .report import STOP, TRUNCATED, Decision, Report
+from .sample_selection import SampleSelection
+from .states import State
+from .view import View
 
-SHARES = ("accuracy", "acc", "auc", "precision", "recall")  # endings of metrics from 0 to 1
+FRACTIONS = ("accuracy", "acc", "auc", "precision", "recall")  # endings of metrics from 0 to 1
 
 
-class Subject:
+class SteeredTraining:
     """A model that is trained from new initial weights in every episode.
 
     Args:
@@ -30,7 +35,7 @@ class Subject:
         batch_size: of arrays.
         epochs: of a training; its budget.
         every: steps between decisions; also what is compiled into one call.
-        **steering: `states`, `actions`, `goal` of `Steering`.
+        states, actions, goal: of `DecisionCallback`.
 
     Raises:
         ValueError: Something in the data, or a model that is not compiled.
@@ -38,17 +43,19 @@ class Subject:
 
     def __init__(
         self,
-        build,
-        x,
-        y=None,
-        sample_weight=None,
+        build: Callable[[], keras.Model],
+        x: Structure,
+        y: Structure = None,
+        sample_weight: Structure = None,
         *,
-        validation_data=None,
-        batch_size=None,
-        epochs=1,
-        every=20,
-        **steering,
-    ):
+        validation_data: Structure = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        every: int = 20,
+        states: Sequence[State],
+        actions: Actions,
+        goal: Goal,
+    ) -> None:
         self.epochs = positive_integer("epochs", epochs)
         positive_integer("decision_every", every)
         positive_integer("batch_size", batch_size, optional=True)
@@ -73,21 +80,19 @@ class Subject:
         validation = None
         if validation_data is not None:
             validation = Validation(validation_data, batch_size)
-        self.steering = Steering(
-            every=every,
-            decide=None,
-            validation=validation,
-            **steering,
-        )
+        self.callback = DecisionCallback(states, actions, goal, every, validation=validation)
         if not self.model.built:
             with self.model.distribute_strategy.scope():  # `fit` would, but weights are set before
                 self.model(self._first[0])
-        self._pools = None
-        if steering["actions"].chooses_samples():
-            self._pools = Pools(self.model, *(self._arrays or data), self._batch_size, every)
-            self.steering.fill = self._pools.fill
+        self._selection = None
+        if actions.chooses_samples():
+            x, y, sample_weight = self._arrays or data
+            self._selection = SampleSelection(
+                self.model, x, y, sample_weight, self._batch_size, every
+            )
+            self.callback.select = self._selection.select
 
-    def check(self):
+    def check(self) -> None:
         """Refuses what cannot work, before anything is trained. Seeds everything random.
 
         Raises:
@@ -97,8 +102,8 @@ class Subject:
         """
         tf.random.set_seed(0)
         self.restart(seed=0)
-        model, goal, actions = self.model, self.steering.goal, self.steering.actions
-        self.steering.attach(model, self.budget)
+        model, goal, actions = self.model, self.callback.goal, self.callback.actions
+        self.callback.attach(model, self.budget)
         low, high = actions.bounds
         if not low <= self.start_rate <= high:
             raise ValueError(
@@ -106,21 +111,22 @@ class Subject:
                 f"actions, {low:g} and {high:g}."
             )
         # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
-        first = tuple(part for part in as_arguments(self._first) if part is not None)
-        first = tf.data.Dataset.from_tensors(as_tensors(first if len(first) > 1 else first[0]))
+        parts = tuple(part for part in as_arguments(self._first) if part is not None)
+        first = tf.data.Dataset.from_tensors(as_tensors(parts if len(parts) > 1 else parts[0]))
         logs = scalars(model.evaluate(first, verbose=0, return_dict=True))
         model.reset_metrics()
-        if self.steering.validation is not None:
+        if self.callback.validation is not None:
             try:
-                logs |= self.steering.validation.prepare(model)
+                logs |= self.callback.validation.prepare(model)
             except (ValueError, tf.errors.OpError) as error:  # the training data were evaluated
                 raise ValueError(f"`validation_data` cannot be evaluated: {error}") from error
         elif goal.metric.startswith("val_"):
             raise ValueError(f"`goal` is {goal}: it needs `validation_data`.")
         for name in ("loss", goal.metric):
             goal.measured(logs, name)
-        is_share = goal.direction == "max" and 0 <= logs[goal.metric] <= 1
-        if is_share and goal.metric.endswith(SHARES) and (goal.value or 0) > 1:
+        is_fraction = goal.direction == "max" and 0 <= logs[goal.metric] <= 1
+        is_fraction &= goal.metric.endswith(FRACTIONS)
+        if is_fraction and goal.value is not None and goal.value > 1:
             raise ValueError(
                 f"`goal` is {goal}, which is from 0 to 1. Did you mean {goal.value / 100:g}?"
             )
@@ -130,26 +136,26 @@ class Subject:
                 f"untrained model reaches it ({logs[goal.metric]:.4g})."
             )
         self._check_states(logs)
-        is_one_chunk = self.epochs == 1 and self.steering.every >= self.budget
-        if is_one_chunk and not self.steering.observes_first:
+        is_one_chunk = self.epochs == 1 and self.callback.every >= self.budget
+        if is_one_chunk and not self.callback.observes_first:
             raise ValueError(self.undecided(TRUNCATED))
         if goal.unit == "seconds":
             self._compile()
 
-    def _check_states(self, logs):
+    def _check_states(self, logs: Logs) -> None:
         """Observes the untrained model."""
-        steering, view = self.steering, self.steering.view
-        (view.rates, view.momenta), view.motion = [part.numpy() for part in steering.gauges()]
+        callback, view = self.callback, self.callback.view
+        (view.rates, view.momenta), view.motion = [part.numpy() for part in callback.probes()]
         view.losses = [logs["loss"]]
-        if steering.validation is not None:
+        if callback.validation is not None:
             view.val_losses = [logs["val_loss"]]
-        metric = logs[steering.goal.metric]
-        view.gaps = [steering.goal.gap(metric, metric)]
-        if not steering.observes_first:  # states are asked after a chunk only
-            view.step = view.steps = steering.every
-        for state in steering.states:
+        metric = logs[callback.goal.metric]
+        view.gaps = [callback.goal.gap(metric, metric)]
+        if not callback.observes_first:  # states are asked after a chunk only
+            view.step = view.steps = callback.every
+        for state in callback.states:
             state.check(self.model)
-            if state.needs_first_run():
+            if state.needs_warm_start():
                 continue
             seen, shape = state.observe(view), (len(view.rates), *state.shape)
             if not isinstance(seen, np.ndarray) or seen.shape != shape:
@@ -159,19 +165,19 @@ class Subject:
                     f"(groups, *shape), with shape={state.shape}. Received: {what}"
                 )
 
-    def undecided(self, ended):
+    def undecided(self, ended: str) -> str:
         """What there is to say of a training that has ended before its first decision."""
         return (
             f"The training ends ({ended}) before there is anything to decide: pass `validation_data` "
             "and a goal for them, more `epochs`, or a smaller `decision_every`. Received: "
-            f"decision_every={self.steering.every} for {self.budget} steps"
+            f"decision_every={self.callback.every} for {self.budget} steps"
         )
 
-    def _compile(self):
+    def _compile(self) -> None:
         """Trains for a chunk, that no episode pays for what is compiled once."""
-        action = len(self.steering.actions) - 1  # which chooses samples, if any does
+        action = len(self.callback.actions) - 1  # which chooses samples, if any does
 
-        def decide(report):
+        def decide(report: Report | None) -> Decision:
             if report is None:
                 return None
             return STOP if report.step else [action] * len(report.rates)
@@ -180,10 +186,10 @@ class Subject:
         self.restart(seed=0)  # the rate was moved, and is still to be read as the compiled one
 
     @property
-    def start_rate(self):
+    def start_rate(self) -> float:
         return compiled_rate(self.model)
 
-    def restart(self, seed):
+    def restart(self, seed: int) -> None:
         """New initial weights, and an optimizer that has taken no step."""
         # All of Keras's random numbers follow from this. Within a graph it leaves TensorFlow's own seed
         # as it is: after a new one all functions are prepared anew, which takes longer than a small
@@ -215,7 +221,7 @@ class Subject:
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
                 layer.reset_states()  # which are no variables of the model
 
-    def _check_new(self, new):
+    def _check_new(self, new: keras.Model) -> None:
         """Refuses what would not begin anew."""
         if new is self.model or new.optimizer is self.model.optimizer:
             raise ValueError(
@@ -223,27 +229,37 @@ class Subject:
                 "same again"
             )
 
-    def run(self, seed, decide, hold=None, start_rate=None, callbacks=(), verbose=0, begin=None):
+    def run(
+        self,
+        seed: int,
+        decide: Decide,
+        regularize: Callable[[View], None] | None = None,
+        start_rate: float | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: int = 0,
+        start_weights: Sequence[np.ndarray] | None = None,
+    ) -> tuple[list[Report], keras.callbacks.History]:
         """One training; returns its `Report`s and `History`.
 
         Args:
             seed: of initial weights and everything else random.
-            decide, hold: as in `Steering`.
+            decide, regularize: as in `DecisionCallback`.
             start_rate: learning rate to begin with. Defaults to the compiled one.
             callbacks: of `fit`.
             verbose: of `fit`.
-            begin: called with the model before training, to change its weights.
+            start_weights: of `weights`, to begin with. Defaults to new initial ones.
         """
         self.restart(seed)
-        if begin is not None:
-            begin(self.model)
-        steering = self.steering
-        steering.decide, steering.hold, steering.start_rate = decide, hold, start_rate
+        if start_weights is not None:
+            self.set_weights(start_weights)
+        callback = self.callback
+        callback.decide, callback.regularize = decide, regularize
+        callback.start_rate = start_rate
         data = self._data(seed)
         history = self.model.fit(
             **data,
             epochs=self.epochs,
-            callbacks=[steering, *callbacks],
+            callbacks=[callback, *callbacks],
             verbose=verbose,
         )
         if self._replicas > 1 or not isinstance(data["x"], tf.data.Dataset):
@@ -251,15 +267,16 @@ class Subject:
             # Those of Keras's own pipelines and of replicas, which cannot be `untuned`, must not wait
             # for long.
             gc.collect()
-        return steering.reports, history
+        return callback.reports, history
 
-    def _data(self, seed):
+    def _data(self, seed: int) -> dict[str, Structure]:
         """What a training reads, as arguments of `fit`."""
-        if self._pools is not None:
-            self._pools.restart(seed)
-            data = {"x": self._pools.dataset}
+        if self._selection is not None:
+            self._selection.restart(seed)
+            data = {"x": self._selection.dataset}
         elif self._arrays is not None:
-            data = {"x": shuffled(*self._arrays, self._batch_size, seed)}
+            x, y, sample_weight = self._arrays
+            data = {"x": shuffled(x, y, sample_weight, self._batch_size, seed)}
         else:
             data = self._others
         # `fit` warns of data sets that it is to shuffle.
@@ -267,18 +284,25 @@ class Subject:
 
     # -- weights in the middle ---------------------------------------------------------------
 
-    def weights(self):
+    def weights(self) -> list[np.ndarray]:
         """Of the model and its optimizer, as arrays."""
         return [v.numpy() for v in (*self.model.variables, *self.model.optimizer.variables)]
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """What `weights` has given before."""
         variables = (*self.model.variables, *self.model.optimizer.variables)
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
 
 
-def _check_compiled(model):
+def all_layers(model: keras.Layer) -> Iterator[keras.Layer]:
+    """The layers of a model, and of the models within it."""
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from all_layers(layer)
+
+
+def _check_compiled(model: keras.Model) -> None:
     if not isinstance(model, keras.Model) or not model.compiled or model.optimizer is None:
         what = repr(model)
         if isinstance(model, keras.Model):
@@ -293,12 +317,18 @@ def _check_compiled(model):
             )
 
 
-def compiled_rate(model):
+def compiled_rate(model: keras.Model) -> float:
     """The learning rate of a model's optimizer, as it was given: float32 has some digits more."""
     return float(f"{float(model.optimizer.learning_rate.numpy()):.6g}")
 
 
-def _checked(x, y, sample_weight, validation_data, batch_size):
+def _checked(
+    x: Structure,
+    y: Structure,
+    sample_weight: Structure,
+    validation_data: Structure,
+    batch_size: int | None,
+) -> tuple[Structure, int]:
     """The first training batch, and their number, once all data are seen to be in order."""
     data, steps = x if y is None and sample_weight is None else (x, y, sample_weight), None
     if isinstance(x, tf.data.Dataset) and x.cardinality() != tf.data.INFINITE_CARDINALITY:

@@ -8,17 +8,17 @@ from qan_task import VAL, X, build
 
 from keras_drmad import DrMADSGD, Knots
 from keras_drmad.tuners import Actions
-from keras_drmad.tuners.qan.training.actions import Levers
 from keras_drmad.tuners.qan.training.evaluation import Validation
-from keras_drmad.tuners.qan.training.probes import Gauges
+from keras_drmad.tuners.qan.training.optimizer_control import OptimizerControl
+from keras_drmad.tuners.qan.training.probes import Probes
 
 KINDS = ("learning_rate", "momentum")
 
 
-def levers(optimizer, **actions):
+def control(optimizer, **actions):
     model = build(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
-    return model, Levers(optimizer, Actions(**actions))
+    return model, OptimizerControl(optimizer, Actions(**actions))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def levers(optimizer, **actions):
     ],
 )
 def test_settings_of_the_whole_model(optimizer, momentum):
-    _, of = levers(optimizer(0.25))
+    _, of = control(optimizer(0.25))
     (rate,), (found,) = of.read()
     assert rate == 0.25
     assert found == pytest.approx(momentum, rel=1e-6)
@@ -48,7 +48,7 @@ def test_settings_of_the_whole_model(optimizer, momentum):
 )
 def test_settings_of_each_group(options):
     optimizer = DrMADSGD(0.25, momentum=0.7, **options)
-    _, of = levers(optimizer, per="layer")
+    _, of = control(optimizer, per="layer")
     group = of.groups[-1]
     optimizer.set_hyperparameters({group: {"learning_rate": 0.5, "momentum": 0.6}})
     values = optimizer.hyperparameters
@@ -59,8 +59,8 @@ def test_settings_of_each_group(options):
 
 def test_motion_is_from_one_reading_to_the_next():
     optimizer = DrMADSGD(0.25, per="layer")
-    model, of = levers(optimizer, per="layer")
-    gauges, layers = Gauges(of, model), model.layers
+    model, of = control(optimizer, per="layer")
+    probes, layers = Probes(of, model), model.layers
 
     def flat():
         return [
@@ -72,15 +72,15 @@ def test_motion_is_from_one_reading_to_the_next():
         for variable in model.trainable_variables:
             variable.assign_add(keras.random.normal(variable.shape, seed=1))
         at.append(flat())
-        _, found = gauges()
+        _, found = probes()
         change = [b - a for a, b in zip(at[-2], at[-1], strict=True)]
         before = [b - a for a, b in zip(*at[:2], strict=True)]
         before = before if len(at) == 3 else [0 * d for d in change]
         pairs = zip(at[-1], change, before, strict=True)
         expected = [[w @ w, d @ d, d @ last, last @ last] for w, d, last in pairs]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-    gauges.restart()
-    assert not gauges()[1].numpy()[:, 1:].any()
+    probes.restart()
+    assert not probes()[1].numpy()[:, 1:].any()
 
 
 class Batches(keras.utils.PyDataset):
@@ -95,11 +95,11 @@ class Batches(keras.utils.PyDataset):
     "data", [VAL, tf.data.Dataset.from_tensor_slices(VAL).batch(16), Batches()]
 )
 def test_gauges_are_read_once_beside_a_validation(data):
-    model, of = levers(keras.optimizers.SGD(0.25, momentum=0.7))
-    gauges, validation = Gauges(of, model), Validation(data)
+    model, of = control(keras.optimizers.SGD(0.25, momentum=0.7))
+    probes, validation = Probes(of, model), Validation(data)
     for moved in (0.0, 1.0, 2.0):
         model.layers[0].bias.assign_add([moved, 0, 0, 0])
-        metrics, (settings, motion) = validation.beside(model, gauges)
+        metrics, (settings, motion) = validation.beside(model, probes)
         assert metrics["val_loss"] == pytest.approx(model.evaluate(*VAL, verbose=0), rel=1e-5)
         np.testing.assert_allclose(settings, [[0.25], [0.7]])
         assert motion[0, 1] == pytest.approx(moved**2)
@@ -108,12 +108,12 @@ def test_gauges_are_read_once_beside_a_validation(data):
 
 
 def test_gauges_are_of_what_is_trained():
-    model, of = levers(keras.optimizers.SGD(0.25))
-    gauges = Gauges(of, model)
-    assert gauges.are_of(Levers(model.optimizer, Actions()), model)
+    model, of = control(keras.optimizers.SGD(0.25))
+    probes = Probes(of, model)
+    assert probes.are_of(OptimizerControl(model.optimizer, Actions()), model)
     model.layers[0].trainable = False
-    assert not gauges.are_of(of, model)
+    assert not probes.are_of(of, model)
     model.layers[0].trainable = True
     model.compile("sgd", model.loss)
     model.fit(X[:8], np.zeros(8), verbose=0)
-    assert not gauges.are_of(Levers(model.optimizer, Actions()), model)
+    assert not probes.are_of(OptimizerControl(model.optimizer, Actions()), model)
