@@ -86,8 +86,8 @@ def main():
     tuner.get_best_policy().save(policy)
     print(f"Wrote {options.output} and {policy}. The policy in plain `fit`:")
     train, validation = data()
-    schedule = Policy.load(policy).as_callback(validation_data=validation)
-    history = build_model().fit(*train, batch_size=16, epochs=3, callbacks=[schedule], verbose=0)
+    callback = Policy.load(policy).as_callback(validation_data=validation)
+    history = build_model().fit(*train, batch_size=16, epochs=3, callbacks=[callback], verbose=0)
     for epoch in range(3):
         rate, accuracy = (history.history[n][epoch] for n in ("learning_rate", "val_accuracy"))
         print(f"epoch {epoch + 1}: learning rate {rate:.3g}, validation accuracy {accuracy:.4f}")

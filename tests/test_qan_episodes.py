@@ -15,7 +15,7 @@ from keras_drmad.tuners import Actions, Goal, Policy
 from keras_drmad.tuners.qan.agent.exploration import Behaviour, Trajectory
 from keras_drmad.tuners.qan.agent.learner import Learner
 from keras_drmad.tuners.qan.decision_channel import KIND, REFERENCE, START
-from keras_drmad.tuners.qan.project import Project
+from keras_drmad.tuners.qan.project import QANProject
 from keras_drmad.tuners.qan.search.curriculum import CONTEST, SCHEDULE, TEST, TRAIN, Episode
 from keras_drmad.tuners.qan.search.logs import EpisodeLogs
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
@@ -229,7 +229,7 @@ def test_a_divergence_is_the_worst_objective(tmp_path, direction, worst):
 
 
 def project(folder):
-    of = Project()
+    of = QANProject()
     of.folder = str(folder)
     return of
 

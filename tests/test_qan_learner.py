@@ -7,7 +7,7 @@ import pytest
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan.agent.exploration import Trajectory
 from keras_drmad.tuners.qan.agent.learner import REST, Learner
-from keras_drmad.tuners.qan.project import Project
+from keras_drmad.tuners.qan.project import QANProject
 from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED
 from keras_drmad.tuners.qan.training.states import Ratios
 from keras_drmad.tuners.storage import files
@@ -36,7 +36,7 @@ def test_gaps_are_what_goals_document(goal, metric, initial, gap):
 
 
 def learner(folder, goal=("val_loss", 0.1), **agent):
-    project = Project()
+    project = QANProject()
     project.folder = str(folder)
     states = [Ratios(["rate", "gap"])]
     arguments = {"network": {"units": (4,)}, "updates": 1}

@@ -1,4 +1,4 @@
-"""What is read at each decision: settings, motion of weights, and validation beside them."""
+"""What is read at each decision: motion of weights, and validation beside it."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from qan_task import VAL, X, build
 
-from keras_drmad import DrMADSGD, Knots
+from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan.training.evaluation import Validation
 from keras_drmad.tuners.qan.training.optimizer_control import OptimizerControl
@@ -19,42 +19,6 @@ def control(optimizer, **actions):
     model = build(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
     return model, OptimizerControl(optimizer, Actions(**actions))
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "momentum"),
-    [
-        (keras.optimizers.SGD, 0.0),
-        (lambda rate: keras.optimizers.SGD(rate, momentum=0.7), 0.7),
-        (lambda rate: keras.optimizers.Adam(rate, beta_1=0.8), 0.8),
-        (keras.optimizers.Adagrad, 0.0),
-        (lambda rate: DrMADSGD(rate, momentum=0.7), 0.7),
-    ],
-)
-def test_settings_of_the_whole_model(optimizer, momentum):
-    _, of = control(optimizer(0.25))
-    (rate,), (found,) = of.read()
-    assert rate == 0.25
-    assert found == pytest.approx(momentum, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"per": "layer"},
-        {"per": "variable"},
-        {"per": "layer", "schedule": Knots(3, steps=9)},
-    ],
-)
-def test_settings_of_each_group(options):
-    optimizer = DrMADSGD(0.25, momentum=0.7, **options)
-    _, of = control(optimizer, per="layer")
-    group = of.groups[-1]
-    optimizer.set_hyperparameters({group: {"learning_rate": 0.5, "momentum": 0.6}})
-    values = optimizer.hyperparameters
-    expected = [[np.mean(values[group][kind]) for group in values] for kind in KINDS]
-    assert expected[0][-1] == pytest.approx(0.5)
-    np.testing.assert_allclose(of.read(), expected, rtol=1e-6)
 
 
 def test_motion_is_from_one_reading_to_the_next():
@@ -94,7 +58,7 @@ class Batches(keras.utils.PyDataset):
 @pytest.mark.parametrize(
     "data", [VAL, tf.data.Dataset.from_tensor_slices(VAL).batch(16), Batches()]
 )
-def test_gauges_are_read_once_beside_a_validation(data):
+def test_probes_are_read_once_beside_a_validation(data):
     model, of = control(keras.optimizers.SGD(0.25, momentum=0.7))
     probes, validation = Probes(of, model), Validation(data)
     for moved in (0.0, 1.0, 2.0):
@@ -107,7 +71,7 @@ def test_gauges_are_read_once_beside_a_validation(data):
     assert motion[0, 2] == pytest.approx(2.0)  # along the move before
 
 
-def test_gauges_are_of_what_is_trained():
+def test_probes_are_of_what_is_trained():
     model, of = control(keras.optimizers.SGD(0.25))
     probes = Probes(of, model)
     assert probes.are_of(OptimizerControl(model.optimizer, Actions()), model)

@@ -65,6 +65,7 @@ class DecisionChannel:
 
     def __init__(self, oracle: Oracle, trial_id: str, budget: int) -> None:
         self._oracle, self._trial_id, self._budget = oracle, trial_id, budget
+        self._is_remote = role() == "worker"
         # Not of the generators, which workers seed alike.
         self._training = uuid.uuid4().int % 2**24
         self._told: list[tuple[Report, Decision]] = []
@@ -86,7 +87,7 @@ class DecisionChannel:
 
     def _ask(self, number: int, report: Report, taken: Decision = None) -> Decision:
         question = Question(self._training, number, report, self._budget, taken)
-        if role() == "worker":
+        if self._is_remote:
             return send(self._oracle, self._trial_id, question)
         return self._oracle.decide(self._trial_id, question)
 

@@ -1,6 +1,5 @@
 """Policies in plain `fit`, with models, data and callbacks of other kinds than a search's."""
 
-import copy
 import subprocess
 import sys
 
@@ -8,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, X, Y, build, training
+from qan_task import TRAIN, VAL, X, Y, build
 
 from keras_drmad.tuners import Actions, Goal, Policy
 from keras_drmad.tuners.qan.search.schedules import Schedule
@@ -197,98 +196,6 @@ def test_the_first_validation_leaves_training_metrics_alone():
         callback = scheduled(goal=("loss", 1e-9), every=3).as_callback(validation)
         losses.append(fit(build(), callback, epochs=1)["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
-
-
-# -- samples that a policy chooses ------------------------------------------------------------
-
-
-def chooser(wanted=(1.1, 1.0, "hardest"), goal=("val_loss", 1e-9)):
-    """A policy that always takes this action."""
-    actions = Actions(sample_selection=("uniform", "hardest"))
-    inputs = keras.Input((7,))
-    bias = keras.initializers.Constant(np.eye(len(actions))[actions.all.index(wanted)])
-    network = keras.Model(inputs, L.Dense(len(actions), "relu", True, "zeros", bias)(inputs))
-    return Policy([Ratios()], actions, Goal.of(goal), 3, 0.02, 16, network=network)
-
-
-def chosen_in(model, callback, **arguments):
-    data = callback.batches(model, *TRAIN, batch_size=8)
-    arguments = {"epochs": 2, "verbose": 0, "shuffle": False} | arguments
-    return model.fit(data, callbacks=[callback], **arguments).history
-
-
-@pytest.mark.parametrize("steps_per_execution", [1, 3])
-def test_samples_are_chosen_as_in_a_search(monkeypatch, steps_per_execution):
-    policy = chooser()
-    task = training(actions=policy.actions, goal=policy.goal)
-    task.run(4, policy.decide)
-    again = training()
-    again.restart(4)
-    model = again.model
-    model.steps_per_execution = steps_per_execution
-    monkeypatch.setattr(np.random, "randint", lambda high: 4)  # what shuffles in the search
-    chosen_in(model, policy.as_callback(VAL))
-    for ours, searched in zip(model.get_weights(), task.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, searched)
-
-
-def test_the_order_of_chosen_samples_follows_from_the_seed():
-    losses = []
-    for _ in range(2):
-        keras.utils.set_random_seed(1)
-        losses.append(chosen_in(build(), chooser().as_callback())["loss"])
-    assert losses[0] == losses[1]
-
-
-def test_at_the_goal_samples_come_in_a_random_order():
-    model = build()
-    callback = chooser((1.0, 1.0, "hardest"), goal=("val_loss", 1.0)).as_callback(VAL)
-    data = callback.batches(model, *TRAIN, batch_size=8)
-    rules, select = [], callback.select
-    callback.select = lambda rule: (rules.append(rule), select(rule))
-    model.fit(data, epochs=8, shuffle=False, verbose=0, callbacks=[callback])
-    at = [callback.goal.reached(report.metric) for report in callback.reports]
-    assert rules == ["uniform" if reached else "hardest" for reached in at]
-    assert len(set(rules)) == 2
-
-
-def test_after_the_budget_samples_come_in_a_random_order():
-    model, callback = build(), chooser().as_callback(VAL, budget=6)
-    data = callback.batches(model, *TRAIN, batch_size=8)
-    seen, select = [], callback.select
-    callback.select = lambda rule: (
-        select(rule),
-        seen.append((rule, callback._selection._chosen.numpy())),
-    )
-    model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=[callback])
-    rules, samples = zip(*seen, strict=True)
-    assert list(rules) == ["hardest"] * 2 + ["uniform"] * 11  # of each epoch three, and one before
-    assert len(set(np.concatenate(samples[2:]))) == 64  # all there are
-
-
-def test_choices_are_passed_over_with_a_warning_where_fit_does_not_read_them():
-    callback = chooser().as_callback(VAL)
-    callback.batches(build(), *TRAIN, batch_size=8)
-    for one in (chooser().as_callback(VAL), copy.deepcopy(callback)):  # tuners copy callbacks
-        with pytest.warns(UserWarning, match="only the optimizer is steered"):
-            fit(build(), one, epochs=1)
-
-
-@pytest.mark.parametrize(
-    ("settings", "arguments", "match"),
-    [
-        ({}, {"steps_per_epoch": 4}, "whole epochs of 8 steps. Received: epochs of 4"),
-        ({"steps_per_execution": 2}, {}, "steps_per_execution=2, decision_every=3"),
-        ({"other": True}, {}, "another model"),
-    ],
-)
-def test_samples_that_cannot_be_chosen_are_refused(settings, arguments, match):
-    model, callback = build(), chooser().as_callback(VAL)
-    data = callback.batches(build() if settings.get("other") else model, *TRAIN, batch_size=8)
-    model.steps_per_execution = settings.get("steps_per_execution", 1)
-    with pytest.raises(ValueError, match=match):
-        model.fit(data, shuffle=False, verbose=0, callbacks=[callback], **arguments)
-    assert model.optimizer.iterations == 0
 
 
 # -- files ------------------------------------------------------------------------------------
