@@ -1,5 +1,6 @@
 """What each episode of a search does and leaves behind."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -106,7 +107,7 @@ def warm_start(searched):
     return weights
 
 
-def test_episodes_jump_to_where_the_first_run_was(searched, warm_start):
+def test_episodes_jump_to_where_the_warm_start_was(searched, warm_start):
     start = files.read_arrays(searched.tuner.project.warm_start)["start"]
     start = [start[str(i)] for i in range(len(start))]
     for kept, at_step_3 in zip(start, warm_start[1], strict=True):
@@ -118,7 +119,7 @@ def test_episodes_jump_to_where_the_first_run_was(searched, warm_start):
                 np.testing.assert_array_equal(value, kept)
 
 
-def test_words_lie_near_the_filters_of_the_first_run(searched, warm_start):
+def test_words_lie_near_the_filters_of_the_warm_start(searched, warm_start):
     codebook = searched.tuner.oracle.states[2].codebook
     for kernel, *_ in warm_start:
         filters = (kernel / np.linalg.norm(kernel, axis=0)).T
@@ -211,8 +212,8 @@ def test_a_miss_costs_the_whole_budget_in_the_goals_unit(tmp_path, how, share):
 def test_a_training_without_a_step_is_not_a_quick_one(tmp_path):
     """Its initial weights give NaN."""
     for unit, spent in (("steps", 16), ("seconds", np.inf)):
-        tuner, report = make(tmp_path, goal=("val_loss", 0.6, unit)), ended(DIVERGED, step=0)
-        report.seconds = 0.0
+        tuner = make(tmp_path, goal=("val_loss", 0.6, unit))
+        report = dataclasses.replace(ended(DIVERGED, step=0), seconds=0.0)
         assert outcome(tuner, report)[f"{unit}_to_goal"] == spent
 
 

@@ -41,7 +41,7 @@ def test_a_jump_beyond_the_budget_is_refused(tmp_path, no_training, jump_start):
 
 
 @pytest.mark.parametrize("added", [{"jump_start": 3}, {"jump_start": 3, "updates": 1}])
-def test_settings_are_compared_before_a_first_run(tmp_path, no_training, monkeypatch, added):
+def test_settings_are_compared_before_a_warm_start(tmp_path, no_training, monkeypatch, added):
     monkeypatch.setattr(keras_tuner.Tuner, "search", lambda *_, **__: None)  # is killed at once
     made = search(make(tmp_path))
     assert os.path.exists(made.project.settings)
