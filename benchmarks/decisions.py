@@ -7,6 +7,7 @@ once; after 20 ms of a Python loop that touches nothing; and after a validation 
 Milliseconds, medians of 60 calls.
 """
 
+import dataclasses
 import os
 import tempfile
 import time
@@ -18,11 +19,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
-from keras_drmad.tuners.qan import decision_channel as wire
 from keras_drmad.tuners.qan.agent.q_network import Greedy, q_network
+from keras_drmad.tuners.qan.decision_channel import DecisionChannel
 from keras_drmad.tuners.qan.training.report import STOP
 from keras_drmad.tuners.qan.training.states import Ratios, observe
-from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 
 CALLS, PAUSE = 60, 0.02
 GOAL = ("val_accuracy", 0.965)
@@ -53,10 +54,10 @@ def median(call, before):
     return 1e3 * np.median(taken)
 
 
-def parts(subject, folder):
+def parts(training, folder):
     """`{name: function}`."""
-    steering = subject.steering
-    reports, _ = subject.run(0, lambda report: STOP if report.step else [2])
+    callback = training.callback
+    reports, _ = training.run(0, lambda report: STOP if report.step else [2])
     report = reports[-1]
     network = q_network([((Ratios().size,), None)], actions=len(Actions()), seed=0)
     greedy = Greedy(network)
@@ -65,22 +66,22 @@ def parts(subject, folder):
     oracle._set_project_dir(folder, "decisions")
     oracle.verbose = 0
     trial = oracle.create_trial("tuner0")  # of a schedule: no network is asked
-    talk = wire.Conversation(oracle, trial.trial_id)
-    report.ended = ""
+    channel = DecisionChannel(oracle, trial.trial_id, training.budget)
+    report = dataclasses.replace(report, ended="")
     return {
-        "reading gauges by themselves": steering.gauges,
-        "observing": lambda: observe(steering.states, steering.view),
+        "reading probes by themselves": callback.probes,
+        "observing": lambda: observe(callback.states, callback.view),
         "a network's choice": lambda: greedy(report.observation),
         "the same, compiled": lambda: compiled(tf.constant(report.observation)).numpy(),
-        "asking the oracle, without that": lambda: talk.ask(report, subject.budget),
-        "setting a learning rate": lambda: steering.levers.set_rate(0.01),
+        "asking the oracle, without that": lambda: channel.ask(report),
+        "setting a learning rate": lambda: callback.control.set_rate(0.01),
     }
 
 
 def main():
     rng = np.random.default_rng(0)
     x, y = rng.random((25_000, 784), "float32"), rng.integers(10, size=25_000)
-    subject = Subject(
+    training = SteeredTraining(
         build,
         x[5_000:],
         y[5_000:],
@@ -90,12 +91,12 @@ def main():
         actions=Actions(),
         goal=Goal.of(GOAL),
     )
-    subject.check()
-    validation = subject.steering.validation
+    training.check()
+    validation = training.callback.validation
     print("| | at once | after 20 ms of nothing | after a validation |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for name, call in parts(subject, folder).items():
-            befores = (lambda: None), idle, (lambda: validation(subject.model))
+        for name, call in parts(training, folder).items():
+            befores = (lambda: None), idle, (lambda: validation(training.model))
             taken = " | ".join(f"{median(call, before):.2f}" for before in befores)
             print(f"| {name} | {taken} |", flush=True)
 

@@ -19,7 +19,8 @@ that). After each search, on 10 fresh seeds:
                         steps as the whole QAN search, its tests and contest included
     random              random actions
     by hand             a rule with the same decisions (`Target.by_hand`), to see what is possible; where
-                        there are mini-batches to choose, another with each pool (`Target.by_pool`), too
+                        there are mini-batches to choose, another with each rule of sample selection
+                        (`Target.by_selection`), too
 
 Mean ± standard error over all trainings; the same of the searches' means, as trainings of one search
 have its policy in common; median, hits.
@@ -49,8 +50,8 @@ from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.training.regressor import Regressor
 from keras_drmad.tuners.qan.training.report import REACHED
 from keras_drmad.tuners.qan.training.states import Ratios
-from keras_drmad.tuners.qan.training.steered_training import Subject
-from keras_drmad.tuners.qan.training.warm_start import FirstRun
+from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
+from keras_drmad.tuners.qan.training.warm_start import WarmStart
 from keras_drmad.tuners.qan.tuner import FIRST_SEED
 
 L = keras.layers
@@ -74,8 +75,10 @@ VARIANTS = {
     "bag-of-filters": {"states": lambda: [Ratios(PLAIN), BagOfFilters(16)]},
     "raw-filters": {"states": lambda: [Ratios(PLAIN), RawFilters(784, 8)]},
     "three-rates": {"actions": Actions((0.5, 1.0, 2.0))},
-    "hardest": {"actions": Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest"))},
-    "mini-batches": {"actions": Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest", "newest"))},
+    "hardest": {"actions": Actions((0.5, 1.0, 2.0), sample_selection=("uniform", "hardest"))},
+    "mini-batches": {
+        "actions": Actions((0.5, 1.0, 2.0), sample_selection=("uniform", "hardest", "newest"))
+    },
     "momentum": {
         "states": lambda: [Ratios((*Ratios.FEW, "momentum"))],
         "actions": Actions((0.5, 0.9, 1.0, 2.0), momentum=(0.5, 1.0, 2.0)),
@@ -116,7 +119,7 @@ class Target:
         self.train, self.validation = images(data)
         self._model, self.goal, self.batch_size = build, Goal.of(goal), batch_size
         self.start, self.every = start, every
-        self.subject = self.of([Ratios()], Actions())
+        self.training = self.of([Ratios()], Actions())
 
     def build(self, actions):
         """A model whose optimizer has all that the actions move."""
@@ -126,7 +129,7 @@ class Target:
         return self._model(optimizer(self.start, momentum=0.9))
 
     def of(self, states, actions):
-        return Subject(
+        return SteeredTraining(
             functools.partial(self.build, actions),
             *self.train,
             validation_data=self.validation,
@@ -147,17 +150,18 @@ class Target:
         peak, over = schedule.peak * self.start / START, schedule.over * self.every / EVERY
         return dataclasses.replace(schedule, peak=peak, over=over)
 
-    def steps(self, seed, decide, start=None, subject=None, begin=None):
+    def steps(self, seed, decide, start=None, training=None, weights=None):
         """(steps taken, steps that count, whether the goal was reached, gap)."""
-        reports, _ = (subject or self.subject).run(seed, decide, start_rate=start, begin=begin)
+        training = training or self.training
+        reports, _ = training.run(seed, decide, start_rate=start, start_weights=weights)
         last, hit = reports[-1], reports[-1].ended == REACHED
         return last.step, last.step if hit else self.budget, hit, min(r.gap for r in reports)
 
     def of_schedule(self, schedule, seed):
         return self.steps(seed, lambda report: float(schedule(report.step)), float(schedule(0)))
 
-    def of_policy(self, policy, seed, subject=None, begin=None):
-        return self.steps(seed, policy.decide, self.start, subject, begin)
+    def of_policy(self, policy, seed, training=None, weights=None):
+        return self.steps(seed, policy.decide, self.start, training, weights)
 
     def by_hand(self, seed):
         """Double the rate, to 0.25 of 0.005; from a gap of 0.57 on, times 0.9, down to a twentieth."""
@@ -172,10 +176,10 @@ class Target:
 
         return self.steps(seed, decide, self.start)
 
-    def by_pool(self, pool, seeds):
+    def by_selection(self, selection, seeds):
         """Double the rate, to 32 of 0.005; choose from a gap of 1 on; from 0.2 on, halve it, to 4."""
-        actions = Actions((0.5, 1.0, 2.0), pools=("uniform", pool))
-        subject = self.of([Ratios()], actions)
+        actions = Actions((0.5, 1.0, 2.0), sample_selection=("uniform", selection))
+        training = self.of([Ratios()], actions)
 
         def of(seed):
             near = False
@@ -185,9 +189,11 @@ class Target:
                 near = near or report.gap < 0.2
                 aim = (4 if near else 32) * self.start
                 factor = 2.0 ** np.clip(np.round(np.log2(aim / report.rates[0])), -1, 1)
-                return [actions.all.index((factor, 1.0, pool if report.gap < 1 else "uniform"))]
+                return [
+                    actions.all.index((factor, 1.0, selection if report.gap < 1 else "uniform"))
+                ]
 
-            return self.steps(seed, decide, self.start, subject)
+            return self.steps(seed, decide, self.start, training)
 
         return list(map(of, seeds))
 
@@ -254,12 +260,12 @@ def learned(variant, target, seed, trials):
     return policy, schedule, steps
 
 
-def jump(subject, steps):
-    """What begins a training of a subject where episodes with a `jump_start` begin."""
+def jump(training, steps):
+    """The weights that episodes with a `jump_start` begin with."""
     with tempfile.TemporaryDirectory() as folder:
-        first_run = FirstRun(os.path.join(folder, "first_run.npz"), [], steps)
-        first_run.make(subject, FIRST_SEED)
-    return lambda _: subject.set_weights(first_run.start)
+        warm_start = WarmStart(os.path.join(folder, "warm_start.npz"), [], steps)
+        warm_start.make(training, FIRST_SEED)
+    return warm_start.start
 
 
 def total(oracle, name):
@@ -292,14 +298,17 @@ OTHERS = {
 
 def transferred(name, stem, seed, tune, trials=20):
     """`{row: outcomes}` on another task: a saved policy, the schedule saved with it, one tuned there."""
-    policy, schedule = Policy.load(f"{stem}.keras"), Policy.load(f"{stem}_schedule.keras").rate
+    policy, schedule = (
+        Policy.load(f"{stem}.keras"),
+        Policy.load(f"{stem}_schedule.keras").learning_rate,
+    )
     target = Target(**OTHERS[name])
     fresh = [int(s) for s in np.random.SeedSequence((seed, 11)).generate_state(FRESH)]
-    subject = target.of(policy.states, policy.actions)
+    training = target.of(policy.states, policy.actions)
     scaled = target.scaled(schedule)
     print(f"{name}, {stem}: {scaled}", flush=True)
     found = {
-        "policy, as learned on MNIST": [target.of_policy(policy, s, subject) for s in fresh],
+        "policy, as learned on MNIST": [target.of_policy(policy, s, training) for s in fresh],
         "schedule, tuned on MNIST": [target.of_schedule(scaled, s) for s in fresh],
     }
     if tune:
@@ -326,21 +335,21 @@ def compared(options, variant, target, seed):
     """`{row: outcomes}` of one search and what it is compared with."""
     fresh = fresh_seeds(seed)
     policy, schedule, steps = learned(variant, target, seed, options.trials)
-    subject = target.of(policy.states, policy.actions)
-    found = {f"policy, {variant}": [target.of_policy(policy, s, subject) for s in fresh]}
+    training = target.of(policy.states, policy.actions)
+    found = {f"policy, {variant}": [target.of_policy(policy, s, training) for s in fresh]}
     if jump_start := VARIANTS[variant].get("jump_start"):
-        begin = jump(subject, jump_start)
-        rows = [target.of_policy(policy, s, subject, begin) for s in fresh]
+        weights = jump(training, jump_start)
+        rows = [target.of_policy(policy, s, training, weights) for s in fresh]
         found[f"policy, {variant}, from there"] = rows
     of_search = f"schedule of its search, {variant}"
-    found[of_search] = [target.of_schedule(schedule.rate, s) for s in fresh]
+    found[of_search] = [target.of_schedule(schedule.learning_rate, s) for s in fresh]
     if not options.no_baselines:
         found["schedules alone"] = alone(target, steps, seed)
         found["random"] = [target.of_chance(s) for s in fresh]
         found["by hand"] = [target.by_hand(s) for s in fresh]
-        for pool in policy.actions.pools[1:]:
-            found[f"by hand, {pool}"] = target.by_pool(pool, fresh)
-        print(f"  {schedule.rate}")
+        for selection in policy.actions.sample_selection[1:]:
+            found[f"by hand, {selection}"] = target.by_selection(selection, fresh)
+        print(f"  {schedule.learning_rate}")
     if options.save:
         stem = options.save if variant == "default" else f"{options.save}_{variant}"
         policy.save(f"{stem}_{seed}.keras")

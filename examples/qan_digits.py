@@ -62,7 +62,7 @@ def picture(tuner, path):
 
     drawn = [plots.learning_curve, plots.learning_rates, plots.actions]
     if tuner.oracle.actions.chooses_samples():
-        drawn.append(plots.pools)
+        drawn.append(plots.sample_selection)
     figure, axes = pyplot.subplots(1, len(drawn), figsize=(5 * len(drawn), 4), layout="constrained")
     for draw, part in zip(drawn, axes, strict=True):
         draw(tuner, part)
@@ -86,8 +86,8 @@ def main():
     tuner.get_best_policy().save(policy)
     print(f"Wrote {options.output} and {policy}. The policy in plain `fit`:")
     train, validation = data()
-    schedule = Policy.load(policy).schedule(validation_data=validation)
-    history = build_model().fit(*train, batch_size=16, epochs=3, callbacks=[schedule], verbose=0)
+    callback = Policy.load(policy).as_callback(validation_data=validation)
+    history = build_model().fit(*train, batch_size=16, epochs=3, callbacks=[callback], verbose=0)
     for epoch in range(3):
         rate, accuracy = (history.history[n][epoch] for n in ("learning_rate", "val_accuracy"))
         print(f"epoch {epoch + 1}: learning rate {rate:.3g}, validation accuracy {accuracy:.4f}")

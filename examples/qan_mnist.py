@@ -43,7 +43,7 @@ def steps_until(goal, train, validation, policy, seed):
     """How many training steps `fit` takes to a goal; 1570 at most."""
     keras.utils.set_random_seed(seed)
     model = build_model()
-    steered = policy.schedule(validation, goal=goal, stop=True)
+    steered = policy.as_callback(validation, goal=goal, stop=True)
     x, y = train
     data = {"x": x, "y": y, "batch_size": 128}
     if policy.actions.chooses_samples():
@@ -61,7 +61,7 @@ def main():
     options = parser.parse_args()
     actions = Actions()
     if options.mini_batches:
-        actions = Actions((0.5, 1.0, 2.0), pools=("uniform", "hardest"))
+        actions = Actions((0.5, 1.0, 2.0), sample_selection=("uniform", "hardest"))
     tuner = QANTuner(
         build_model,
         goal=("val_accuracy", 0.965),

@@ -7,7 +7,7 @@ import pytest
 from keras_drmad.tuners import Actions, Goal, QANTuner
 from keras_drmad.tuners.qan.search.curriculum import Episode
 from keras_drmad.tuners.qan.training.states import Ratios
-from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 from keras_drmad.tuners.storage import files
 
 rng = np.random.default_rng(0)
@@ -40,8 +40,8 @@ def search(tuner, **arguments):
     return tuner
 
 
-def subject(states=None, actions=None, goal=GOAL, epochs=2, **arguments):
-    return Subject(
+def training(states=None, actions=None, goal=GOAL, epochs=2, **arguments):
+    return SteeredTraining(
         arguments.pop("build", build),
         *TRAIN,
         validation_data=VAL,

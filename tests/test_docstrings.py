@@ -26,7 +26,7 @@ EXAMPLES = [
 
 def searched(folder):
     """A search with some episodes, for pictures of it."""
-    actions = tuners.Actions((0.5, 1, 2), pools=("uniform", "hardest"))
+    actions = tuners.Actions((0.5, 1, 2), sample_selection=("uniform", "hardest"))
     tuner = make(folder, actions=actions)
     schedule = Schedule("constant", 0.1).get_config()
     put(tuner, "schedule", 9.0, schedule=schedule)

@@ -54,7 +54,7 @@ def test_a_search_ends_with_a_contest_and_says_who_won(finished, capsys):
 def test_the_best_network_and_the_best_schedule_can_be_had(finished):
     network, schedule = map(finished.get_best_policy, ("network", "schedule"))
     assert network.network is not None and schedule.network is None
-    assert schedule.rate == finished.oracle.curriculum.best_schedule()[0]
+    assert schedule.learning_rate == finished.oracle.curriculum.best_schedule()[0]
     with pytest.raises(ValueError, match=r"\"network\" or \"schedule\". Received: kind='best'"):
         finished.get_best_policy("best")
 
@@ -109,7 +109,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(finished, tmp_pa
     assert kills > 4
     assert outcomes(tuner) == outcomes(finished)
     a, b = (t.get_best_policy() for t in (tuner, finished))
-    assert (a.rate is None) == (b.rate is None)
+    assert (a.learning_rate is None) == (b.learning_rate is None)
     if a.network is not None:
         for x, y in zip(a.network.get_weights(), b.network.get_weights(), strict=True):
             np.testing.assert_array_equal(x, y)
@@ -258,23 +258,23 @@ def test_pictures_show_what_happened(finished):
 
 def test_pictures_of_a_search_that_has_not_begun(tmp_path):
     tuner = make(tmp_path)
-    for draw in (plots.learning_curve, plots.learning_rates, plots.actions, plots.pools):
+    for draw in (plots.learning_curve, plots.learning_rates, plots.actions, plots.sample_selection):
         draw(tuner)
     pyplot.close("all")
 
 
 def test_a_picture_shows_the_pools_of_a_search(tmp_path):
-    actions = Actions((0.5, 1.0, 2.0), pools=("uniform", "newest", "hardest"))
+    actions = Actions((0.5, 1.0, 2.0), sample_selection=("uniform", "newest", "hardest"))
     tuner = search(make(tmp_path, actions=actions))
-    axes = plots.pools(tuner)
+    axes = plots.sample_selection(tuner)
     image = axes.get_images()[0]
     steered = [e for e in tuner.oracle.curriculum.episodes if e.kind in (TRAIN, TEST)]
     for row, episode in zip(image.get_array(), steered, strict=True):
         decisions = files.read_arrays(tuner.project.history(f"{episode.number:02d}"))["decisions"]
         taken = [actions.all[action][2] for action in decisions["actions"][:-1].ravel()]
-        assert [actions.pools[int(number)] for number in row.compressed()] == taken
+        assert [actions.sample_selection[int(number)] for number in row.compressed()] == taken
     legend = {text.get_text() for text in axes.get_legend().get_texts()}
-    assert legend == set(actions.pools)
+    assert legend == set(actions.sample_selection)
     pyplot.close("all")
 
 

@@ -35,17 +35,17 @@ def test_layers_explore_together_and_each_for_itself():
         assert set(layer) == set(range(5))
 
 
-def test_guided_stretches_draw_a_pool():
+def test_guided_stretches_draw_a_sample_selection():
     """Guided episodes do what a schedule says of the rate; of samples it says nothing."""
-    pools = ("uniform", "hardest", "newest")
+    selections = ("uniform", "hardest", "newest")
     guide = Schedule("constant", 0.02).get_config()
     episode = Episode(0, GUIDED, seed=3, guide=guide)
-    actions = Actions((0.5, 1.0, 2.0), pools=pools)
+    actions = Actions((0.5, 1.0, 2.0), sample_selection=selections)
     behaviour = Behaviour(episode, actions, None, epsilon=0.0, decisions=30)
     report = type("Report", (), {"observation": np.zeros((1, 2)), "gap": 1, "cost": 1, "step": 0})
     report.ended, report.rates = "", np.full(1, 0.011)
     done = [actions.all[behaviour.decide(report)[0]] for _ in range(2000)]
     assert {rate for rate, *_ in done} == {2.0}
-    drawn = np.array([pool for *_, pool in done])
-    assert all(0.2 < np.mean(drawn == pool) < 0.5 for pool in pools)
+    drawn = np.array([selection for *_, selection in done])
+    assert all(0.2 < np.mean(drawn == selection) < 0.5 for selection in selections)
     assert np.mean(drawn[1:] == drawn[:-1]) > 0.7  # a stretch has one

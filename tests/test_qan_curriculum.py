@@ -210,8 +210,8 @@ def held(folder, winner):
 def test_the_best_policy_is_who_has_won_the_contest(tmp_path):
     network = held(tmp_path, "policy").policy(0.02)
     schedule = held(tmp_path, "schedule").policy(0.02)
-    assert network.network is not None and network.rate is None
-    assert schedule.network is None and schedule.rate == COSINE
+    assert network.network is not None and network.learning_rate is None
+    assert schedule.network is None and schedule.learning_rate == COSINE
 
 
 @pytest.mark.parametrize("winner", ["policy", "schedule"])

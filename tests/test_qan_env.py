@@ -320,5 +320,5 @@ def test_a_training_that_ends_before_its_first_decision_says_so():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match='per="global"'):
         make(actions=Actions(per="layer"))
-    with pytest.raises(ValueError, match=r"no first run.*BagOfFilters"):
+    with pytest.raises(ValueError, match=r"no warm start.*BagOfFilters"):
         make(states=[BagOfFilters(2)])

@@ -1,5 +1,6 @@
 """What each episode of a search does and leaves behind."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -61,8 +62,8 @@ class Seen(Regressor):
         super().__init__(0.01)
         self.held = []
 
-    def hold(self, model, path, view):
-        super().hold(model, path, view)
+    def regularize(self, model, path, view):
+        super().regularize(model, path, view)
         self.held.append((view.step, path, [v.numpy() for v in model.trainable_variables]))
 
 
@@ -99,17 +100,17 @@ def searched(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def first_run(searched):
+def warm_start(searched):
     """All weights at the decisions of a training with the compiled rate."""
-    subject, weights = searched.tuner._subject, []
-    subject.run(0, lambda report: weights.append(subject.weights()) or 0.02)
+    training, weights = searched.tuner._training, []
+    training.run(0, lambda report: weights.append(training.weights()) or 0.02)
     return weights
 
 
-def test_episodes_jump_to_where_the_first_run_was(searched, first_run):
-    start = files.read_arrays(searched.tuner.project.first_run)["start"]
+def test_episodes_jump_to_where_the_warm_start_was(searched, warm_start):
+    start = files.read_arrays(searched.tuner.project.warm_start)["start"]
     start = [start[str(i)] for i in range(len(start))]
-    for kept, at_step_3 in zip(start, first_run[1], strict=True):
+    for kept, at_step_3 in zip(start, warm_start[1], strict=True):
         np.testing.assert_allclose(kept, at_step_3, rtol=1e-5, atol=1e-7)
     assert [len(of) for of in searched.begun] == [1] * 15
     for (begun,) in searched.begun:
@@ -118,9 +119,9 @@ def test_episodes_jump_to_where_the_first_run_was(searched, first_run):
                 np.testing.assert_array_equal(value, kept)
 
 
-def test_words_lie_near_the_filters_of_the_first_run(searched, first_run):
+def test_words_lie_near_the_filters_of_the_warm_start(searched, warm_start):
     codebook = searched.tuner.oracle.states[2].codebook
-    for kernel, *_ in first_run:
+    for kernel, *_ in warm_start:
         filters = (kernel / np.linalg.norm(kernel, axis=0)).T
         away = np.linalg.norm(filters[:, None] - codebook, axis=-1)
         assert away.min(0).max() < 0.1 and away.min(1).max() < 0.1
@@ -143,7 +144,7 @@ def test_the_regressor_holds_training_episodes_near_the_one_before(searched):
     for kind in set(kinds):
         values = {KIND: kind, REFERENCE: asked[third]}
         trial = SimpleNamespace(hyperparameters=SimpleNamespace(values=values))
-        assert (searched.tuner._hold(trial) is not None) == (kind == TRAIN)
+        assert (searched.tuner._regularizer(trial, None) is not None) == (kind == TRAIN)
 
 
 def test_all_episodes_but_the_contests_fill_the_replay_memory(searched):
@@ -175,11 +176,11 @@ def test_a_state_of_ones_own_is_saved_with_the_policy(searched, tmp_path):
     policy.save(tmp_path / "policy.keras")
     loaded = Policy.load(tmp_path / "policy.keras")
     assert isinstance(loaded.states[1], Norm) and loaded.states[1].unit == 2.0
-    subject = searched.tuner._subject
-    reports, _ = subject.run(0, loaded.decide)
-    norm = np.sqrt(sum(np.sum(w**2) for w in subject.model.get_weights()))
+    training = searched.tuner._training
+    reports, _ = training.run(0, loaded.decide)
+    norm = np.sqrt(sum(np.sum(w**2) for w in training.model.get_weights()))
     assert reports[-1].observation[0, len(Ratios.FEW)] == pytest.approx(norm / 2, rel=1e-5)
-    again = observe(loaded.states, subject.steering.view)
+    again = observe(loaded.states, training.callback.view)
     np.testing.assert_array_equal(again, reports[-1].observation)
     assert [loaded.decide(report) for report in reports] == list(map(policy.decide, reports))
 
@@ -194,8 +195,8 @@ def ended(how, metric=0.9, step=6):
 
 def outcome(tuner, report):
     view = SimpleNamespace(budget=16)
-    steering = SimpleNamespace(validating=1.5, deciding=2.5, view=view)
-    return tuner._outcome([ended(""), report], SimpleNamespace(steering=steering, budget=16))
+    callback = SimpleNamespace(validating=1.5, deciding=2.5, view=view)
+    return tuner._outcome([ended(""), report], SimpleNamespace(callback=callback, budget=16))
 
 
 @pytest.mark.parametrize("how, share", [(REACHED, 1), (TRUNCATED, 16 / 6), (DIVERGED, 16 / 6)])
@@ -211,8 +212,8 @@ def test_a_miss_costs_the_whole_budget_in_the_goals_unit(tmp_path, how, share):
 def test_a_training_without_a_step_is_not_a_quick_one(tmp_path):
     """Its initial weights give NaN."""
     for unit, spent in (("steps", 16), ("seconds", np.inf)):
-        tuner, report = make(tmp_path, goal=("val_loss", 0.6, unit)), ended(DIVERGED, step=0)
-        report.seconds = 0.0
+        tuner = make(tmp_path, goal=("val_loss", 0.6, unit))
+        report = dataclasses.replace(ended(DIVERGED, step=0), seconds=0.0)
         assert outcome(tuner, report)[f"{unit}_to_goal"] == spent
 
 

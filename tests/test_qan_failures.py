@@ -7,7 +7,8 @@ from processes import ended, starter
 from qan_task import make, search
 
 from keras_drmad.tuners.qan.agent.learner import Learner
-from keras_drmad.tuners.qan.training.regressor import Recorder, Regressor
+from keras_drmad.tuners.qan.training.regressor import Regressor
+from keras_drmad.tuners.qan.training.weight_path import WeightPathRecorder
 
 
 def broken(*args):
@@ -35,7 +36,7 @@ def test_a_path_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Recorder, "write", full)
+    monkeypatch.setattr(WeightPathRecorder, "write", full)
     tuner = search(make(tmp_path, regressor=Regressor()), epochs=1)
     assert "failed" not in {e.ended for e in tuner.oracle.curriculum.episodes}
 

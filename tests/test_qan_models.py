@@ -5,14 +5,14 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, build, make, outcomes, refused, search, subject
+from qan_task import TRAIN, VAL, build, make, outcomes, refused, search, training
 
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan.agent.q_network import q_network
 from keras_drmad.tuners.qan.env import TrainingEnv
 from keras_drmad.tuners.qan.policy import Policy
 from keras_drmad.tuners.qan.training.states import Ratios, State
-from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 from keras_drmad.tuners.storage import files
 
 L = keras.layers
@@ -78,7 +78,7 @@ def test_what_would_not_begin_anew_is_refused(tmp_path, hypermodel, match):
 def test_frozen_layers_may_be_shared():
     base = keras.Sequential([L.Input((6,)), L.Dense(3)])
     base.trainable = False
-    task = subject(build=lambda: compiled(keras.Sequential([L.Input((6,)), base, L.Dense(3)])))
+    task = training(build=lambda: compiled(keras.Sequential([L.Input((6,)), base, L.Dense(3)])))
     task.check()
     before = base.get_weights()
     task.run(0, lambda report: 0.1)
@@ -98,7 +98,7 @@ class Recurrent(keras.Model):
 
 def test_models_are_built_by_calls_where_shapes_do_not_suffice():
     steered = {"states": [Ratios()], "actions": Actions(), "goal": Goal("loss", 1e-9)}
-    task = Subject(lambda: compiled(Recurrent()), *TRAIN, batch_size=8, every=3, **steered)
+    task = SteeredTraining(lambda: compiled(Recurrent()), *TRAIN, batch_size=8, every=3, **steered)
     before = task.run(1, lambda report: None)[0][-1].metric
     task.run(2, lambda report: None)
     assert task.run(1, lambda report: None)[0][-1].metric == before
@@ -176,7 +176,7 @@ class Raw(keras.Model):
 
 
 def test_what_a_train_step_returns_by_itself_is_taken_as_it_is():
-    task = subject(build=lambda: compiled(Raw()), goal=("loss", 1e-9))
+    task = training(build=lambda: compiled(Raw()), goal=("loss", 1e-9))
     seen = []
 
     class Seen(keras.callbacks.Callback):
@@ -196,9 +196,9 @@ def test_means_of_weighted_samples_stay_within_their_range():
     metric = keras.metrics.BinaryAccuracy(name="right", threshold=0.5)
     model.compile(keras.optimizers.SGD(1e-6), "mse", weighted_metrics=[metric])
     policy = Policy([Ratios()], Actions(), ("loss", 1e-9), 1, 1e-6, 8, network=values())
-    steering = policy.schedule(goal=Goal("right", 2.0, "max"))
-    model.fit(data, callbacks=[steering], shuffle=False, verbose=0)
-    metrics = [report.metric for report in steering.reports]
+    callback = policy.as_callback(goal=Goal("right", 2.0, "max"))
+    model.fit(data, callbacks=[callback], shuffle=False, verbose=0)
+    metrics = [report.metric for report in callback.reports]
     assert metrics[0] == 0 and 0.9 < max(metrics) <= 1
 
 
@@ -224,11 +224,11 @@ class Lossless(Raw):
 def test_in_plain_fit_a_missing_loss_is_named():
     policy = Policy([Ratios()], Actions(), ("loss", 1e-9), 4, 0.02, 32, network=values())
     with pytest.raises(ValueError, match="'val_loss' is needed"):
-        compiled(Lossless()).fit(*TRAIN, callbacks=[policy.schedule(VAL)], verbose=0)
+        compiled(Lossless()).fit(*TRAIN, callbacks=[policy.as_callback(VAL)], verbose=0)
 
 
 def test_an_optimizer_that_takes_no_step_is_noticed():
-    task = subject(build=lambda: compiled(Idle()), goal=("loss", 1e-9))
+    task = training(build=lambda: compiled(Idle()), goal=("loss", 1e-9))
     with pytest.warns(UserWarning, match="optimizer has taken no step"):
         task.run(0, lambda report: 0.3)
 
@@ -256,7 +256,7 @@ def test_the_environment_trains_in_half_precision(precision):
         build, *TRAIN, goal=("val_loss", 1e-9), validation_data=VAL, batch_size=8, decision_every=3
     )
     env.reset(seed=0)
-    assert type(env._subject.model.optimizer).__name__ == "LossScaleOptimizer"
+    assert type(env._training.model.optimizer).__name__ == "LossScaleOptimizer"
     env.step(0)
     env.close()
 
@@ -275,7 +275,7 @@ class Double(State):
 
 
 def test_observations_are_float32_whatever_states_return():
-    reports, _ = subject(states=[Ratios(), Double()]).run(0, lambda report: None)
+    reports, _ = training(states=[Ratios(), Double()]).run(0, lambda report: None)
     assert {report.observation.dtype for report in reports} == {np.dtype("float32")}
 
 
@@ -310,7 +310,7 @@ def test_a_decision_is_not_repeated_where_a_training_goes_on(tmp_path):
 
     def rates(folder, *more):
         backup = keras.callbacks.BackupAndRestore(str(tmp_path / folder))
-        callbacks = [policy.schedule(VAL), backup, *more]
+        callbacks = [policy.as_callback(VAL), backup, *more]
         fit = {"batch_size": 8, "epochs": 4, "verbose": 0, "callbacks": callbacks}
         return build().fit(*TRAIN, **fit).history["learning_rate"]
 
@@ -329,13 +329,13 @@ def test_a_policy_is_saved_as_a_keras_file_only(tmp_path):
         policy.save(tmp_path / "p.h5")
 
 
-def test_pools_need_a_loss(tmp_path):
+def test_sample_selections_need_a_loss(tmp_path):
     def hypermodel(hp):
         model = keras.Sequential([L.Input((6,)), L.Dense(3, activity_regularizer="l2")])
         model.compile(keras.optimizers.SGD(0.02))
         return model
 
-    actions = Actions((0.5, 1.0), pools=("uniform", "hardest"))
+    actions = Actions((0.5, 1.0), sample_selection=("uniform", "hardest"))
     refused(tmp_path, "compiled with one loss", {"hypermodel": hypermodel, "actions": actions})
 
 

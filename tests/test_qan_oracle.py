@@ -5,11 +5,10 @@ import pathlib
 
 import numpy as np
 import pytest
-from qan_task import GOAL, subject
+from qan_task import GOAL, training
 
 from keras_drmad.tuners import QANOracle
-from keras_drmad.tuners.qan import decision_channel as wire
-from keras_drmad.tuners.qan.decision_channel import KIND
+from keras_drmad.tuners.qan.decision_channel import KIND, DecisionChannel, Question, send
 from keras_drmad.tuners.qan.search.curriculum import RANDOM, SCHEDULE, TEST, TRAIN, Episode
 from keras_drmad.tuners.qan.training.report import REACHED, STOP
 from keras_drmad.tuners.storage import files
@@ -37,12 +36,12 @@ def an_oracle(folder):
 @pytest.fixture(scope="module")
 def reports():
     """Of a training, 16 steps, that has missed its goal."""
-    return subject(goal=("val_loss", 1e-9)).run(0, lambda report: 0.01)[0]
+    return training(goal=("val_loss", 1e-9)).run(0, lambda report: 0.01)[0]
 
 
 def asked(oracle, trial, reports, beginning=0):
     return [
-        wire.ask(oracle, trial.trial_id, beginning, number, report, 16)
+        send(oracle, trial.trial_id, Question(beginning, number, report, 16))
         for number, report in enumerate(reports)
     ]
 
@@ -102,12 +101,12 @@ def test_an_oracle_that_was_started_again_is_told_what_it_has_forgotten(
         ] != kind:
             bring_all(line.oracle, trial, reports)
             worker += 1
-        talk = wire.Conversation(line, trial.trial_id)
+        channel = DecisionChannel(line, trial.trial_id, 16)
         for number, report in enumerate(reports):
             if number == restarted_at:
                 line.oracle, line.calls = an_oracle(folder), 0
                 line.oracle.reload()
-            talk.ask(report, 16)
+            channel.ask(report)
         return line.oracle._ended(trial.trial_id).history(), line.calls
 
     (whole, _), (again, calls) = asked(None), asked(3)
@@ -121,10 +120,10 @@ def test_of_two_trainings_of_a_trial_the_first_that_ends_counts(oracle, reports)
     asked(oracle, trial, reports[:3], beginning=1)
     asked(oracle, trial, reports[:1], beginning=2)  # by another worker
     for number, report in enumerate(reports[3:], start=3):
-        wire.ask(oracle, trial.trial_id, 1, number, report, 16)
+        send(oracle, trial.trial_id, Question(1, number, report, 16))
     bring(oracle, trial)
     assert oracle.curriculum.episodes[0].cost == 16.0
-    assert wire.ask(oracle, trial.trial_id, 2, 1, reports[1], 16) == STOP
+    assert send(oracle, trial.trial_id, Question(2, 1, reports[1], 16)) == STOP
     bring(oracle, trial, steps_to_goal=3.0)
     assert oracle.curriculum.episodes[0].cost == 16.0
 
@@ -137,7 +136,7 @@ def test_decisions_are_signs_of_life(oracle, reports, monkeypatch):
     for number, report in enumerate(reports):
         now[0] += 50.0
         assert not oracle.workers.is_overdue(trial.trial_id)
-        wire.ask(oracle, trial.trial_id, 0, number, report, 16)
+        send(oracle, trial.trial_id, Question(0, number, report, 16))
     now[0] += 61.0
     assert oracle.workers.is_overdue(trial.trial_id)
     bring(oracle, trial)
@@ -150,16 +149,16 @@ def test_an_episode_whose_decisions_died_with_a_chief_is_told_again(tmp_path, re
     first = an_oracle(tmp_path)
     trial = first.create_trial("w")
     line = Line(first)
-    talk = wire.Conversation(line, trial.trial_id)
+    channel = DecisionChannel(line, trial.trial_id, 16)
     for report in reports:
-        talk.ask(report, 16)
+        channel.ask(report)
     line.oracle = chief = an_oracle(tmp_path)
     chief.reload()
     bring(chief, trial)
     assert chief.learner.learned == 0
     again = chief.create_trial("w")
     assert again.trial_id == trial.trial_id
-    talk.tell_again()
+    channel.tell_again()
     bring(chief, again)
     assert chief.learner.learned == 1 and chief.curriculum.episodes[0].cost == 16.0
 

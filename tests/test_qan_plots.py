@@ -52,7 +52,7 @@ def test_learning_rates_are_those_of_the_contest_once_there_is_one(tmp_path):
 
 
 def test_actions_have_a_panel_for_each_kind(tmp_path):
-    actions = Actions((0.25, 1), momentum=(0.5, 1), pools=("uniform", "hardest"))
+    actions = Actions((0.25, 1), momentum=(0.5, 1), sample_selection=("uniform", "hardest"))
     tuner = make(tmp_path, max_trials=40, actions=actions)
     chosen = [(0.25, 1.0, "uniform"), (1.0, 0.5, "hardest")]
     taken = [[actions.all.index(action)] for action in chosen]
@@ -75,7 +75,9 @@ def test_actions_of_layers_are_their_mean(tmp_path):
 
 
 def test_actions_of_one_kind_have_one_panel(tmp_path):
-    tuner = make(tmp_path, max_trials=40, actions=Actions((1,), pools=("uniform", "hardest")))
+    tuner = make(
+        tmp_path, max_trials=40, actions=Actions((1,), sample_selection=("uniform", "hardest"))
+    )
     put(tuner, TEST, 5.0, snapshot=0, actions=((1,), (0,)))
     axes = plots.actions(tuner)
     assert axes.get_images()[0].get_array().tolist() == [[1]]
@@ -83,7 +85,9 @@ def test_actions_of_one_kind_have_one_panel(tmp_path):
 
 
 def test_one_axes_shows_the_first_kind(tmp_path):
-    tuner = make(tmp_path, max_trials=40, actions=Actions((0.5, 1), pools=("uniform", "hardest")))
+    tuner = make(
+        tmp_path, max_trials=40, actions=Actions((0.5, 1), sample_selection=("uniform", "hardest"))
+    )
     put(tuner, TEST, 5.0, snapshot=0)
     _, axes = pyplot.subplots()
     assert plots.actions(tuner, axes) is axes

@@ -5,7 +5,7 @@ import copy
 import keras
 import numpy as np
 import pytest
-from qan_task import GOAL, TRAIN, VAL, build, make, subject
+from qan_task import GOAL, TRAIN, VAL, build, make, training
 
 from keras_drmad.tuners import Actions, Goal, Policy, QANOracle
 from keras_drmad.tuners.qan.training.states import Ratios
@@ -29,13 +29,13 @@ def test_a_policy_saved_and_loaded_steers_as_in_its_search(tmp_path):
     policy = network_policy()
     policy.save(tmp_path / "policy.keras")
     loaded = Policy.load(tmp_path / "policy.keras")
-    reports, _ = subject().run(4, policy.decide)
+    reports, _ = training().run(4, policy.decide)
     model = build()
-    again = subject(build=build)
+    again = training(build=build)
     again.restart(4)
     model = again.model
     model.steps_per_execution = 1  # plain `fit`
-    callback = loaded.schedule(validation_data=VAL)
+    callback = loaded.as_callback(validation_data=VAL)
     model.fit(*TRAIN, batch_size=8, epochs=2, verbose=0, callbacks=[callback])
     assert [r.step for r in callback.reports] == [r.step for r in reports]
     rates = [[r.rates[0] for r in of] for of in (callback.reports, reports)]
@@ -45,13 +45,13 @@ def test_a_policy_saved_and_loaded_steers_as_in_its_search(tmp_path):
 def test_a_policy_needs_no_validation_data():
     model = build()
     history = model.fit(
-        *TRAIN, batch_size=8, epochs=2, verbose=0, callbacks=[network_policy().schedule()]
+        *TRAIN, batch_size=8, epochs=2, verbose=0, callbacks=[network_policy().as_callback()]
     )
     assert len(history.history["learning_rate"]) == 2
 
 
 def test_what_has_steered_can_be_copied():  # tuners copy callbacks
-    callback = network_policy().schedule(VAL)
+    callback = network_policy().as_callback(VAL)
     for _ in range(2):
         model = build()
         model.fit(*TRAIN, batch_size=8, epochs=2, verbose=0, callbacks=[callback])
@@ -62,18 +62,18 @@ def test_what_has_steered_can_be_copied():  # tuners copy callbacks
 
 def test_a_policy_decides_as_often_as_it_is_told():
     for every, steps in ((None, [0, 3, 6, 8]), (4, [0, 4, 8])):
-        callback = network_policy().schedule(VAL, decision_every=every)
+        callback = network_policy().as_callback(VAL, decision_every=every)
         build().fit(*TRAIN, batch_size=8, verbose=0, callbacks=[callback])
         assert [report.step for report in callback.reports] == steps
     with pytest.raises(ValueError, match="`decision_every`"):
-        network_policy().schedule(VAL, decision_every=0)
+        network_policy().as_callback(VAL, decision_every=0)
 
 
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_policy_has_the_goal_of_its_training(stop):
     model, goal = build(), Goal("val_loss", 1.0)
-    callback = network_policy().schedule(VAL, goal=("val_loss", 1.0), stop=stop)
+    callback = network_policy().as_callback(VAL, goal=("val_loss", 1.0), stop=stop)
     model.fit(*TRAIN, batch_size=8, epochs=8, verbose=0, callbacks=[callback])
     at = [goal.reached(report.metric) for report in callback.reports].index(True)
     rates = [report.rates[0] for report in callback.reports]

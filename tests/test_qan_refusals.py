@@ -7,7 +7,7 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, build, make, refused, search, subject
+from qan_task import TRAIN, VAL, build, make, refused, search, training
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
 from keras_drmad.tuners.qan.agent.dqn import check_arguments
@@ -23,7 +23,7 @@ BUDGET = 16  # steps of an episode of `search`
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """A first run is a training, too."""
+    """A warm start is a training, too."""
 
     def fit(*arguments, **named):
         raise AssertionError("a training has begun")
@@ -31,7 +31,7 @@ def no_training(monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", fit)
 
 
-# -- the first run --------------------------------------------------------------------------
+# -- the warm start --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jump_start", [BUDGET, 1000])
@@ -41,19 +41,19 @@ def test_a_jump_beyond_the_budget_is_refused(tmp_path, no_training, jump_start):
 
 
 @pytest.mark.parametrize("added", [{"jump_start": 3}, {"jump_start": 3, "updates": 1}])
-def test_settings_are_compared_before_a_first_run(tmp_path, no_training, monkeypatch, added):
+def test_settings_are_compared_before_a_warm_start(tmp_path, no_training, monkeypatch, added):
     monkeypatch.setattr(keras_tuner.Tuner, "search", lambda *_, **__: None)  # is killed at once
     made = search(make(tmp_path))
     assert os.path.exists(made.project.settings)
     refused(tmp_path, "searched with other settings: jump_start: None before, 3 now", added)
-    assert not os.path.exists(made.project.first_run)
+    assert not os.path.exists(made.project.warm_start)
 
 
 @pytest.fixture(scope="module")
 def losses():
-    """Validation losses of a first run at each decision."""
+    """Validation losses of the warm start at each decision."""
     keras.utils.set_random_seed(0)
-    return [r.metric for r in subject(goal=("val_loss", 1e-9)).run(0, lambda report: None)[0]]
+    return [r.metric for r in training(goal=("val_loss", 1e-9)).run(0, lambda report: None)[0]]
 
 
 @pytest.mark.parametrize("decision", [1, 2])
@@ -65,7 +65,7 @@ def test_a_jump_to_the_goal_is_refused(tmp_path, losses, decision):
         f"`jump_start={3 * decision}` leaves nothing to learn: val_loss is {there:.4g} there.*goal"
     )
     made = refused(tmp_path, match, tuner)
-    assert not os.path.exists(made.project.first_run)
+    assert not os.path.exists(made.project.warm_start)
     # It can be put right: nothing is left of it.
     assert not os.path.exists(made.project.settings)
 
@@ -131,7 +131,7 @@ class Shaped(State):
 @pytest.mark.parametrize("goal", ["val_loss", "loss"])
 def test_states_of_another_shape_than_promised_are_refused(returns, match, goal):
     with pytest.raises(ValueError, match=match):
-        subject([Ratios(), Shaped(returns)], goal=(goal, 1e-9)).check()
+        training([Ratios(), Shaped(returns)], goal=(goal, 1e-9)).check()
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_states_of_another_shape_than_promised_are_refused(returns, match, goal)
 def test_a_policy_checks_its_states_when_a_training_begins(states):
     schedule = Schedule("constant", 0.02)
     goal = Goal("val_loss", 1e-9)
-    policy = Policy(states, Actions(), goal, 3, 0.02, 8, schedule=schedule)
+    policy = Policy(states, Actions(), goal, 3, 0.02, 8, learning_rate=schedule)
     began = []
     watch = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: began.append(1))
     with pytest.raises(ValueError, match=r"filters of 6 inputs"):
-        build().fit(*TRAIN, callbacks=[policy.schedule(VAL), watch], verbose=0)
+        build().fit(*TRAIN, callbacks=[policy.as_callback(VAL), watch], verbose=0)
     assert not began
 
 
@@ -220,7 +220,7 @@ def test_an_episode_without_decisions_is_refused(
 @pytest.mark.parametrize("arguments", [{"epochs": 2}, {"every": 7}, {"goal": ("val_loss", 1e-9)}])
 def test_one_decision_is_enough(arguments):
     arguments = {"every": 8, "epochs": 1, "goal": ("loss", 1e-9)} | arguments
-    subject(**arguments).check()
+    training(**arguments).check()
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,15 @@ def test_the_environment_refuses_them_too(arguments):
         ({"momentum": ("a",)}, "`momentum` must be more than 0.*'a'"),
         ({"bounds": 1.0}, r"`bounds` must be \(low, high\).*1.0"),
         ({"bounds": (0, 1)}, "`bounds` must be more than 0"),
-        ({"pools": ("uniform", "uniform")}, "`pools` must hold nothing twice"),
-        ({"per": "layer", "pools": ("uniform", "hardest")}, "leaves `pools` out"),
-        ({"per": "layer", "pools": ("hardest",)}, "leaves `pools` out"),
+        (
+            {"sample_selection": ("uniform", "uniform")},
+            "`sample_selection` must hold nothing twice",
+        ),
+        (
+            {"per": "layer", "sample_selection": ("uniform", "hardest")},
+            "leaves `sample_selection` out",
+        ),
+        ({"per": "layer", "sample_selection": ("hardest",)}, "leaves `sample_selection` out"),
     ],
 )
 def test_actions_that_are_no_choice_are_refused(arguments, match):

@@ -5,7 +5,7 @@ import gc
 import keras
 import numpy as np
 import pytest
-from qan_task import TRAIN, VAL, X, Y, build, make, search, subject
+from qan_task import TRAIN, VAL, X, Y, build, make, search, training
 
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan.training.evaluation import Validation
@@ -26,7 +26,7 @@ def mirrored(two_replicas):
 
 def test_two_devices_see_what_one_sees(mirrored):
     def episode(build):
-        task = subject(
+        task = training(
             states=[Ratios(Ratios.ALL)],
             batch_size=10,
             epochs=3,
@@ -48,14 +48,14 @@ def test_episodes_on_two_devices(tmp_path, mirrored, two_replicas):
     few = {"max_trials": 6, "contest": 0, "schedule_trials": 1, "guided_trials": 1}
     tuner = search(make(tmp_path, distribution_strategy=two_replicas, **few), epochs=1)
     assert all(e.ended in ("reached", "truncated") for e in tuner.oracle.curriculum.episodes)
-    callback = tuner.get_best_policy("network").schedule(VAL)
+    callback = tuner.get_best_policy("network").as_callback(VAL)
     mirrored().fit(*TRAIN, batch_size=8, epochs=2, callbacks=[callback], verbose=0)
     assert [report.step for report in callback.reports] == [0, 3, 6, 8, 11, 14, 16]
 
 
 def test_a_stopped_episode_leaves_no_iterator(mirrored):
     """One that is left waits, when Python finds it at last, up to a minute for its thread."""
-    task, before = subject(build=lambda: mirrored(build), epochs=1), iterators()
+    task, before = training(build=lambda: mirrored(build), epochs=1), iterators()
     gc.disable()
     try:
         task.run(0, lambda report: STOP if report.step == 3 else 0.01)
@@ -83,7 +83,7 @@ def test_models_without_weights_are_built_on_two_devices(mirrored):
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         return model
 
-    task = subject(build=lambda: mirrored(build), goal=("val_loss", 1e-9), epochs=1)
+    task = training(build=lambda: mirrored(build), goal=("val_loss", 1e-9), epochs=1)
     reports, _ = task.run(0, lambda report: [2])
     assert [report.step for report in reports] == [0, 3, 6, 8]
 
@@ -92,9 +92,9 @@ def test_models_without_weights_are_built_on_two_devices(mirrored):
     ("arguments", "message"),
     [
         ({"batch_size": 9}, "2 replicas must share batches evenly.*9 samples"),
-        ({"actions": Actions(pools=("uniform", "hardest"))}, "needs one replica"),
+        ({"actions": Actions(sample_selection=("uniform", "hardest"))}, "needs one replica"),
     ],
 )
 def test_what_two_devices_cannot_do_is_refused(arguments, message, mirrored):
     with pytest.raises(ValueError, match=message):
-        subject(build=mirrored, **arguments)
+        training(build=mirrored, **arguments)

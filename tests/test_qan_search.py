@@ -5,19 +5,13 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, X, Y, build, make, outcomes, search, subject
+from qan_task import TRAIN, VAL, build, make, outcomes, search
 
-from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
 from keras_drmad.tuners.qan.decision_channel import START
 from keras_drmad.tuners.qan.search.curriculum import CONTEST, TEST, Curriculum, Episode
-from keras_drmad.tuners.qan.training.actions import Levers
-from keras_drmad.tuners.qan.training.evaluation import Validation
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
-from keras_drmad.tuners.qan.training.sample_selection import Pools
-from keras_drmad.tuners.qan.training.states import Ratios
-from keras_drmad.tuners.qan.training.steered_training import Subject
 
 L = keras.layers
 
@@ -41,32 +35,6 @@ def test_an_objective_may_be_keras_tuners(tmp_path):
     assert (goal.metric, goal.direction, goal.value) == ("val_my_score", "max", None)
 
 
-def of_batches(read):
-    """A dataset of 8 batches, which counts what is read."""
-
-    def batches():
-        for start in range(0, 64, 8):
-            read.append(start)
-            yield X[start : start + 8], Y[start : start + 8]
-
-    of = (tf.TensorSpec((8, 6)), tf.TensorSpec((8,), "int64"))
-    return tf.data.Dataset.from_generator(batches, output_signature=of)
-
-
-def test_datasets_are_not_read_before_training(tmp_path):
-    read = []
-    known = of_batches(read).apply(tf.data.experimental.assert_cardinality(8))
-    steering = {"states": [Ratios()], "actions": Actions(), "goal": Goal.of(("loss", 1e-9))}
-    task = Subject(build, known, epochs=1, every=3, **steering)
-    task.check()
-    assert len(read) <= 2
-    reports, _ = task.run(0, lambda report: None)
-    assert reports[-1].step == 8
-    tuner = make(tmp_path, goal=("loss", 1e-9))
-    with pytest.raises(ValueError, match="length of the training data is not known"):
-        tuner.search(of_batches(read))
-
-
 def test_an_objective_that_is_no_number_is_the_worst(tmp_path):
     def none(y, predicted):
         return tf.reduce_mean(predicted) * np.nan
@@ -85,7 +53,7 @@ def test_what_a_search_finds_is_not_put_into_the_users_states(tmp_path):
     state = BagOfFilters(2)
     for _ in range(2):  # so the second one goes on with the first
         tuner = search(make(tmp_path, states=[state]), epochs=1)
-    assert state.needs_first_run()
+    assert state.needs_warm_start()
     assert tuner.get_best_policy().states[0].codebook.shape == (2, 6)
 
 
@@ -126,43 +94,6 @@ def test_what_does_not_measure_a_loss_is_refused(tmp_path):
     tuner = make(tmp_path, nameless, goal=Goal("val_score", -0.5, "max"))
     with pytest.raises(ValueError, match="'loss' is needed"):
         search(tuner)
-
-
-class Eager(Dense):
-    """Its steps are no graph."""
-
-    def test_step(self, data):
-        size = float(np.mean(self(data[0]).numpy() ** 2))
-        return {"loss": size, "size": size}
-
-
-class Returned(Dense):
-    """What its steps return is in no metric."""
-
-    def test_step(self, data):
-        size = keras.ops.mean(self(data[0]) ** 2)
-        return {"loss": size, "size": size}
-
-
-@pytest.mark.parametrize("model", [Eager, Returned])
-def test_what_a_test_step_returns_counts(model):
-    model = model()
-    model.compile("sgd", "mse", run_eagerly=isinstance(model, Eager))
-    size = np.mean(model(VAL[0]).numpy() ** 2)
-    assert Validation(VAL)(model)["val_size"] == pytest.approx(size, rel=1e-5)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_an_explosion_is_seen_whatever_training_losses_are(sign):
-    """Of validation losses: training ones may be weighted; and losses may be negative."""
-    task = subject(goal=("val_loss", -1e9))
-    losses = iter([sign * 1.0, sign * 1.0 + 2.9, sign * 1.0 + 3.1] + [0.0] * 9)
-    task.steering.validation.beside = lambda model, read: (
-        {"val_loss": next(losses)},
-        [tensor.numpy() for tensor in read()],
-    )
-    reports, _ = task.run(0, lambda report: 1e-9)
-    assert [report.ended for report in reports] == ["", "", "diverged"]
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
@@ -276,59 +207,7 @@ def test_pictures_of_an_objective_show_the_objective(tmp_path):
     assert "val_accuracy" in summary.table(tuner.oracle)
 
 
-# -- optimizers -----------------------------------------------------------------------------
-
-
-def test_scaled_losses_are_looked_through():
-    scaled, decay = keras.optimizers.LossScaleOptimizer, keras.optimizers.schedules.CosineDecay
-    levers = Levers(scaled(keras.optimizers.SGD(0.1, momentum=0.9)), Actions())
-    assert levers.read()[1] == [0.9]
-    levers.pull([4], *levers.read())
-    assert levers.read()[0] == pytest.approx([0.2])
-    with pytest.raises(ValueError, match="cannot be set"):
-        Levers(scaled(keras.optimizers.SGD(decay(0.1, 10))), Actions())
-
-
-def test_momentum_moves_under_a_scaled_loss():
-    optimizer = keras.optimizers.LossScaleOptimizer(DrMADSGD(0.1, momentum=0.9))
-    task = subject(
-        build=lambda: build(optimizer=optimizer.from_config(optimizer.get_config())),
-        actions=Actions(momentum=(0.5, 1.0)),
-    )
-    task.run(0, lambda report: [0])
-    inner = task.model.optimizer.inner_optimizer
-    assert inner.hyperparameters["a"]["momentum"] > 0.9
-
-
-# -- pools ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("loss", ["hinge", "poisson", "binary_crossentropy", "mse"])
-def test_pools_rank_flat_targets_as_fit_does(loss):
-    model = keras.Sequential([L.Input((6,)), L.Dense(1, "sigmoid")])
-    model.compile("sgd", loss)
-    y = (Y % 2).astype("float32")
-    losses = Pools(model, X, y, None, batch_size=4, every=3)._losses(np.arange(96))
-    assert np.mean(losses) == pytest.approx(model.evaluate(X, y, verbose=0), rel=1e-5)
-
-
-def test_schedules_are_remembered_as_what_they_did():
-    uniform, usable = Actions(pools=("hardest", "uniform")).nearest(1.0)
-    assert usable and Actions(pools=("hardest", "uniform")).all[uniform][2] == "uniform"
-    hardest, usable = Actions(pools=("hardest", "newest")).nearest(1.0)
-    assert not usable and Actions(pools=("hardest", "newest")).all[hardest][2] == "hardest"
-
-
 # -- data and models ------------------------------------------------------------------------
-
-
-def test_lists_of_inputs_are_validated():
-    a, b = keras.Input((3,)), keras.Input((3,))
-    model = keras.Model([a, b], L.Dense(3)(L.Concatenate()([a, b])))
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    x = [VAL[0][:, :3], VAL[0][:, 3:]]
-    found = Validation((x, VAL[1]))(model)["val_loss"]
-    assert found == pytest.approx(model.evaluate(x, VAL[1], verbose=0), rel=1e-5)
 
 
 class Pairs(keras.Model):
@@ -360,58 +239,3 @@ def test_models_that_cannot_begin_anew_are_refused(tmp_path):
         search(make(tmp_path / "same", lambda hp: model))
     with pytest.raises(ValueError, match="compiled model"):
         search(make(tmp_path / "plain", lambda hp: keras.Sequential([L.Input((6,)), L.Dense(3)])))
-
-
-def test_validation_may_have_other_lengths():
-    def made():
-        model = keras.Sequential(
-            [L.Input((None,)), L.Embedding(3, 2), L.GlobalAveragePooling1D(), L.Dense(1)]
-        )
-        model.compile(keras.optimizers.SGD(0.02), "mse")
-        return model
-
-    task = Subject(
-        made,
-        np.zeros((16, 7)),
-        np.ones(16),
-        validation_data=(np.zeros((8, 9)), np.ones(8)),
-        batch_size=8,
-        states=[Ratios()],
-        actions=Actions(),
-        goal=Goal.of(("val_loss", 1e-9)),
-    )
-    task.check()
-    assert task.run(0, lambda report: 0.01)[0][-1].step == 2
-
-
-@pytest.mark.parametrize(("unit", "is_compiled"), [("steps", False), ("seconds", True)])
-def test_no_episode_pays_in_seconds_for_what_is_compiled_once(unit, is_compiled):
-    task = subject(goal=("val_loss", 1e-9, unit), actions=Actions(pools=("uniform", "hardest")))
-    task.check()
-    assert (task.model.train_function is not None) == is_compiled
-    assert bool(task._pools._losses.experimental_get_tracing_count()) == is_compiled
-    assert task.start_rate == 0.02  # which that has not moved
-
-
-class Named(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.out = L.Dense(3)
-
-    def call(self, inputs):
-        return self.out(keras.ops.concatenate([inputs["a"], inputs["b"]], axis=-1))
-
-
-def test_subclassed_models_take_dictionaries():
-    def made():
-        model = Named()
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        return model
-
-    x = {"a": X[:, :3], "b": X[:, 3:]}
-    goal = Goal.of(("loss", 1e-9))
-    task = Subject(
-        made, x, Y, batch_size=8, every=6, states=[Ratios()], actions=Actions(), goal=goal
-    )
-    reports, _ = task.run(0, lambda report: 0.01)
-    assert reports[-1].step == 12

@@ -17,7 +17,7 @@ from keras_drmad.paths import Linear
 from keras_drmad.tuners import Actions, DrMADTuner, Goal, QANTuner
 from keras_drmad.tuners.drmad.training import DifferentiatedTraining
 from keras_drmad.tuners.qan.training.states import Ratios
-from keras_drmad.tuners.qan.training.steered_training import Subject
+from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 from keras_drmad.tuners.retraining import Retraining
 
 L = keras.layers
@@ -52,9 +52,9 @@ def drmad(build: Build) -> tuple[DifferentiatedTraining, Callable[[], object]]:
     return again, lambda: again.train(batches, as_validation(VAL, 8), 1, None, **arguments)
 
 
-def qan(build: Build) -> tuple[Subject, Callable[[], object]]:
+def qan(build: Build) -> tuple[SteeredTraining, Callable[[], object]]:
     goal = Goal("loss", 1e-9)
-    again = Subject(
+    again = SteeredTraining(
         build, *TRAIN, batch_size=8, every=3, states=[Ratios()], actions=Actions(), goal=goal
     )
     return again, lambda: again.run(1, lambda report: 0.05)

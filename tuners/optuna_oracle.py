@@ -13,7 +13,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import positive_integer, whole_number
 
-from .distributed.chief import role
+from .distributed.role import role
 
 if TYPE_CHECKING:
     import optuna

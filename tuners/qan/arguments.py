@@ -1,5 +1,9 @@
 """Arguments of `QANOracle`: checked, read, and named in a file."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 import keras_tuner
 import numpy as np
 
@@ -7,11 +11,11 @@ from keras_drmad.arguments import number, positive_integer, whole_number
 
 from .policy import Policy
 from .training.actions import Actions
-from .training.goals import Goal
+from .training.goals import Goal, GoalLike
 from .training.states import State
 
 
-def goal_of(goal, objective):
+def goal_of(goal: GoalLike | None, objective: str | keras_tuner.Objective | None) -> Goal:
     """The `Goal` of a search."""
     if goal is not None and objective is not None:
         raise ValueError(
@@ -23,12 +27,14 @@ def goal_of(goal, objective):
             "`objective` must be the name of a metric, or a `keras_tuner.Objective`; a value to "
             f"reach is a `goal`. Received: objective={objective!r}"
         )
-    if goal is None and isinstance(objective, str | None):
-        goal = Goal(objective or "val_loss")
-    return Goal.of(objective if goal is None else goal)
+    if goal is not None:
+        return Goal.of(goal)
+    if isinstance(objective, keras_tuner.Objective):
+        return Goal.of(objective)
+    return Goal(objective or "val_loss")
 
 
-def loaded(policy, states, actions):
+def loaded(policy: Policy | str | None, states: Sequence[State], actions: Actions) -> Policy | None:
     """The `Policy` that learning begins with."""
     if policy is None:
         return None
@@ -41,14 +47,14 @@ def loaded(policy, states, actions):
     return policy
 
 
-def named(network):
+def named(network: dict[str, Any] | Callable[..., keras.Model]) -> str | dict[str, str]:
     """What tells networks apart in a file."""
     if callable(network):
         return getattr(network, "__qualname__", type(network).__qualname__)
     return {name: repr(value) for name, value in network.items()}
 
 
-def plain(value):
+def plain(value: Any) -> str | dict[str, Any]:
     """What tells values apart in a file; addresses of objects do not."""
     if hasattr(value, "get_config"):
         config = {k: plain(v) for k, v in nameless(value.get_config()).items()}
@@ -56,14 +62,14 @@ def plain(value):
     return repr(value)
 
 
-def nameless(config):
+def nameless(config: Any) -> Any:
     """Nested dictionaries without names, which Keras numbers in each process."""
     if not isinstance(config, dict):
         return config
     return {key: nameless(value) for key, value in config.items() if key != "name"}
 
 
-def check_kind(name, given, of, or_function=False):
+def check_kind(name: str, given: object, of: str, or_function: bool = False) -> None:
     """Refuses what is neither a dictionary of arguments nor, where that will do, a function."""
     if not isinstance(given, dict) and not (or_function and callable(given)):
         function = ", or a function like it" if or_function else ""
@@ -72,7 +78,7 @@ def check_kind(name, given, of, or_function=False):
         )
 
 
-def check_kinds(states, actions):
+def check_kinds(states: object, actions: object) -> None:
     """Refuses what are no states, or no actions."""
     are_states = isinstance(states, list | tuple) and all(isinstance(s, State) for s in states)
     if not are_states or not states:
@@ -83,7 +89,14 @@ def check_kinds(states, actions):
         raise ValueError(f"`actions` must be an `Actions(...)`. Received: actions={actions!r}")
 
 
-def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):
+def check_numbers(
+    epsilon: tuple[float, float],
+    random_starts: float,
+    cut: float,
+    shaping: float,
+    updates: int,
+    **episodes: int | None,
+) -> None:
     """Refuses what would fail, or do nothing, in the middle of a search.
 
     Args:
@@ -93,9 +106,9 @@ def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):
     number("random_starts", random_starts, 0, 1)
     number("cut", cut, 1)
     number("shaping", shaping, 0)
-    for name, value in episodes.items():
-        if value is not None:
-            whole_number(name, value)
+    for name, count in episodes.items():
+        if count is not None:
+            whole_number(name, count)
     if np.shape(epsilon) != (2,):
         raise ValueError(f"`epsilon` must be (first, last). Received: epsilon={epsilon!r}")
     for value in epsilon:

@@ -1,13 +1,18 @@
-"""How decisions travel: as metrics to `update_trial`, and as values in its answer.
+"""How a training asks its oracle what to do: by a call, or by messages to the chief's process.
 
-KerasTuner hands both on between processes; metrics with this prefix are never recorded as a trial's.
+A message is metrics to `update_trial`, and values in its answer: KerasTuner hands both on between
+processes. Metrics with this prefix are never recorded as a trial's.
 """
 
 import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from keras_tuner.engine.trial import Trial
 
-from .training.report import DIVERGED, REACHED, STOP, TRUNCATED, Report
+from ..distributed.role import role
+from .training.report import DIVERGED, REACHED, STOP, TRUNCATED, Decision, Report
 
 PREFIX = "qan/"
 KIND, SEED, START = PREFIX + "episode", PREFIX + "seed", PREFIX + "start_rate"
@@ -15,91 +20,138 @@ REFERENCE = PREFIX + "reference"
 RATE, ACTION, AGAIN = PREFIX + "rate", PREFIX + "action/", PREFIX + "again"
 
 _STATE, _RATE = PREFIX + "state/", PREFIX + "rate/"
-_STOP, _BEGINNING = PREFIX + "stop", PREFIX + "beginning"
+_STOP, _TRAINING = PREFIX + "stop", PREFIX + "training"
 _TAKEN = PREFIX + "taken/"  # before the names of an answer: what was done
 _NUMBERS = ("gap", "step", "cost", "metric", "seconds")
 _ENDED = ("", REACHED, DIVERGED, TRUNCATED)
-_LIMIT = 3e38  # infinities do not survive every way; this is beyond `UNKNOWN`
 
 
-class Conversation:
-    """The questions of one training, and their answers.
+class Question(NamedTuple):
+    """What an oracle is asked at a decision.
 
-    An oracle that was started again meanwhile does not know them any more: it is told from the
-    beginning what it was asked and what was done.
+    Attributes:
+        training: tells two trainings of one trial apart.
+        number: of the decision, from 0.
+        report: the `Report`, of finite numbers.
+        budget: steps of the whole training.
+        taken: what was done then, of a decision that the oracle is told again; None asks for one.
     """
 
-    def __init__(self, oracle, trial_id):
-        self._oracle, self._trial_id = oracle, trial_id
-        # Tells two trainings of one trial apart; not of the generators, which workers seed alike.
-        self._beginning = uuid.uuid4().int % 2**24
-        self._told = []
+    training: int
+    number: int
+    report: Report
+    budget: int
+    taken: Decision = None
 
-    def ask(self, report, budget):
-        """What is to be done after a `Report`."""
-        while (decision := self._tell(len(self._told), report, budget)) is None:
+
+class Oracle(Protocol):
+    """What is needed of a `QANOracle`; in a worker, KerasTuner's client of it can send messages only."""
+
+    def decide(self, trial_id: str, question: Question) -> Decision: ...
+    def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial: ...
+
+
+class DecisionChannel:
+    """Asks for the decisions of one training.
+
+    A chief that was started again meanwhile does not know them any more: it is told from the beginning
+    what it was asked and what was done.
+
+    Args:
+        oracle: the `QANOracle`; in a worker, KerasTuner's client of it.
+        trial_id: of the training.
+        budget: its steps.
+    """
+
+    def __init__(self, oracle: Oracle, trial_id: str, budget: int) -> None:
+        self._oracle, self._trial_id, self._budget = oracle, trial_id, budget
+        self._is_remote = role() == "worker"
+        # Not of the generators, which workers seed alike.
+        self._training = uuid.uuid4().int % 2**24
+        self._told: list[tuple[Report, Decision]] = []
+
+    def ask(self, report: Report | None) -> Decision:
+        """What is to be done after a `Report`; nothing before there is one."""
+        if report is None:
+            return None
+        report = report.finite()
+        while (decision := self._ask(len(self._told), report)) is None:
             self.tell_again()
-        self._told.append((report, budget, decision))
+        self._told.append((report, decision))
         return decision
 
-    def tell_again(self):
+    def tell_again(self) -> None:
         """All that was said so far; no question is asked."""
-        while any(self._tell(number, *said) is None for number, said in enumerate(self._told)):
+        while any(self._ask(number, *said) is None for number, said in enumerate(self._told)):
             pass  # started again once more
 
-    def _tell(self, number, *said):
-        return ask(self._oracle, self._trial_id, self._beginning, number, *said)
+    def _ask(self, number: int, report: Report, taken: Decision = None) -> Decision:
+        question = Question(self._training, number, report, self._budget, taken)
+        if self._is_remote:
+            return send(self._oracle, self._trial_id, question)
+        return self._oracle.decide(self._trial_id, question)
 
 
-def is_message(metrics):
-    return any(name.startswith(PREFIX) for name in metrics)
-
-
-def ask(oracle, trial_id, beginning, number, report, budget, taken=None):
-    """Asks an oracle for decision `number` of a training, or tells it which one was `taken`.
+def send(oracle: Oracle, trial_id: str, question: Question) -> Decision:
+    """Asks an oracle of another process.
 
     Returns:
         What is to be done; None if the oracle must be told of the decisions before.
     """
-    observed = _finite(report.observation.ravel().tolist())
-    numbers = _finite(float(getattr(report, name)) for name in _NUMBERS)
-    metrics = {PREFIX + name: x for name, x in zip(_NUMBERS, numbers, strict=True)}
-    metrics |= {PREFIX + "ended": _ENDED.index(report.ended), PREFIX + "number": number}
-    metrics |= {PREFIX + "budget": budget, PREFIX + "groups": len(report.rates)}
-    metrics |= {_BEGINNING: beginning}
-    if taken is not None:
-        metrics |= {f"{_TAKEN}{n}": float(x) for n, x in _named(taken).items()}
-    metrics |= {f"{_RATE}{i}": float(rate) for i, rate in enumerate(report.rates)}
-    metrics |= {f"{_STATE}{i}": x for i, x in enumerate(observed)}
-    values = oracle.update_trial(trial_id, metrics, step=int(report.step)).hyperparameters.values
+    trial = oracle.update_trial(trial_id, encode(question), step=question.report.step)
+    values = trial.hyperparameters.values
     return None if values.get(AGAIN) else _decision(values)
 
 
-def read(metrics):
-    """`(beginning, number, Report, budget, taken)` of a message."""
+def is_message(metrics: Mapping[str, Any]) -> bool:
+    """Whether metrics are a `Question`."""
+    return any(name.startswith(PREFIX) for name in metrics)
+
+
+def encode(question: Question) -> dict[str, float]:
+    """The metrics of a message."""
+    report = question.report
+    metrics = {PREFIX + name: float(getattr(report, name)) for name in _NUMBERS}
+    metrics |= {PREFIX + "ended": _ENDED.index(report.ended), PREFIX + "number": question.number}
+    metrics |= {PREFIX + "budget": question.budget, PREFIX + "groups": len(report.rates)}
+    metrics |= {_TRAINING: question.training}
+    if question.taken is not None:
+        metrics |= {f"{_TAKEN}{n}": float(x) for n, x in encode_decision(question.taken).items()}
+    metrics |= {f"{_RATE}{i}": float(rate) for i, rate in enumerate(report.rates)}
+    observed = report.observation.ravel().tolist()
+    return metrics | {f"{_STATE}{i}": value for i, value in enumerate(observed)}
+
+
+def decode(metrics: Mapping[str, float]) -> Question:
+    """The `Question` of a message."""
     groups = int(metrics[PREFIX + "groups"])
     size = sum(name.startswith(_STATE) for name in metrics)
     observation = np.array([metrics[f"{_STATE}{i}"] for i in range(size)], "float32")
-    numbers = {name: metrics[PREFIX + name] for name in _NUMBERS}
-    numbers["step"] = int(numbers["step"])
+    gap, step, cost, metric, seconds = (metrics[PREFIX + name] for name in _NUMBERS)
     report = Report(
         observation=observation.reshape(groups, -1),
-        rates=np.array([metrics[f"{_RATE}{i}"] for i in range(groups)]),
+        gap=gap,
+        step=int(step),
+        cost=cost,
         ended=_ENDED[int(metrics[PREFIX + "ended"])],
-        **numbers,
+        metric=metric,
+        seconds=seconds,
+        rates=np.array([metrics[f"{_RATE}{i}"] for i in range(groups)]),
     )
-    number, budget = int(metrics[PREFIX + "number"]), int(metrics[PREFIX + "budget"])
     taken = {n.removeprefix(_TAKEN): x for n, x in metrics.items() if n.startswith(_TAKEN)}
-    return int(metrics[_BEGINNING]), number, report, budget, _decision(taken) if taken else None
+    return Question(
+        training=int(metrics[_TRAINING]),
+        number=int(metrics[PREFIX + "number"]),
+        report=report,
+        budget=int(metrics[PREFIX + "budget"]),
+        taken=_decision(taken) if taken else None,
+    )
 
 
-def answer(decision):
-    """The values of an answer; None: tell me from the beginning."""
-    return {AGAIN: True} if decision is None else _named(decision)
-
-
-def _named(decision):
-    """`{name: value}` of what is to be done."""
+def encode_decision(decision: Decision) -> dict[str, Any]:
+    """The values of an answer; of None: tell me from the beginning."""
+    if decision is None:
+        return {AGAIN: True}
     if isinstance(decision, str):
         return {_STOP: True}
     if isinstance(decision, float):
@@ -107,15 +159,10 @@ def _named(decision):
     return {f"{ACTION}{i}": int(choice) for i, choice in enumerate(decision)}
 
 
-def _decision(values):
-    """What `_named` has named."""
+def _decision(values: Mapping[str, Any]) -> Decision:
+    """What `encode_decision` has encoded."""
     if values.get(_STOP):
         return STOP
     if RATE in values:
         return float(values[RATE])
     return [int(values[f"{ACTION}{i}"]) for i in range(sum(n.startswith(ACTION) for n in values))]
-
-
-def _finite(values):
-    """Python numbers. Of few of them NumPy would take longer: its code has left the caches by now."""
-    return [_LIMIT if value != value else min(max(value, -_LIMIT), _LIMIT) for value in values]

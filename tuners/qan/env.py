@@ -3,16 +3,20 @@
 import queue
 import threading
 import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_drmad.typing import Structure
+
 from .arguments import check_kinds
 from .training.actions import Actions
-from .training.goals import Goal, rewards
-from .training.report import DIVERGED, STOP, TRUNCATED
-from .training.states import LIMIT, Ratios
-from .training.steered_training import Subject
+from .training.goals import Goal, GoalLike, rewards
+from .training.report import DIVERGED, STOP, TRUNCATED, Decision, Report
+from .training.states import LIMIT, Ratios, State
+from .training.steered_training import SteeredTraining
 
 try:
     import gymnasium
@@ -65,31 +69,31 @@ class TrainingEnv(gymnasium.Env):
 
     def __init__(
         self,
-        build_model,
-        x,
-        y=None,
-        sample_weight=None,
+        build_model: Callable[[], keras.Model],
+        x: Structure,
+        y: Structure = None,
+        sample_weight: Structure = None,
         *,
-        goal,
-        validation_data=None,
-        batch_size=None,
-        epochs=1,
-        decision_every=20,
-        states=None,
-        actions=None,
-    ):
+        goal: GoalLike,
+        validation_data: Structure = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        decision_every: int = 20,
+        states: Sequence[State] | None = None,
+        actions: Actions | None = None,
+    ) -> None:
         self.actions = Actions() if actions is None else actions
         states = [Ratios()] if states is None else states
         check_kinds(states, self.actions)
         if self.actions.per != "global":
             raise ValueError('`TrainingEnv` decides for the whole model: `Actions(per="global")`.')
-        if unprepared := [type(s).__name__ for s in states if s.needs_first_run()]:
+        if unprepared := [type(s).__name__ for s in states if s.needs_warm_start()]:
             raise ValueError(
-                f"`TrainingEnv` has no first run for states to prepare with: {unprepared}. Pass them "
+                f"`TrainingEnv` has no warm start for states to prepare with: {unprepared}. Pass them "
                 "prepared: `BagOfFilters(codebook=...)`."
             )
         self.goal = Goal.of(goal)
-        self._subject = Subject(
+        self._training = SteeredTraining(
             build_model,
             x,
             y,
@@ -102,16 +106,19 @@ class TrainingEnv(gymnasium.Env):
             actions=self.actions,
             goal=self.goal,
         )
-        self._subject.check()
+        self._training.check()
         # Others than `Ratios` say nothing of their range: any float32 but infinity.
         most = float(np.finfo("float32").max)
         limits = [np.full(s.size, LIMIT if isinstance(s, Ratios) else most) for s in states]
         high = np.concatenate(limits).astype("float32")
         self.observation_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Discrete(len(self.actions))
-        self._every, self._thread = decision_every, None
+        self._every = decision_every
+        self._thread: threading.Thread | None = None
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """A new training, with its `seed`; one in progress is ended.
 
         The global generators of Python, NumPy and Keras are seeded, too, and TensorFlow's by the
@@ -123,12 +130,13 @@ class TrainingEnv(gymnasium.Env):
         super().reset(seed=seed)
         self.close()
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        self._asked, self._answers = queue.Queue(), queue.Queue()
+        self._asked: queue.Queue[Report | BaseException] = queue.Queue()
+        self._answers: queue.Queue[Decision] = queue.Queue()
         # `fit` calls for decisions; here decisions call for training, so it runs beside.
         policy = keras.config.dtype_policy()  # of this thread
         self._thread = threading.Thread(
             target=_train,
-            args=(self._subject, seed, policy, self._asked, self._answers),
+            args=(self._training, seed, policy, self._asked, self._answers),
             daemon=True,
         )
         # The thread knows nothing of this object, so that it ends with it even if it is not closed.
@@ -138,10 +146,10 @@ class TrainingEnv(gymnasium.Env):
         self._report = self._next()
         if self._report.ended:
             self.close()
-            raise RuntimeError(self._subject.undecided(self._report.ended))
+            raise RuntimeError(self._training.undecided(self._report.ended))
         return self._observation(), self._info()
 
-    def step(self, action):
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Applies an action, and trains for a chunk; as in `gymnasium.Env`.
 
         Raises:
@@ -160,31 +168,31 @@ class TrainingEnv(gymnasium.Env):
             [report.cost],
             [before, report.gap],
             report.ended == DIVERGED,
-            self.goal.left(report, self._subject.budget, self._every),
+            self.goal.left(report, self._training.budget, self._every),
         )
         truncated = report.ended == TRUNCATED
         terminated = bool(report.ended) and not truncated
         return self._observation(), float(reward[0]), terminated, truncated, self._info()
 
-    def close(self):
+    def close(self) -> None:
         """Ends the training in progress."""
         if self._thread is not None:
             self._stop()
             self._thread.join()
             self._thread = None
 
-    def _next(self):
+    def _next(self) -> Report:
         report = self._asked.get()
         if isinstance(report, BaseException):
             self.close()
             raise report
         return report
 
-    def _observation(self):
+    def _observation(self) -> np.ndarray:
         # What states say of weights that have diverged may be no numbers.
         return np.nan_to_num(self._report.observation[0])
 
-    def _info(self):
+    def _info(self) -> dict[str, Any]:
         report = self._report
         return {
             "step": report.step,
@@ -194,8 +202,14 @@ class TrainingEnv(gymnasium.Env):
         }
 
 
-def _train(subject, seed, policy, asked, answers):
-    def decide(report):
+def _train(
+    training: SteeredTraining,
+    seed: int,
+    policy: keras.DTypePolicy,
+    asked: "queue.Queue[Report | BaseException]",
+    answers: "queue.Queue[Decision]",
+) -> None:
+    def decide(report: Report | None) -> Decision:
         if report is None:
             return None
         asked.put(report)
@@ -203,7 +217,7 @@ def _train(subject, seed, policy, asked, answers):
 
     try:
         keras.config.set_dtype_policy(policy)
-        subject.run(seed, decide)
+        training.run(seed, decide)
         asked.put(RuntimeError("The training is over."))  # for who still waits for a decision
     except BaseException as error:  # it belongs to the caller of `step`
         asked.put(error)

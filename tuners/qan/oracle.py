@@ -14,15 +14,25 @@ from ..distributed.oracle import ResilientOracle
 from . import arguments
 from .agent.exploration import Behaviour
 from .agent.learner import ANNEALED, Learner
-from .decision_channel import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
+from .decision_channel import (
+    KIND,
+    RATE,
+    REFERENCE,
+    SEED,
+    START,
+    Question,
+    decode,
+    encode_decision,
+    is_message,
+)
 from .policy import Policy
 from .project import QANProject
 from .search.curriculum import CONTEST, TRAIN, Episode, planned
 from .search.logs import EpisodeLogs
+from .search.reference_paths import ReferencePaths
 from .search.schedules import Schedule
 from .training.actions import Actions
-from .training.regressor import References
-from .training.report import DIVERGED, REACHED, STOP
+from .training.report import DIVERGED, REACHED, STOP, Decision
 from .training.states import Ratios
 
 SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
@@ -180,7 +190,7 @@ class QANOracle(ResilientOracle):
         )
         self.curriculum.check()
         self._behaviours = {}  # of episodes in flight, by trial and beginning
-        self._references = References(self.project)
+        self._references = ReferencePaths(self.project)
 
     def begin(self, start_rate, budget=None, log_folder=None):
         """To be called before the first trial, with what is known then.
@@ -224,9 +234,21 @@ class QANOracle(ResilientOracle):
         trial = Trial(keras_tuner.HyperParameters(), trial_id, TrialStatus.RUNNING)
         decision = STOP
         with self.guarded():
-            decision = self._decide(trial_id, *read(metrics))
-        trial.hyperparameters.values = answer(decision)
+            decision = self.decide(trial_id, decode(metrics))
+        trial.hyperparameters.values = encode_decision(decision)
         return trial
+
+    @keras_tuner.synchronized
+    def decide(self, trial_id: str, question: Question) -> Decision:
+        """What to do in a training: called in its own process, or by messages of another one.
+
+        Returns:
+            The decision; None if it must be told of the decisions before.
+        """
+        decision: Decision = STOP
+        with self.guarded():
+            decision = self._decide(trial_id, *question)
+        return decision
 
     def _decide(self, trial_id, beginning, number, report, budget, taken):
         if trial_id in self.end_order or trial_id not in self.trials:
@@ -354,7 +376,7 @@ class QANOracle(ResilientOracle):
             "budget": self.curriculum.budget,
         }
         if kind == "schedule" and schedules:
-            return Policy(schedule=self.curriculum.best_schedule()[0], **common)
+            return Policy(learning_rate=self.curriculum.best_schedule()[0], **common)
         weights = (self.learner.snapshot(snapshot) for snapshot, *_ in snapshots)
         weights = next((of for of in weights if of is not None), None)
         if kind == "schedule" or weights is None:

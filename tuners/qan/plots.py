@@ -107,8 +107,8 @@ def actions(tuner, axes=None):
     """Which actions were taken when, over decisions and episodes: a panel for each kind that varies.
 
     The first shows log₂ of the learning rate's factor, the next log₂ of the factor of 1 − momentum,
-    the last the pools. With `per="layer"`, factors are means over the layers of their logarithms, and
-    pools are those of the first layer, which chooses.
+    the last the rules of sample selection. With `per="layer"`, factors are means over the layers of
+    their logarithms, and rules are those of the first layer, which chooses.
 
     Args:
         tuner: As in `learning_curve`.
@@ -120,7 +120,8 @@ def actions(tuner, axes=None):
     Raises:
         ImportError: As in `learning_curve`.
 
-    Example, after `tuner.search(...)` with `Actions((0.5, 1, 2), pools=("uniform", "hardest"))`:
+    Example, after `tuner.search(...)` with
+    `Actions((0.5, 1, 2), sample_selection=("uniform", "hardest"))`:
 
     >>> [panel.get_title() for panel in actions(tuner)]
     ['learning rate', 'samples']
@@ -129,7 +130,7 @@ def actions(tuner, axes=None):
     panels = [
         ("learning rate", len(taken.learning_rate) > 1, _factors("factor", 0)),
         ("momentum", taken.moves_momentum(), _factors("factor of 1 − momentum", 1)),
-        ("samples", len(taken.pools) > 1, pools),
+        ("samples", len(taken.sample_selection) > 1, sample_selection),
     ]
     panels = [(title, draw) for title, varies, draw in panels if varies]
     axes = _axes(len(panels)) if axes is None else axes
@@ -154,8 +155,8 @@ def _factors(name, kind):
     return draw
 
 
-def pools(tuner, axes=None):
-    """Which samples were taken when: the pool of each chunk, over decisions and episodes.
+def sample_selection(tuner, axes=None):
+    """Which samples were taken when: the rule of each chunk, over decisions and episodes.
 
     Args:
         tuner, axes: As in `learning_curve`.
@@ -166,15 +167,16 @@ def pools(tuner, axes=None):
     Raises:
         ImportError: As in `learning_curve`.
 
-    Example, after `tuner.search(...)` with `Actions((0.5, 1, 2), pools=("uniform", "hardest"))`:
+    Example, after `tuner.search(...)` with
+    `Actions((0.5, 1, 2), sample_selection=("uniform", "hardest"))`:
 
-    >>> axes = pools(tuner)
+    >>> axes = sample_selection(tuner)
     >>> [text.get_text() for text in axes.get_legend().get_texts()]
     ['uniform', 'hardest']
     """
     axes = axes or _axes()
-    names = tuner.oracle.actions.pools
-    numbers = np.array([names.index(pool) for *_, pool in tuner.oracle.actions.all])
+    names = tuner.oracle.actions.sample_selection
+    numbers = np.array([names.index(rule) for *_, rule in tuner.oracle.actions.all])
     # The first group chooses. The map has eight colours.
     drawn = _draw(tuner, axes, lambda taken: numbers[taken[:, 0]], cmap="Set2", vmin=0, vmax=7)
     if drawn is not None:

@@ -1,42 +1,48 @@
 """`Policy`: what was learned, to be taken away, saved, and used in plain `fit`."""
 
+import os
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
+from keras_drmad.typing import Logs, Structure
 
 from .agent.q_network import Greedy, check_sizes
 from .search.schedules import Schedule
 from .training import filters  # noqa: F401 (files may hold states of it)
-from .training.decision_callback import Steering
+from .training.actions import Actions
+from .training.decision_callback import DecisionCallback
 from .training.evaluation import Validation
-from .training.goals import Goal
-from .training.report import REACHED
-from .training.sample_selection import Pools
+from .training.goals import Goal, GoalLike
+from .training.report import REACHED, Change, Decision, Report
+from .training.sample_selection import SampleSelection
+from .training.states import State
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
 class PolicyModel(keras.Model):
     """A policy as a Keras model, so that it is one `.keras` file."""
 
-    def __init__(self, network=None, **settings):
+    def __init__(self, network: keras.Model | None = None, **settings: Any) -> None:
         super().__init__(name="policy")
         self.network, self.settings = network, settings
         self.built = True
 
-    def call(self, observations):
-        return self.network(observations)
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "network": self.network and keras.saving.serialize_keras_object(self.network),
             "settings": keras.saving.serialize_keras_object(self.settings),
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "PolicyModel":
         config = keras.saving.deserialize_keras_object(config)
         return cls(config["network"], **config["settings"])
 
@@ -59,11 +65,11 @@ class Policy:
         budget: Their steps, that the feature `time` is relative to.
         network: A `keras.Model` of Q-values, whose weights stay as they are. Defaults to None: it is a
             schedule.
-        schedule: A `Schedule`. Defaults to None: it is a network. The attribute `rate` holds it.
+        learning_rate: A `Schedule`. Defaults to None: it is a network.
 
     Raises:
-        ValueError: Both a `network` and a `schedule`, or neither; a network that does not take what the
-            states give, or has not a value for each action; no such goal; numbers that are none.
+        ValueError: Both a `network` and a `learning_rate`, or neither; a network that does not take what
+            the states give, or has not a value for each action; no such goal; numbers that are none.
 
     References:
         Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016. That a
@@ -71,60 +77,61 @@ class Policy:
 
     Example:
 
-    >>> from keras_drmad.tuners.qan.schedules import Schedule
-    >>> from keras_drmad.tuners.qan.states import Ratios
+    >>> from keras_drmad.tuners.qan.search.schedules import Schedule
+    >>> from keras_drmad.tuners.qan.training.states import Ratios
     >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 1e-9), 2, 0.02, 8,
-    ...                 schedule=Schedule("cosine", 0.02, 8))
+    ...                 learning_rate=Schedule("cosine", 0.02, 8))
     >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
     >>> history = model.fit(np.ones((64, 4)), np.ones(64), batch_size=8, verbose=0,
-    ...                     callbacks=[policy.schedule()])
+    ...                     callbacks=[policy.as_callback()])
     >>> bool(history.history["learning_rate"][-1] < 0.01)
     True
     """
 
     def __init__(
         self,
-        states,
-        actions,
-        goal,
-        decision_every,
-        start_rate,
-        budget,
-        network=None,
-        schedule=None,
-    ):
-        if (network is None) == (schedule is None):
-            raise ValueError("A policy is either a `network` or a `schedule`.")
+        states: Sequence[State],
+        actions: Actions,
+        goal: GoalLike,
+        decision_every: int,
+        start_rate: float,
+        budget: int,
+        network: keras.Model | None = None,
+        learning_rate: Schedule | None = None,
+    ) -> None:
+        if (network is None) == (learning_rate is None):
+            raise ValueError("A policy is either a `network` or a `learning_rate`, a `Schedule`.")
         self.states, self.actions, self.goal = list(states), actions, Goal.of(goal)
         self.decision_every = positive_integer("decision_every", decision_every)
         self.start_rate, self.budget = start_rate, positive_integer("budget", budget)
         if network is not None:
             check_sizes(network, self.states, actions)
-        self.network, self._greedy = network, network and Greedy(network)
-        self.rate = schedule  # of the step; `schedule()` is the callback
+        self.network = network
+        self._greedy = None if network is None else Greedy(network)
+        self.learning_rate = learning_rate
 
-    def decide(self, report):
+    def decide(self, report: Report | None) -> Change:
         """What to do at a `Report` (or None, before there is one).
 
         Returns:
             One action for each group, a learning rate, or None.
         """
-        if self.rate is not None:
-            return self.actions.within(self.rate(report.step if report else 0))
-        if report is None:
+        if self.learning_rate is not None:
+            return self.actions.within(self.learning_rate(report.step if report else 0))
+        if report is None or self._greedy is None:
             return None
         return [int(choice) for choice in self._greedy(report.observation)]
 
-    def schedule(
+    def as_callback(
         self,
-        validation_data=None,
-        batch_size=None,
-        budget=None,
-        goal=None,
-        stop=False,
-        decision_every=None,
-    ):
+        validation_data: Structure = None,
+        batch_size: int | None = None,
+        budget: int | None = None,
+        goal: GoalLike | None = None,
+        stop: bool = False,
+        decision_every: int | None = None,
+    ) -> "PolicyCallback":
         """A Keras callback that steers `fit` by this policy.
 
         The training begins with the learning rate that the model is compiled with. While the goal is
@@ -132,12 +139,12 @@ class Policy:
         ends of `fit`'s executions: with `steps_per_execution` above 1, at the first one that is not too
         early.
 
-        A policy that chooses samples, too (`Actions(pools=...)`), needs `fit` to read what it chooses,
-        its `batches`; otherwise it warns, and steers the optimizer only:
+        A policy that selects samples, too (`Actions(sample_selection=...)`), needs `fit` to read its
+        `batches`; otherwise it warns, and steers the optimizer only:
 
-            schedule = policy.schedule((x_val, y_val))
-            data = schedule.batches(model, x, y, batch_size=128)
-            model.fit(data, epochs=4, shuffle=False, callbacks=[schedule])
+            callback = policy.as_callback((x_val, y_val))
+            data = callback.batches(model, x, y, batch_size=128)
+            model.fit(data, epochs=4, shuffle=False, callbacks=[callback])
 
         Args:
             validation_data: `(x, y)` or a dataset, evaluated at each decision, for policies that look
@@ -162,31 +169,30 @@ class Policy:
 
         Example:
 
-        >>> from keras_drmad.tuners.qan.network import q_network
-        >>> from keras_drmad.tuners.qan.states import Ratios
+        >>> from keras_drmad.tuners.qan.agent.q_network import q_network
+        >>> from keras_drmad.tuners.qan.training.states import Ratios
         >>> network = q_network([((7,), None)], actions=5, seed=0)
         >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 1e-9), 4, 0.02, 16, network=network)
         >>> x, y = np.random.rand(64, 4), np.random.rand(64)
         >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
         >>> model.compile("sgd", "mse")
-        >>> schedule = policy.schedule((x, y), goal=("val_loss", 1.0), stop=True)
-        >>> history = model.fit(x, y, batch_size=8, epochs=2, callbacks=[schedule], verbose=0)
+        >>> callback = policy.as_callback((x, y), goal=("val_loss", 1.0), stop=True)
+        >>> history = model.fit(x, y, batch_size=8, epochs=2, callbacks=[callback], verbose=0)
         >>> sorted(history.history)
         ['learning_rate', 'loss', 'val_loss']
         """
-        return PolicySchedule(
+        if decision_every is None:
+            decision_every = self.decision_every
+        return PolicyCallback(
             self,
-            self.decision_every
-            if decision_every is None
-            else positive_integer("decision_every", decision_every),
-            validation_data,
-            batch_size,
-            budget,
-            goal,
-            stop,
+            self.goal if goal is None else Goal.of(goal),
+            positive_integer("decision_every", decision_every),
+            validation=None if validation_data is None else Validation(validation_data, batch_size),
+            budget=positive_integer("budget", budget, optional=True),
+            stop=(REACHED,) if stop else (),
         )
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes one file.
 
         Args:
@@ -197,11 +203,11 @@ class Policy:
 
         Example:
 
-        >>> from keras_drmad.tuners.qan.schedules import Schedule
+        >>> from keras_drmad.tuners.qan.search.schedules import Schedule
         >>> policy = Policy([], Actions(), Goal("val_loss", 0.1), 2, 0.02, 8,
-        ...                 schedule=Schedule("constant", 0.1))
+        ...                 learning_rate=Schedule("constant", 0.1))
         >>> policy.save(folder / "policy.keras")
-        >>> Policy.load(folder / "policy.keras").rate.peak
+        >>> Policy.load(folder / "policy.keras").learning_rate.peak
         0.1
         """
         if not str(path).endswith(".keras"):
@@ -213,12 +219,14 @@ class Policy:
             "decision_every": self.decision_every,
             "start_rate": float(self.start_rate),
             "budget": int(self.budget),
-            "schedule": self.rate and self.rate.get_config(),
+            "learning_rate": self.learning_rate and self.learning_rate.get_config(),
         }
         PolicyModel(self.network, **settings).save(path)
 
     @classmethod
-    def load(cls, path, custom_objects=None):
+    def load(
+        cls, path: str | os.PathLike, custom_objects: dict[str, Any] | None = None
+    ) -> "Policy":
         """A policy from a file of `save`; states of your own must be known to Keras by then.
 
         Args:
@@ -234,8 +242,8 @@ class Policy:
 
         Example:
 
-        >>> from keras_drmad.tuners.qan.network import q_network
-        >>> from keras_drmad.tuners.qan.states import Ratios
+        >>> from keras_drmad.tuners.qan.agent.q_network import q_network
+        >>> from keras_drmad.tuners.qan.training.states import Ratios
         >>> network = q_network([((7,), None)], actions=5, seed=0)
         >>> policy = Policy([Ratios()], Actions(), Goal("val_loss", 0.1), 2, 0.02, 8, network=network)
         >>> policy.save(folder / "network.keras")
@@ -247,10 +255,11 @@ class Policy:
         if not isinstance(model, PolicyModel):
             raise ValueError(f"{path} holds a {type(model).__name__}, not a policy.")
         settings = dict(model.settings)
-        schedule = settings.pop("schedule")
-        return cls(network=model.network, schedule=schedule and Schedule(**schedule), **settings)
+        schedule = settings.pop("learning_rate")
+        rate = None if schedule is None else Schedule(**schedule)
+        return cls(network=model.network, learning_rate=rate, **settings)
 
-    def differences(self, states, actions):
+    def differences(self, states: Sequence[State], actions: Actions) -> list[str]:
         """What of another agent's settings this policy's network was not made for; a list of words."""
         found = []
         own, other = (
@@ -265,27 +274,25 @@ class Policy:
         return found
 
 
-class PolicySchedule(Steering):
-    """Steers `fit` by a policy; see `Policy.schedule`."""
+class PolicyCallback(DecisionCallback):
+    """Steers `fit` by a policy; see `Policy.as_callback`."""
 
-    def __init__(self, policy, every, validation_data, batch_size, budget, goal, stop):
+    def __init__(self, policy: Policy, goal: Goal, every: int, **settings: Any) -> None:
         self.policy = policy
-        super().__init__(
-            policy.states,
-            policy.actions,
-            policy.goal if goal is None else Goal.of(goal),
-            every,
-            self._decide,
-            budget=positive_integer("budget", budget, optional=True),
-            validation=None if validation_data is None else Validation(validation_data, batch_size),
-            stop=(REACHED,) if stop else (),
-        )
-        self._pools = None
+        super().__init__(policy.states, policy.actions, goal, every, self._decide, **settings)
+        self._selection: SampleSelection | None = None
 
-    def __getstate__(self):
-        return super().__getstate__() | dict.fromkeys(("_pools", "fill"))
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | dict.fromkeys(("_selection", "select"))
 
-    def batches(self, model, x, y, sample_weight=None, batch_size=32):
+    def batches(
+        self,
+        model: keras.Model,
+        x: Structure,
+        y: Structure,
+        sample_weight: Structure = None,
+        batch_size: int = 32,
+    ) -> tf.data.Dataset:
         """A `tf.data.Dataset` for `fit`, of batches whose samples the policy chooses as it goes on.
 
         It has as many batches as `fit` makes of these data. Samples are chosen for `decision_every`
@@ -305,44 +312,44 @@ class PolicySchedule(Steering):
 
         Example:
 
-        >>> from keras_drmad.tuners.qan.network import q_network
-        >>> from keras_drmad.tuners.qan.states import Ratios
-        >>> actions = Actions((0.5, 1, 2), pools=("uniform", "hardest"))
+        >>> from keras_drmad.tuners.qan.agent.q_network import q_network
+        >>> from keras_drmad.tuners.qan.training.states import Ratios
+        >>> actions = Actions((0.5, 1, 2), sample_selection=("uniform", "hardest"))
         >>> network = q_network([((7,), None)], actions=len(actions), seed=0)
         >>> policy = Policy([Ratios()], actions, Goal("val_loss", 1e-9), 4, 0.02, 16, network=network)
         >>> x, y = np.random.rand(64, 4), np.random.rand(64)
         >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
         >>> model.compile("sgd", "mse")
-        >>> schedule = policy.schedule((x, y))
-        >>> batches = schedule.batches(model, x, y, batch_size=8)
-        >>> history = model.fit(batches, epochs=2, shuffle=False, callbacks=[schedule], verbose=0)
+        >>> callback = policy.as_callback((x, y))
+        >>> batches = callback.batches(model, x, y, batch_size=8)
+        >>> history = model.fit(batches, epochs=2, shuffle=False, callbacks=[callback], verbose=0)
         >>> sorted(history.history)
         ['learning_rate', 'loss', 'val_loss']
         """
-        self._pools = Pools(model, x, y, sample_weight, batch_size, self.every)
-        self.fill = self._pools.fill
-        return self._pools.dataset
+        self._selection = SampleSelection(model, x, y, sample_weight, batch_size, self.every)
+        self.select = self._selection.select
+        return self._selection.dataset
 
-    def on_train_begin(self, logs=None):
-        if self._pools is not None:
-            self._check_batches()
-            self._pools.restart(int(np.random.randint(2**31)))
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if self._selection is not None:
+            self._check_batches(self._selection)
+            self._selection.restart(int(np.random.randint(2**31)))
         elif self.policy.network is not None and self.policy.actions.chooses_samples():
             warnings.warn(
-                f"The policy chooses samples, too (pools={self.policy.actions.pools}), but `fit` has an "
-                "order of its own: only the optimizer is steered. Let `fit` read "
-                "`schedule.batches(model, x, y)`, with `schedule` being this callback.",
+                f"The policy selects samples, too ({self.policy.actions.sample_selection}), but `fit` "
+                "has an order of its own: only the optimizer is steered. Let `fit` read "
+                "`callback.batches(model, x, y)`, with `callback` being this one.",
                 stacklevel=2,
             )
         super().on_train_begin(logs)
 
-    def _check_batches(self):
-        if self._pools.model is not self.model:
+    def _check_batches(self, selection: SampleSelection) -> None:
+        if selection.model is not self.model:
             raise ValueError("`batches` was given another model than the one that is trained.")
-        if self.params.get("steps") != self._pools.steps:
+        if self._epoch_steps != selection.steps:
             raise ValueError(
                 "`fit` must read what `batches` has returned, whole epochs of "
-                f"{self._pools.steps} steps. Received: epochs of {self.params.get('steps')} steps"
+                f"{selection.steps} steps. Received: epochs of {self._epoch_steps} steps"
             )
         if self.every % self.model.steps_per_execution:
             raise ValueError(
@@ -351,14 +358,15 @@ class PolicySchedule(Steering):
                 f"decision_every={self.every}"
             )
 
-    def _steps_in_all(self):
-        if self._budget is None and self.params.get("steps") is None:
+    def _steps_in_all(self) -> int:
+        if self._budget is None and self._epoch_steps is None:
             return self.policy.budget
         return super()._steps_in_all()
 
-    def _decide(self, report):
+    def _decide(self, report: Report | None) -> Decision:
         if report is None:  # `fit` may begin at a later epoch
-            return self.policy.rate and self.policy.actions.within(self.policy.rate(self.view.step))
+            rate = self.policy.learning_rate
+            return None if rate is None else self.policy.actions.within(rate(self.view.step))
         if report.ended or self.goal.reached(report.metric):
             return None
         is_first = len(self.reports) == 1

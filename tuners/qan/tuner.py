@@ -1,24 +1,37 @@
 """`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
 
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
+import keras_tuner
 import numpy as np
+from keras_tuner.engine.trial import Trial
 
 from keras_drmad.arguments import positive_integer
+from keras_drmad.typing import Logs, Structure
 
 from .. import compat
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files
 from . import arguments, summary
-from . import decision_channel as wire
+from .decision_channel import KIND, RATE, REFERENCE, SEED, START, DecisionChannel
 from .oracle import QANOracle
+from .policy import Policy
 from .search.curriculum import TRAIN
-from .training.regressor import Path, Recorder, Regressor
-from .training.report import DIVERGED, REACHED
-from .training.steered_training import Subject, compiled_rate
-from .training.warm_start import FirstRun
+from .training.actions import Actions
+from .training.goals import GoalLike
+from .training.regressor import Regressor
+from .training.report import DIVERGED, REACHED, Report
+from .training.states import State
+from .training.steered_training import SteeredTraining, compiled_rate
+from .training.view import View
+from .training.warm_start import WarmStart
+from .training.weight_path import WeightPath, WeightPathRecorder
 
-FIRST_SEED = 0  # of the first run
+FIRST_SEED = 0  # of the warm start
 
 
 class QANTuner(ResilientTuner):
@@ -38,10 +51,10 @@ class QANTuner(ResilientTuner):
         max_trials: Episodes in all. Defaults to 300.
         decision_every: Training steps between decisions, which are compiled into one call. Defaults
             to 20.
-        jump_start: Episodes begin with the network that a first run, with the compiled learning rate,
+        jump_start: Episodes begin with the network that the warm start, with the compiled learning rate,
             has after so many steps (at the next decision), instead of new initial weights. Defaults to
             None.
-        regressor: A `Regressor`, which holds training episodes near the one before. Defaults to None.
+        regressor: A `Regressor`, which keeps training episodes near the one before. Defaults to None.
         states, actions, network, agent, updates, epsilon, shaping, schedule_trials, random_trials,
             guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
@@ -66,36 +79,38 @@ class QANTuner(ResilientTuner):
     >>> tuner.search(x[:64], y[:64], batch_size=8, epochs=3, validation_data=(x[64:], y[64:]), verbose=0)
     >>> policy = tuner.get_best_policy()
     >>> model = build_model(None)
-    >>> history = model.fit(x, y, batch_size=8, epochs=3, callbacks=[policy.schedule()], verbose=0)
+    >>> history = model.fit(x, y, batch_size=8, epochs=3, callbacks=[policy.as_callback()], verbose=0)
     """
+
+    oracle: QANOracle  # in a worker, KerasTuner's client of it
 
     def __init__(
         self,
-        hypermodel,
-        goal=None,
-        objective=None,
-        max_trials=300,
-        decision_every=20,
-        states=None,
-        actions=None,
-        network=None,
-        agent=None,
-        updates=8,
-        epsilon=(0.08, 0.015),
-        shaping=5.0,
-        schedule_trials=None,
-        random_trials=None,
-        guided_trials=None,
-        contest=None,
-        random_starts=0.25,
-        cut=1.25,
-        policy=None,
-        jump_start=None,
-        regressor=None,
-        timeout=None,
-        seed=None,
-        **kwargs,
-    ):
+        hypermodel: keras_tuner.HyperModel | Callable[..., keras.Model],
+        goal: GoalLike | None = None,
+        objective: str | keras_tuner.Objective | None = None,
+        max_trials: int = 300,
+        decision_every: int = 20,
+        states: Sequence[State] | None = None,
+        actions: Actions | None = None,
+        network: dict[str, Any] | Callable[..., keras.Model] | None = None,
+        agent: dict[str, Any] | None = None,
+        updates: int = 8,
+        epsilon: tuple[float, float] = (0.08, 0.015),
+        shaping: float = 5.0,
+        schedule_trials: int | None = None,
+        random_trials: int | None = None,
+        guided_trials: int | None = None,
+        contest: int | None = None,
+        random_starts: float = 0.25,
+        cut: float = 1.25,
+        policy: Policy | str | None = None,
+        jump_start: int | None = None,
+        regressor: Regressor | None = None,
+        timeout: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         if kwargs.get("executions_per_trial", 1) != 1:
             raise ValueError("`executions_per_trial` must be 1: an episode is one training.")
         if regressor is not None and not isinstance(regressor, Regressor):
@@ -131,24 +146,23 @@ class QANTuner(ResilientTuner):
             "jump_start": jump_start,
             "regressor": regressor and regressor.get_config(),
         }
-        self._subject, self._start_rate = None, None
         super().__init__(oracle, hypermodel, **kwargs)
-        self._first_run = FirstRun(self.project.first_run, oracle.states, self.jump_start)
+        self._warm_start = WarmStart(self.project.warm_start, oracle.states, self.jump_start)
 
     # -- the search --------------------------------------------------------------------------
 
     def search(
         self,
-        x,
-        y=None,
-        sample_weight=None,
+        x: Structure,
+        y: Structure = None,
+        sample_weight: Structure = None,
         *,
-        validation_data=None,
-        batch_size=None,
-        epochs=1,
-        callbacks=(),
-        verbose="auto",
-    ):
+        validation_data: Structure = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        callbacks: Structure = (),
+        verbose: int | str = "auto",
+    ) -> None:
         """Learns; or goes on with a search of this project that was broken off.
 
         The global generators of Python, NumPy and Keras are seeded for each episode, TensorFlow's once:
@@ -177,7 +191,7 @@ class QANTuner(ResilientTuner):
                 "itself, and repeats the episode that it was in."
             )
         oracle = self.oracle
-        subject = Subject(
+        training = SteeredTraining(
             lambda: compat.build_model(self, oracle.get_space()),
             x,
             y,
@@ -190,92 +204,90 @@ class QANTuner(ResilientTuner):
             actions=self.actions,
             goal=self.goal,
         )
-        if self.jump_start is not None and self.jump_start >= subject.budget:
+        if self.jump_start is not None and self.jump_start >= training.budget:
             raise ValueError(
-                f"`jump_start` must be less than the {subject.budget} steps of an episode. Received: "
+                f"`jump_start` must be less than the {training.budget} steps of an episode. Received: "
                 f"jump_start={self.jump_start}"
             )
-        subject.check()
-        self._subject, self._start_rate = subject, subject.start_rate
-        oracle.begin(subject.start_rate, subject.budget, _tensorboard_folder(callbacks))
+        training.check()
+        self._training, self._start_rate = training, training.start_rate
+        oracle.begin(training.start_rate, training.budget, _tensorboard_folder(callbacks))
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
             "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
-            "optimizer": arguments.nameless(subject.model.optimizer.get_config()),
+            "optimizer": arguments.nameless(training.model.optimizer.get_config()),
         }
         self._search(now, callbacks=callbacks, verbose=verbose)
 
-    def prepare(self):
+    def prepare(self) -> None:
         if role() != "chief":  # which trains nothing
-            self._first_run.make(self._subject, FIRST_SEED)
+            self._warm_start.make(self._training, FIRST_SEED)
 
     # -- an episode --------------------------------------------------------------------------
 
-    def train_trial(self, trial, callbacks, verbose):
-        subject, values = self._subject, trial.hyperparameters.values
-        self._conversation = wire.Conversation(self.oracle, trial.trial_id)
-        reports, _ = subject.run(
-            values[wire.SEED],
-            self._decide,
-            hold=self._hold(trial) if self.regressor is not None else None,
-            start_rate=values.get(wire.RATE, self._start(values[wire.START])),
+    def train_trial(
+        self, trial: Trial, callbacks: Sequence[keras.callbacks.Callback], verbose: int | str
+    ) -> Logs:
+        training, values = self._training, trial.hyperparameters.values
+        path = WeightPathRecorder()
+        self._channel = DecisionChannel(self.oracle, trial.trial_id, training.budget)
+        reports, _ = training.run(
+            values[SEED],
+            self._channel.ask,
+            regularize=self._regularizer(trial, path),
+            start_rate=values.get(RATE, self._start(values[START])),
             callbacks=self._callbacks(callbacks, trial, 0),
-            verbose=verbose if verbose == 2 else 0,
-            begin=self._jump if self._first_run.start else None,
+            verbose=2 if verbose == 2 else 0,
+            start_weights=self._warm_start.start,
         )
-        if self.regressor is not None and values[wire.KIND] == TRAIN:
-            # Without it, the next training is held near none.
-            files.attempt(self._path_so_far.write, self.project.reference(trial.trial_id))
-        return self._outcome(reports, subject)
+        if self.regressor is not None and values[KIND] == TRAIN:
+            # Without it, the next training is kept near none.
+            files.attempt(path.write, self.project.reference(trial.trial_id))
+        return self._outcome(reports, training)
 
-    def _start(self, multiple):
+    @functools.cached_property
+    def _start_rate(self) -> float:
+        """The compiled learning rate."""
+        return compiled_rate(compat.build_model(self, self.oracle.get_space()))
+
+    def _start(self, multiple: float) -> float:
         """The learning rate that an episode begins with."""
         if multiple == 1.0:
             return self._start_rate
         return self.actions.within(multiple * self._start_rate)
 
-    def _jump(self, _):
-        self._subject.set_weights(self._first_run.start)
+    def tell_again(self) -> None:
+        self._channel.tell_again()
 
-    def _decide(self, report):
-        """What `Steering` calls."""
-        if report is None:
-            return None
-        return self._conversation.ask(report, self._subject.budget)
-
-    def tell_again(self):
-        self._conversation.tell_again()
-
-    def _hold(self, trial):
-        """What holds a training episode near the one before, and records its own path."""
-        values, model = trial.hyperparameters.values, self._subject.model
-        if values[wire.KIND] != TRAIN:
+    def _regularizer(self, trial: Trial, path: WeightPathRecorder) -> Callable[[View], None] | None:
+        """What keeps a training episode near the one before, and records its own path."""
+        regressor, values = self.regressor, trial.hyperparameters.values
+        if regressor is None or values[KIND] != TRAIN:
             return None
         saved = None
-        if values[wire.REFERENCE]:
-            saved = files.read_arrays(self.project.reference(values[wire.REFERENCE]))
-        before = saved and Path.from_arrays(saved)
-        self._path_so_far = so_far = Recorder()
+        if values[REFERENCE]:
+            saved = files.read_arrays(self.project.reference(values[REFERENCE]))
+        before = None if saved is None else WeightPath.from_arrays(saved)
 
-        def hold(view):
-            if before:
-                self.regressor.hold(model, before, view)
-            so_far.add(view.step, model)
+        def regularize(view: View) -> None:
+            if before is not None:
+                regressor.regularize(view.model, before, view)
+            path.add(view.step, view.model)
 
-        return hold
+        return regularize
 
-    def _outcome(self, reports, subject):
+    def _outcome(self, reports: Sequence[Report], training: SteeredTraining) -> Logs:
         """Metrics of an episode, the objective among them."""
         last, goal = reports[-1], self.goal
-        steering = subject.steering
-        metrics = {"steps": last.step, "seconds": last.seconds}
-        metrics |= {"validating": steering.validating, "deciding": steering.deciding}
+        callback = training.callback
+        metrics: Logs = {"steps": last.step, "seconds": last.seconds}
+        metrics |= {"validating": callback.validating, "deciding": callback.deciding}
         metrics[goal.metric] = last.metric
         if goal.value is not None:
             spent = goal.spent(last)
             if last.ended != REACHED:  # a miss costs the whole budget
-                spent = float(subject.budget)
+                spent = float(training.budget)
                 if goal.unit == "seconds":  # which are not known of a training without a step
                     spent *= last.seconds / last.step if last.step else np.inf
             metrics[self.oracle.objective.name] = spent
@@ -285,7 +297,7 @@ class QANTuner(ResilientTuner):
 
     # -- results -----------------------------------------------------------------------------
 
-    def get_best_policy(self, kind=None):
+    def get_best_policy(self, kind: str | None = None) -> Policy:
         """The `Policy` that won the contest: a Q-network, or a schedule if that was better.
 
         Without a contest so far, it is the network only if its tests, at the upper bound of their mean,
@@ -298,19 +310,16 @@ class QANTuner(ResilientTuner):
             ValueError: An unknown `kind`.
             RuntimeError: There is nothing to choose from yet.
         """
-        if self._start_rate is None:
-            model = compat.build_model(self, self.oracle.get_space())
-            self._start_rate = compiled_rate(model)
-        self._first_run.load()
+        self._warm_start.load()
         return self.oracle.policy(self._start_rate, kind)
 
-    def load_model(self, trial):
+    def load_model(self, trial: Trial) -> keras.Model:
         raise NotImplementedError(
             "`QANTuner` keeps policies, not the models of its episodes: train one with "
-            "`callbacks=[tuner.get_best_policy().schedule()]`."
+            "`callbacks=[tuner.get_best_policy().as_callback()]`."
         )
 
-    def results_summary(self, num_trials=10):
+    def results_summary(self, num_trials: int = 10) -> None:
         """What the goal has cost with the policy, the best schedule, the best constant and by chance.
 
         Args:
@@ -321,7 +330,7 @@ class QANTuner(ResilientTuner):
             super().results_summary(num_trials)
 
 
-def _tensorboard_folder(callbacks):
+def _tensorboard_folder(callbacks: Sequence[keras.callbacks.Callback]) -> str | None:
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.TensorBoard):
             return callback.log_dir

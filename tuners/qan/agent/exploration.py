@@ -38,9 +38,9 @@ class Behaviour:
     Others have actions: greedy ones or, with probability ε at each decision, the first of a stretch
     of exploration: one random action again and again (single random multipliers have no drift), which
     several groups share in half of the stretches, and draw each for itself in the others, or
-    those that follow the episode's guide, with a random pool, of which a schedule says nothing. Lengths
-    of stretches are log-uniform, up to a third of the episode (that a rate should fall for long is not
-    found by short ones), or until the rate is a tenth or tenfold.
+    those that follow the episode's guide, with a random sample selection, of which a schedule says
+    nothing. Lengths of stretches are log-uniform, up to a third of the episode (that a rate should fall
+    for long is not found by short ones), or until the rate is a tenth or tenfold.
 
     Args:
         episode: the `Episode`.
@@ -62,7 +62,7 @@ class Behaviour:
         self._longest = max(STRETCH * decisions, 1.0)
         self._rng = np.random.default_rng((episode.seed, 2))
         self._stretch, self._left = None, 0  # its actions (None: the guide's), and decisions left
-        self._pool = None  # of the guide's actions
+        self._selection = None  # of the guide's actions
         self._observations, self._actions, self._usable = [], [], []
         self._costs, self._gaps, self._steps, self._rates = [], [], [], []
         self.reports, self.report = 0, None  # how many, and the last
@@ -116,7 +116,10 @@ class Behaviour:
             follow = self.guide is not None and self._rng.random() < share
             longest = self._longest
             if follow:
-                self._stretch, self._pool = None, str(self._rng.choice(self.actions.pools))
+                self._stretch, self._selection = (
+                    None,
+                    str(self._rng.choice(self.actions.sample_selection)),
+                )
             else:
                 self._stretch = self._drawn(groups)
                 # By a decision, of the rate that moves the most.
@@ -138,7 +141,7 @@ class Behaviour:
         if self._stretch is not None:
             return self._stretch
         rate = float(self.guide(report.step))
-        return [self.actions.nearest(rate / before, self._pool)[0] for before in report.rates]
+        return [self.actions.nearest(rate / before, self._selection)[0] for before in report.rates]
 
     def _remember(self, actions, usable):
         self._actions.append(actions)

@@ -3,14 +3,16 @@
 import keras
 import tensorflow as tf
 
+from keras_drmad.typing import Structure
 
-def are_arrays(data):
+
+def are_arrays(data: Structure) -> bool:
     """Whether all data, of any structure, are arrays or dense tensors."""
     leaves = keras.tree.flatten(data)
     return all(leaf is None or hasattr(leaf, "__array__") for leaf in leaves)
 
 
-def as_tensors(data):
+def as_tensors(data: Structure) -> Structure:
     """Arrays as `fit` takes them, but for once: floats as Keras's `floatx`, lists as tuples."""
     if isinstance(data, list):  # which `tf.data` would take for one tensor
         data = tuple(data)
@@ -24,7 +26,9 @@ def as_tensors(data):
     return tf.cast(tensor, keras.config.floatx()) if tensor.dtype.is_floating else tensor
 
 
-def shuffled(x, y, sample_weight, batch_size, seed):
+def shuffled(
+    x: Structure, y: Structure, sample_weight: Structure, batch_size: int, seed: int
+) -> tf.data.Dataset:
     """A `tf.data.Dataset` of the batches that `fit` makes of these tensors after setting a global seed.
 
     As there, their order is the same in every epoch.
@@ -35,18 +39,19 @@ def shuffled(x, y, sample_weight, batch_size, seed):
     samples = len(keras.tree.flatten(parts)[0])
     steps, even = -(-samples // batch_size), samples // batch_size * batch_size
 
-    def order(_):
+    def order(_: tf.Tensor) -> tf.Tensor:
         tf.random.set_seed(seed)  # of this function's graph alone
         return tf.random.shuffle(tf.range(samples, dtype="int64"))
 
-    def cut(order):
-        batches = tf.data.Dataset.from_tensor_slices(tf.reshape(order[:even], (-1, batch_size)))
+    def cut(order: tf.Tensor) -> tf.data.Dataset:
+        whole = tf.reshape(tf.slice(order, [0], [even]), (-1, batch_size))
+        batches = tf.data.Dataset.from_tensor_slices(whole)
         if even == samples:
             return batches
-        return batches.concatenate(tf.data.Dataset.from_tensors(order[even:]))
+        return batches.concatenate(tf.data.Dataset.from_tensors(tf.slice(order, [even], [-1])))
 
-    def take(indices, parts):
-        return keras.tree.map_structure(lambda part: tf.gather(part, indices), parts)
+    def take(indices: tf.Tensor, parts: Structure) -> Structure:
+        return keras.tree.map_structure(lambda part: tf.gather(part, indices, axis=0), parts)
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -56,7 +61,7 @@ def shuffled(x, y, sample_weight, batch_size, seed):
     return untuned(batches.apply(tf.data.experimental.assert_cardinality(steps)))
 
 
-def untuned(dataset):
+def untuned(dataset: Structure) -> Structure:
     """A data set of the same data whose iterators are quick to begin and to end; others as they are.
 
     The thread of `tf.data` that tunes a pipeline outlives its iterator, for up to a minute, and the next

@@ -3,21 +3,31 @@
 import math
 import time
 import warnings
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
-from .actions import Levers
-from .evaluation import scalars
-from .probes import Gauges
-from .report import DIVERGED, REACHED, TRUNCATED, Report
-from .states import View, observe
+from keras_drmad.typing import Logs
+
+from .actions import Actions
+from .evaluation import Validation, scalars
+from .goals import Goal
+from .optimizer_control import OptimizerControl
+from .probes import Probes
+from .report import DIVERGED, REACHED, TRUNCATED, Change, Decision, Report
+from .states import State, observe
+from .view import View
+
+Decide: TypeAlias = Callable[[Report | None], Decision]
 
 EXPLODED = 4.0  # times the loss before training: diverged
 
 
-class Steering(keras.callbacks.Callback):
-    """Steers a training: every `every` steps of an epoch, and at its end, there is a decision.
+class DecisionCallback(keras.callbacks.Callback):
+    """Observes a training every `every` steps of an epoch, and at its end, and applies what is decided.
 
     It has *diverged* when a loss is not finite or, where that stops it, when the validation loss (the
     training loss, without validation) is four times what it was at first.
@@ -33,45 +43,49 @@ class Steering(keras.callbacks.Callback):
         validation: the `Validation` of each decision. None without validation data.
         start_rate: the learning rate that training starts with. Defaults to the compiled one.
         stop: the ends that stop the training, of `REACHED` and `DIVERGED`.
-        fill: called with a pool, the rule by which samples are chosen, before each chunk.
+        select: called with the rule by which samples are selected, before each chunk.
         budget: steps of the training. Defaults to what `fit` says.
-        hold: called with the `View` after each decision; may change the weights.
+        regularize: called with the `View` after each decision; may change the weights.
 
     Raises:
         ValueError: At the beginning of the training: its length is not known, or the model has no
             weights yet and nothing is validated that would make them; a state is of another model.
     """
 
+    params: dict[str, Any]  # as Keras sets them when `fit` begins
+    control: OptimizerControl
+    probes: Probes
+    view: View
+
     def __init__(
         self,
-        states,
-        actions,
-        goal,
-        every,
-        decide,
-        validation=None,
-        start_rate=None,
-        stop=(REACHED, DIVERGED),
-        fill=None,
-        budget=None,
-        hold=None,
-    ):
+        states: Sequence[State],
+        actions: Actions,
+        goal: Goal,
+        every: int,
+        decide: Decide = lambda report: None,
+        validation: Validation | None = None,
+        start_rate: float | None = None,
+        stop: Collection[str] = (REACHED, DIVERGED),
+        select: Callable[[str], None] | None = None,
+        budget: int | None = None,
+        regularize: Callable[[View], None] | None = None,
+    ) -> None:
         super().__init__()
         self.states, self.actions, self.goal, self.every = states, actions, goal, every
         self.decide, self.validation = decide, validation
-        self.start_rate, self.stop, self.fill, self._budget = start_rate, stop, fill, budget
-        self.hold = hold
-        self.gauges = None
-        self.reports = []  # of this training
+        self.start_rate, self.stop, self.select, self._budget = start_rate, stop, select, budget
+        self.regularize = regularize
+        self.reports: list[Report] = []  # of this training
         self.deciding = 0.0  # seconds that observing and decisions took
         self.validating = 0.0
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # A copy, as tuners make of callbacks, is for the training of another model.
-        training = dict.fromkeys(("_model", "view", "levers", "gauges"))
+        training = dict.fromkeys(("_model", "view", "control", "probes"))
         return self.__dict__ | training
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         model, budget = self.model, self._steps_in_all()
         if self.validation is not None:
             if not self.validation.knows(model):
@@ -88,59 +102,69 @@ class Steering(keras.callbacks.Callback):
         for state in self.states:
             state.check(model)
         if self.start_rate is not None:
-            self.levers.set_rate(self.start_rate)
+            self.control.set_rate(self.start_rate)
         self.reports, self.deciding, self.validating, self.ended = [], 0.0, 0.0, ""
-        self.validated = {}
-        self._seconds, self._begun, self._first = 0.0, None, None
-        self._has_begun, self._means = False, None
+        self.validated: Logs = {}
+        self._seconds, self._begun = 0.0, 0.0
+        self._first: float | None = None  # value of the goal's metric
+        self._has_begun = False
+        self._means: set[str] | None = None
 
-    def attach(self, model, budget):
-        """Makes levers, gauges and view of a model that is built."""
-        self.levers = Levers(model.optimizer, self.actions)
-        if self.gauges is None or not self.gauges.are_of(self.levers, model):
-            self.gauges = Gauges(self.levers, model)  # compiled once for all trainings of a model
+    def attach(self, model: keras.Model, budget: int) -> None:
+        """Makes control, probes and view of a model that is built."""
+        self.control = OptimizerControl(model.optimizer, self.actions)
+        probes = self.__dict__.get("probes")
+        if probes is None or not probes.are_of(self.control, model):
+            self.probes = Probes(self.control, model)  # compiled once for all trainings of a model
         self.view = View(
             model=model,
-            variables=self.gauges.variables,
+            variables=self.probes.variables,
             budget=budget,
             start_rate=float(model.optimizer.learning_rate.numpy()),
             every=self.every,
         )
 
     @property
-    def observes_first(self):
+    def observes_first(self) -> bool:
         """Whether there is a decision before the first step."""
         return self.validation is not None and self.goal.metric.startswith("val_")
 
-    def _steps_in_all(self):
+    def _steps_in_all(self) -> int:
         if self._budget is not None:
             return self._budget
-        if self.params.get("steps") is None:
+        if self._epoch_steps is None:
             raise ValueError(
                 "How many steps the training has is not known: pass `budget=`, or data with a length."
             )
-        return self.params["steps"] * self.params["epochs"]
+        return self._epoch_steps * self.params["epochs"]
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._within, self._before = 0, (0, {})
+    @property
+    def _epoch_steps(self) -> int | None:
+        """None where `fit` does not know."""
+        return self.params.get("steps")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._within = 0
+        self._before: tuple[int, Logs] = 0, {}
         if not self._has_begun:
             self._has_begun = True
-            self.gauges.restart()  # here, for other callbacks may have restored weights
-            self.view.step = epoch * (self.params.get("steps") or 0)
+            self.probes.restart()  # here, for other callbacks may have restored weights
+            self.view.step = epoch * (self._epoch_steps or 0)
             if self.observes_first:
                 self._report({}, 0)
             else:
-                self._apply(self.decide(None))
+                first = self.decide(None)
+                self._apply(None if isinstance(first, str) else first)
         self._begun = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
-        last = self.params.get("steps")
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        last = self._epoch_steps
         self._within = min(batch + 1, last or batch + 1)  # Keras counts a last chunk as a full one
-        self._logs = logs
+        self._logs = logs or {}
         if self._within - self._before[0] >= self.every or self._within == last:
             self._end_chunk()
 
-    def _end_chunk(self):
+    def _end_chunk(self) -> None:
         within, (before, totals_before) = self._within, self._before
         if within == before:
             return
@@ -162,15 +186,16 @@ class Steering(keras.callbacks.Callback):
         self._report(chunk, within - before)
         self._begun = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._end_chunk()  # of data whose end was not known
-        logs["learning_rate"] = float(np.mean(self.levers.read()[0]))
+        logs = {} if logs is None else logs
+        logs["learning_rate"] = float(np.mean(self.control.read()[0]))
         if self.validation is not None and self.ended and not self.model.stop_training:
-            self.validated, _ = self.validation.beside(self.model, self.gauges)
+            self.validated, _ = self.validation.beside(self.model, self.probes)
         for name, value in self.validated.items():
             logs.setdefault(name, value)  # `fit` may have validation data of its own
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | None = None) -> None:
         if self.view.step and not int(self.model.optimizer.iterations.numpy()):
             warnings.warn(
                 "The model's optimizer has taken no step, so it cannot be steered: its `train_step` "
@@ -178,15 +203,19 @@ class Steering(keras.callbacks.Callback):
                 stacklevel=2,
             )
         if not self.ended and self.reports:  # another callback has stopped it
-            self.ended = self.reports[-1].ended = TRUNCATED
+            self._truncate()
             self.decide(self.reports[-1])
 
-    def _report(self, logs, taken):
+    def _truncate(self) -> None:
+        self.ended = TRUNCATED
+        self.reports[-1] = replace(self.reports[-1], ended=TRUNCATED)
+
+    def _report(self, logs: Logs, taken: int) -> None:
         view, begun = self.view, time.perf_counter()
         if self.validation is None:
-            read = [tensor.numpy() for tensor in self.gauges()]
+            read = tuple(tensor.numpy() for tensor in self.probes())
         else:
-            self.validated, read = self.validation.beside(self.model, self.gauges)
+            self.validated, read = self.validation.beside(self.model, self.probes)
             self.validating += time.perf_counter() - begun
             begun = time.perf_counter()
             logs = logs | self.validated
@@ -202,19 +231,19 @@ class Steering(keras.callbacks.Callback):
             self._first = metric
         view.gaps.append(self.goal.gap(metric, self._first))
         (view.rates, view.momenta), view.motion = read
-        self.ended = self._how(metric, view)
+        self.ended = self._ending(metric, view)
         cost = taken / self.every
         if self.goal.unit == "seconds" and self.reports:
             cost = self._seconds - self.reports[-1].seconds
         report = Report(
-            observe(self.states, view),
-            view.gaps[-1],
-            view.step,
-            cost,
-            self.ended,
-            metric,
-            self._seconds,
-            view.rates,
+            observation=observe(self.states, view),
+            gap=view.gaps[-1],
+            step=view.step,
+            cost=cost,
+            ended=self.ended,
+            metric=metric,
+            seconds=self._seconds,
+            rates=view.rates,
         )
         self.reports.append(report)
         decision = self.decide(report)
@@ -222,27 +251,28 @@ class Steering(keras.callbacks.Callback):
             self.model.stop_training |= self.ended in self.stop
             self._apply(None)  # `fit` may go on
         elif isinstance(decision, str):
-            self.ended = report.ended = TRUNCATED
+            self._truncate()
             self.model.stop_training = True
         else:
             self._apply(decision)
-        if self.hold is not None and not self.ended:
-            self.hold(view)
+        if self.regularize is not None and not self.ended:
+            self.regularize(view)
         chosen = self._seconds - report.seconds  # what choosing samples took is training's
         self.deciding += time.perf_counter() - begun - chosen
 
-    def _apply(self, decision):
-        pool = "uniform"
+    def _apply(self, decision: Change) -> None:
+        rule = "uniform"
         if isinstance(decision, float):
-            self.levers.set_rate(decision)
+            self.control.set_rate(decision)
         elif decision is not None:
-            pool = self.levers.pull(decision, self.view.rates, self.view.momenta)
-        if self.fill is not None:
+            rule = self.control.apply(decision, self.view.rates, self.view.momenta)
+        if self.select is not None:
             begun = time.perf_counter()
-            self.fill(pool)
+            self.select(rule)
             self._seconds += time.perf_counter() - begun
 
-    def _how(self, metric, view):
+    def _ending(self, metric: float, view: View) -> str:
+        """How the training has ended; "" if it goes on."""
         if not all(map(math.isfinite, (*view.losses[-1:], *view.val_losses[-1:]))):
             return DIVERGED
         if DIVERGED in self.stop:
@@ -255,7 +285,7 @@ class Steering(keras.callbacks.Callback):
         return TRUNCATED if view.step >= view.budget else ""
 
 
-def _means(model, logs):
+def _means(model: keras.Model, logs: Logs) -> set[str]:
     """The names of those logs that are means over an epoch's samples so far, as metrics keep them.
 
     Not those that a `train_step` returns by itself, nor metrics of weighted samples: of those it is not
@@ -271,7 +301,7 @@ def _means(model, logs):
     return {name for name in found if not name.endswith(others)}
 
 
-def _weighted(model):
+def _weighted(model: keras.Model) -> bool:
     with warnings.catch_warnings():  # of functions that cannot be serialized
         warnings.simplefilter("ignore")
         return bool((model.get_compile_config() or {}).get("weighted_metrics"))

@@ -1,16 +1,21 @@
 """Validation metrics in the middle of an epoch."""
 
 import copy
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
+from keras_drmad.typing import Logs, Structure, Tensors
 
 from .data import as_tensors, untuned
 
 LEAST_BATCH = 1024
+
+Read: TypeAlias = Callable[[], tuple[tf.Tensor, ...]]
 
 
 class Validation:
@@ -29,25 +34,26 @@ class Validation:
         ValueError: Data of another kind.
     """
 
-    def __init__(self, data, batch_size=None):
+    def __init__(self, data: Structure, batch_size: int | None = None) -> None:
         check_kind(data)
         positive_integer("batch_size", batch_size, optional=True)
         self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
         if isinstance(data, tuple | list):
             self._arrays = as_tensors([part for part in data if part is not None])
         self._data = untuned(data)
-        self._model, self._read, self._compiled = None, None, None
+        self._model: keras.Model | None = None
+        self._compiled: _CompiledEvaluation | None = None
 
-    def __deepcopy__(self, memo):  # of the same data; what is compiled cannot be copied
-        other = copy.copy(self)
-        other._model = other._read = other._compiled = None
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Validation":
+        other = copy.copy(self)  # of the same data; what is compiled cannot be copied
+        other._model = other._compiled = None
         return other
 
-    def __call__(self, model):
+    def __call__(self, model: keras.Model) -> Logs:
         """`{"val_<metric>": number}`."""
         return self.beside(model, tuple)[0]
 
-    def beside(self, model, read):
+    def beside(self, model: keras.Model, read: Read) -> tuple[Logs, tuple[np.ndarray, ...]]:
         """`({"val_<metric>": number}, arrays)`, with what `read` returns computed in the same call.
 
         Args:
@@ -56,11 +62,11 @@ class Validation:
         """
         if model is not self._model:  # `knows` takes longer: who compiles a model anew asks it
             self.prepare(model)
-        if read != self._read:
-            self._read, self._compiled = read, None
         if self._is_graph:
-            if self._compiled is None:
-                self._compiled = tf.function(self._evaluate).get_concrete_function()
+            if self._compiled is None or read != self._compiled.read:
+                self._compiled = _CompiledEvaluation(
+                    model, read, self._data, self._arrays, self._batch
+                )
             logs, values = self._compiled()
         else:
             kept = _metrics(model)
@@ -69,13 +75,13 @@ class Validation:
             values = read()
         return _named(logs), tuple(value.numpy() for value in values)
 
-    def knows(self, model):
+    def knows(self, model: keras.Model) -> bool:
         """Whether it is this model that was prepared, as it is compiled now."""
         return model is self._model and _ids(model.metrics) == _ids(self._metrics)
 
-    def prepare(self, model):
+    def prepare(self, model: keras.Model) -> Logs:
         """Evaluates by Keras, which builds what of a model is not yet built; returns the metrics."""
-        self._model, self._read = model, None
+        self._model, self._compiled = model, None
         replicas = model.distribute_strategy.num_replicas_in_sync
         if self._arrays is not None:
             # Keras builds metrics by the first batch, which replicas must share evenly.
@@ -96,7 +102,26 @@ class Validation:
         self._metrics = model.metrics  # new ones at each `compile`
         return _named(logs)
 
-    def _evaluate(self):
+
+class _CompiledEvaluation:
+    """An evaluation of one model in one call, with what `read` returns."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        read: Read,
+        data: tf.data.Dataset,
+        arrays: Structure,
+        batch: int,
+    ) -> None:
+        self.read = read
+        self._model, self._data, self._arrays, self._batch = model, data, arrays, batch
+        self._call = tf.function(self._evaluate).get_concrete_function()
+
+    def __call__(self) -> tuple[dict[str, tf.Tensor], tuple[tf.Tensor, ...]]:
+        return self._call()
+
+    def _evaluate(self) -> tuple[dict[str, tf.Tensor], tuple[tf.Tensor, ...]]:
         model = self._model
         kept = _metrics(model)
         model.reset_metrics()
@@ -111,9 +136,9 @@ class Validation:
             model.distribute_strategy.run(self._evaluate_share)
         logs = {name: tf.identity(value) for name, value in model.get_metrics_result().items()}
         _set_metrics(model, kept)
-        return logs, self._read()
+        return logs, self.read()
 
-    def _evaluate_share(self):
+    def _evaluate_share(self) -> None:
         """Of one replica: every n-th batch, of n replicas."""
         of = tf.distribute.get_replica_context()
         first, replicas = of.replica_id_in_sync_group * self._batch, of.num_replicas_in_sync
@@ -121,17 +146,17 @@ class Validation:
         for start in tf.range(first, end, replicas * self._batch):
             self._model.test_step(self._batch_from(start))
 
-    def _batch_from(self, start):
-        end = start + self._batch
+    def _batch_from(self, start: tf.Tensor) -> Structure:
+        end = tf.add(start, self._batch)
         return keras.tree.map_structure(lambda array: array[start:end], self._arrays)
 
 
-def scalars(logs):
+def scalars(logs: Mapping[str, Any]) -> Logs:
     """`{name: number}` of those metrics that are one."""
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
-def check_kind(data):
+def check_kind(data: Structure) -> None:
     """Refuses validation data that cannot be read again and again."""
     if not isinstance(data, tuple | list | tf.data.Dataset | keras.utils.PyDataset):
         raise ValueError(
@@ -140,18 +165,18 @@ def check_kind(data):
         )
 
 
-def _ids(metrics):
+def _ids(metrics: list[keras.Metric]) -> list[int]:
     return [id(metric) for metric in metrics]
 
 
-def _named(logs):
+def _named(logs: Mapping[str, Any]) -> Logs:
     return {f"val_{name}": number for name, number in scalars(logs).items()}
 
 
-def _metrics(model):
+def _metrics(model: keras.Model) -> Tensors:
     return [tf.identity(v.value) for v in model.metrics_variables]
 
 
-def _set_metrics(model, values):
+def _set_metrics(model: keras.Model, values: Tensors) -> None:
     for variable, value in zip(model.metrics_variables, values, strict=True):
         variable.assign(value)

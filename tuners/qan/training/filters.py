@@ -1,16 +1,20 @@
 """States made of a layer's filters: as words of a codebook, or raw, as in the paper."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_drmad.arguments import positive_integer
 
 from .states import State
+from .view import View
 
 LIMIT = 1e6  # of weights
 
 
-def filters_of(model, layer=None):
+def filters_of(model: Any, layer: str | None = None) -> np.ndarray:
     """(filters, inputs): the kernel of a layer, by its name; of the first that has one by default.
 
     Raises:
@@ -30,19 +34,19 @@ def filters_of(model, layer=None):
 class BagOfFilters(State):
     """Histogram of a layer's filters over the words of a codebook.
 
-    The codebook is found by k-means among the filters, scaled to length 1, of all decisions of a first
-    run; the state is the share of filters nearest to each word, times the number of words.
+    The codebook is found by k-means among the filters, scaled to length 1, of all decisions of the
+    warm start; the state is the share of filters nearest to each word, times the number of words.
 
     Args:
         words: Of the codebook. Defaults to 16.
         layer: The layer's name. Defaults to the first that has a kernel.
-        codebook: (words, inputs). Defaults to None: it is made of the first run, which needs
+        codebook: (words, inputs). Defaults to None: it is made of the warm start, which needs
             scikit-learn (extra `qan`).
 
     Raises:
         ValueError: A codebook of other words. Before anything is trained: no such layer, or none with a
-            kernel, or of other inputs than the codebook's. After a first run: it had fewer filters than
-            words are to be found, of all its decisions.
+            kernel, or of other inputs than the codebook's. After the warm start: it had fewer filters
+            than words are to be found, of all its decisions.
         ImportError: A codebook is to be made, and there is no scikit-learn.
 
     References:
@@ -50,7 +54,7 @@ class BagOfFilters(State):
 
     Example:
 
-    >>> from keras_drmad.tuners.qan.states import View
+    >>> from keras_drmad.tuners.qan.training.view import View
     >>> state = BagOfFilters(2, codebook=[[1.0, 0.0], [0.0, 1.0]])
     >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(4, use_bias=False)])
     >>> model.set_weights([np.array([[1.0, 0.9, 3.0, 0.0], [0.1, 0.0, 2.0, 1.0]])])
@@ -60,7 +64,9 @@ class BagOfFilters(State):
     [[1.5, 0.5]]
     """
 
-    def __init__(self, words=16, layer=None, codebook=None):
+    def __init__(
+        self, words: int = 16, layer: str | None = None, codebook: Sequence | None = None
+    ) -> None:
         self.words, self.layer = positive_integer("words", words), layer
         self.codebook = None if codebook is None else np.array(codebook, "float32")
         self.shape = (self.words,)
@@ -70,7 +76,7 @@ class BagOfFilters(State):
                 f"of {self.codebook.shape}"
             )
 
-    def check(self, model):
+    def check(self, model: keras.Model) -> None:
         inputs = filters_of(model, self.layer).shape[1]
         if self.codebook is not None and self.codebook.shape[1] != inputs:
             raise ValueError(
@@ -78,33 +84,35 @@ class BagOfFilters(State):
                 f"Received: an array of {self.codebook.shape}"
             )
 
-    def needs_first_run(self):
+    def needs_warm_start(self) -> bool:
         return self.codebook is None
 
-    def prepare(self, first_run):
+    def prepare(self, models: Sequence[Any]) -> None:
         try:
             from sklearn.cluster import KMeans
         except ImportError as error:
             raise ImportError(
                 "`BagOfFilters` needs scikit-learn: `pip install keras_drmad[qan]`."
             ) from error
-        filters = np.concatenate([_scaled(filters_of(model, self.layer)) for model in first_run])
+        filters = np.concatenate([_scaled(filters_of(model, self.layer)) for model in models])
         if len(filters) < self.words:
             raise ValueError(
-                f"`words` must be at most {len(filters)}, the filters of all decisions of a first run. "
-                f"Received: words={self.words}"
+                f"`words` must be at most {len(filters)}, the filters of all decisions of the warm "
+                f"start. Received: words={self.words}"
             )
         found = KMeans(self.words, n_init=3, random_state=0).fit(filters)
         self.codebook = found.cluster_centers_.astype("float32")
 
-    def observe(self, view):
+    def observe(self, view: View) -> np.ndarray:
+        if self.codebook is None:
+            raise RuntimeError("There is no `codebook` yet: pass one, or call `prepare` before.")
         filters = _scaled(filters_of(view.model, self.layer))
         nearest = (filters @ self.codebook.T - 0.5 * np.sum(self.codebook**2, -1)).argmax(-1)
         counts = np.bincount(nearest, minlength=self.words)
         share = (counts * self.words / len(filters)).astype("float32")
         return np.broadcast_to(share, (len(view.rates), self.words))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         codebook = None if self.codebook is None else self.codebook.tolist()
         return {"words": self.words, "layer": self.layer, "codebook": codebook}
 
@@ -134,14 +142,14 @@ class RawFilters(State):
     6272
     """
 
-    def __init__(self, inputs, filters=8, layer=None):
+    def __init__(self, inputs: int, filters: int = 8, layer: str | None = None) -> None:
         self.inputs, self.filters, self.layer = inputs, filters, layer
         self.shape = (inputs, filters)
 
-    def check(self, model):
+    def check(self, model: keras.Model) -> None:
         self._filters(model)
 
-    def _filters(self, model):
+    def _filters(self, model: keras.Model) -> np.ndarray:
         filters = filters_of(model, self.layer)
         if filters.shape[1] != self.inputs or len(filters) < self.filters:
             raise ValueError(
@@ -150,12 +158,12 @@ class RawFilters(State):
             )
         return filters[: self.filters].T
 
-    def observe(self, view):
+    def observe(self, view: View) -> np.ndarray:
         chosen = self._filters(view.model)
         scaled = chosen / (np.sqrt(np.mean(chosen**2)) + 1e-12)
         return np.broadcast_to(scaled.astype("float32"), (len(view.rates), *self.shape))
 
-    def encode(self, tensor):
+    def encode(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
         x = tensor
         for number, width in ((16, 8), (16, 4)):
             if x.shape[1] >= width:
@@ -163,9 +171,9 @@ class RawFilters(State):
         x = keras.layers.GlobalAveragePooling1D()(x)
         return keras.layers.Dense(16, "relu")(x)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"inputs": self.inputs, "filters": self.filters, "layer": self.layer}
 
 
-def _scaled(filters):
+def _scaled(filters: np.ndarray) -> np.ndarray:
     return filters / (np.linalg.norm(filters, axis=-1, keepdims=True) + 1e-12)

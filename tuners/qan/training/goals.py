@@ -1,12 +1,19 @@
 """What a training shall reach, and what its decisions are paid for it."""
 
 import re
+from typing import Any, TypeAlias, Union
 
 import keras
 import keras_tuner
 import numpy as np
 
 from keras_drmad.arguments import number
+from keras_drmad.typing import Logs
+
+from .report import Report
+
+# A `Goal`, `(metric, value)`, `(metric, value, unit)`, or an objective.
+GoalLike: TypeAlias = Union["Goal", tuple, list, keras_tuner.Objective]
 
 LEAST = 1e-6  # of errors and shares whose logarithm is taken
 # Endings of the names of Keras's metrics that KerasTuner would lower.
@@ -49,7 +56,13 @@ class Goal:
     True
     """
 
-    def __init__(self, metric, value=None, direction=None, unit="steps"):
+    def __init__(
+        self,
+        metric: str,
+        value: float | None = None,
+        direction: str | None = None,
+        unit: str = "steps",
+    ) -> None:
         if not isinstance(metric, str):
             raise ValueError(f"`metric` must be the name of a metric. Received: metric={metric!r}")
         if value is not None:
@@ -67,7 +80,7 @@ class Goal:
         self.value = None if value is None else float(value)
 
     @classmethod
-    def of(cls, goal):
+    def of(cls, goal: GoalLike) -> "Goal":
         """A `Goal` from itself, `(metric, value)`, `(metric, value, unit)` or an `Objective`."""
         if isinstance(goal, cls):
             return goal
@@ -76,19 +89,20 @@ class Goal:
         if isinstance(goal, tuple | list) and len(goal) == 2:
             return cls(*goal)
         if isinstance(goal, tuple | list) and len(goal) == 3:
-            return cls(*goal[:2], unit=goal[2])
+            metric, value, unit = goal
+            return cls(metric, value, unit=unit)
         raise ValueError(
             "`goal` must be a `Goal`, (metric, value) or (metric, value, unit). Received: "
             f"goal={goal!r}"
         )
 
-    def reached(self, metric):
+    def reached(self, metric: float) -> bool:
         """Whether a value of the metric reaches the goal."""
         if self.value is None:
             return False
         return metric >= self.value if self.direction == "max" else metric <= self.value
 
-    def measured(self, logs, name):
+    def measured(self, logs: Logs, name: str) -> float:
         """What is measured under a name that is needed; a ValueError if there is none."""
         if name in logs:
             return logs[name]
@@ -100,7 +114,7 @@ class Goal:
             f"`goal` is {self}, but what is measured is {sorted(logs)}: {name!r} is needed.{why}"
         )
 
-    def gap(self, metric, initial):
+    def gap(self, metric: float, initial: float) -> float:
         """The gap at a value of the metric; `initial`: its value when the training began."""
         to = initial if self.value is None else self.value
         # By the value alone: one formula for a whole training, whatever the metric becomes.
@@ -112,11 +126,11 @@ class Goal:
             return float(np.log(max(metric / to, LEAST)))
         return float((metric - to) / max(abs(to), 1))
 
-    def spent(self, report):
+    def spent(self, report: Report) -> float:
         """What a training has cost so far, in its unit; `report`: its last `Report`."""
         return report.step if self.unit == "steps" else report.seconds
 
-    def left(self, report, budget, every):
+    def left(self, report: Report, budget: int, every: int) -> float:
         """What the rest of a training would cost, in chunks of steps or in seconds.
 
         Args:
@@ -129,7 +143,7 @@ class Goal:
             return steps * report.seconds / report.step
         return steps / every
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "metric": self.metric,
             "value": self.value,
@@ -138,14 +152,14 @@ class Goal:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Goal":
         return cls(**config)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.metric if self.value is None else f"{self.metric} of {self.value:g}"
 
 
-def _known_direction(metric):
+def _known_direction(metric: str) -> str | None:
     if metric.endswith(RAISED):
         return "max"
     try:

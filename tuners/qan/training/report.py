@@ -1,15 +1,22 @@
-"""What is known of a training at a decision, and how it may have ended."""
+"""What is known of a training at a decision, what may be decided, and how it may have ended."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 STOP = "stop"
 UNKNOWN = 1e30  # a metric, or a gap, that is larger is no number
+LARGEST = 3e38  # beyond `UNKNOWN`; infinities do not survive every way between processes
 REACHED, DIVERGED, TRUNCATED = "reached", "diverged", "truncated"
 
+# An action for each group, or a learning rate; None for no change.
+Change: TypeAlias = list[int] | float | None
+Decision: TypeAlias = Change | str  # or `STOP`
 
-@dataclass
+
+@dataclass(frozen=True)
 class Report:
     """What is known at a decision: the observation, and what the chunk before it has brought.
 
@@ -32,3 +39,23 @@ class Report:
     metric: float
     seconds: float
     rates: np.ndarray
+
+    def finite(self) -> "Report":
+        """The same report; where something in it is no number, a copy with `LARGEST` for it."""
+        numbers = self.gap, self.cost, self.metric, self.seconds
+        are_finite = all(abs(number) <= LARGEST for number in numbers)  # not so of NaN
+        if are_finite and np.isfinite(self.observation).all():
+            return self
+        observation = np.nan_to_num(self.observation, nan=LARGEST, posinf=LARGEST, neginf=-LARGEST)
+        return replace(
+            self,
+            observation=observation,
+            gap=_finite(self.gap),
+            cost=_finite(self.cost),
+            metric=_finite(self.metric),
+            seconds=_finite(self.seconds),
+        )
+
+
+def _finite(number: float) -> float:
+    return LARGEST if math.isnan(number) else min(max(number, -LARGEST), LARGEST)

@@ -1,49 +1,16 @@
 """What an agent sees of a training."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from .view import View
+
 SMALL = 1e-12
 LIMIT = 5.0
-
-
-@dataclass
-class View:
-    """A training at the moment of a decision; a chunk is the training between two decisions.
-
-    Attributes:
-        model: as it is now.
-        variables: lists of trainable variables, one for each group that is decided for.
-        budget: steps of the whole training.
-        start_rate: the learning rate that the model was compiled with.
-        every: steps of a full chunk.
-        step: steps taken so far.
-        steps: of the last chunk.
-        rates, momenta: (groups,) of the chunk that comes next, if nothing is changed.
-        losses: mean training loss of each chunk so far; first the validation loss before training,
-            where it is measured.
-        gaps: to the goal, at each decision so far.
-        val_losses: of each decision so far; empty without validation data.
-        motion: (groups, 4): ‖w‖², ‖Δ‖², ⟨Δ, Δ'⟩ and ‖Δ'‖², with Δ the last chunk's and Δ' the change
-            of weights in the chunk before.
-    """
-
-    model: keras.Model
-    variables: list
-    budget: int
-    start_rate: float
-    every: int
-    step: int = 0
-    steps: int = 0
-    rates: np.ndarray | None = None
-    momenta: np.ndarray | None = None
-    losses: list = field(default_factory=list)
-    gaps: list = field(default_factory=list)
-    val_losses: list = field(default_factory=list)
-    motion: np.ndarray | None = None
 
 
 class State:
@@ -54,6 +21,7 @@ class State:
 
     Attributes:
         shape: of what `observe` returns for one group; not empty.
+        codebook: what `prepare` has found, which other processes get; None before.
 
     Example:
 
@@ -68,42 +36,43 @@ class State:
     1
     """
 
-    shape = ()
+    shape: tuple[int, ...] = ()
+    codebook: np.ndarray | None = None
 
-    def prepare(self, first_run):
-        """Called once with a first run, before anything is observed.
+    def prepare(self, models: Sequence[Any]) -> None:
+        """Called once with what the warm start was, before anything is observed.
 
         Args:
-            first_run: of each decision, one stand-in for the model: with `layers`, which have a `name`
+            models: of each decision, one stand-in for the model: with `layers`, which have a `name`
                 and a `kernel` (an array or None), and `get_layer(name)`.
 
-        What is found must be an array `self.codebook`, which is what other processes get.
+        What is found must be an array `self.codebook`.
         """
 
-    def check(self, model):
+    def check(self, model: keras.Model) -> None:
         """Raises a ValueError if such a model cannot be observed; called before anything is trained."""
 
-    def needs_first_run(self):
+    def needs_warm_start(self) -> bool:
         """Whether `prepare` wants to be called."""
         return False
 
-    def observe(self, view):
+    def observe(self, view: View) -> np.ndarray:
         """(groups, *shape) numbers of about 1 in size."""
         raise NotImplementedError
 
-    def encode(self, tensor):
+    def encode(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
         """The agent's own features of a batch of them, as Keras layers: (batch, features)."""
         return keras.layers.Flatten()(tensor) if len(self.shape) > 1 else tensor
 
     @property
-    def size(self):
+    def size(self) -> int:
         return int(np.prod(self.shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "State":
         return cls(**config)
 
 
@@ -163,13 +132,13 @@ class Ratios(State):
         *("update", "gradient", "angle", "overfitting", "momentum"),
     )
 
-    def __init__(self, names=FEW):
+    def __init__(self, names: Sequence[str] = FEW) -> None:
         self.names = tuple(names)
         if set(self.names) - set(self.ALL) or not self.names:
             raise ValueError(f"`names` may hold {self.ALL}, and not nothing. Received: {names!r}")
         self.shape = (len(self.names),)
 
-    def observe(self, view):
+    def observe(self, view: View) -> np.ndarray:
         found = np.empty((len(view.rates), len(self.names)))
         with np.errstate(all="ignore"):  # weights that have diverged
             for column, name in enumerate(self.names):
@@ -177,12 +146,12 @@ class Ratios(State):
         found[np.isnan(found)] = LIMIT
         return found.clip(-LIMIT, LIMIT).astype("float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"names": list(self.names)}
 
 
 # Of a `View`, (groups,) or for all groups. In between a training, each operation more takes its time.
-_RATIOS = {
+_RATIOS: dict[str, Callable[[View], Any]] = {
     "rate": lambda view: np.log10(view.rates / view.start_rate),
     "time": lambda view: view.step / view.budget,
     "loss": lambda view: _log(view.losses[-1]) - _log(view.losses[0]),
@@ -206,32 +175,32 @@ _RATIOS = {
 }
 
 
-def _update(view):
+def _update(view: View) -> np.ndarray:
     weight, update = view.motion[:, :2].T.astype("float64")
     moved = 0.5 * np.log10((update + SMALL) / (weight + SMALL))
     return np.where(update > 0, moved + math.log10(50 * view.every / max(view.steps, 1)), 0.0)
 
 
-def _angle(update, along, before):
+def _angle(update: np.ndarray, along: np.ndarray, before: np.ndarray) -> np.ndarray:
     return along / np.sqrt(update * before + SMALL**2)
 
 
-def _log(value):
+def _log(value: float) -> float:
     return math.log(max(value, SMALL))
 
 
-def _mean(values):
+def _mean(values: Iterable[float]) -> float:
     values = list(values)
     return sum(values) / len(values)
 
 
-def _change(values, back, of=float):
+def _change(values: Sequence[float], back: int, of: Callable[[float], float] = float) -> float:
     """Change a decision of a function of them, over so many of them."""
     back = min(back, len(values) - 1)
     return (of(values[-1]) - of(values[-1 - back])) / back if back else 0.0
 
 
-def observe(states, view):
+def observe(states: Sequence[State], view: View) -> np.ndarray:
     """(groups, D): all states of a view, flat."""
     parts = [state.observe(view).reshape(len(view.rates), -1) for state in states]
     return np.concatenate(parts, axis=1, dtype="float32", casting="unsafe")

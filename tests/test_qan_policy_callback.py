@@ -1,6 +1,5 @@
 """Policies in plain `fit`, with models, data and callbacks of other kinds than a search's."""
 
-import copy
 import subprocess
 import sys
 
@@ -8,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, X, Y, build, subject
+from qan_task import TRAIN, VAL, X, Y, build
 
 from keras_drmad.tuners import Actions, Goal, Policy
 from keras_drmad.tuners.qan.search.schedules import Schedule
@@ -20,7 +19,7 @@ L = keras.layers
 
 def scheduled(schedule=None, goal=("val_loss", 1e-9), every=2, budget=8):
     schedule = schedule or Schedule("constant", 0.02)
-    return Policy([Ratios()], Actions(), Goal.of(goal), every, 0.02, budget, schedule=schedule)
+    return Policy([Ratios()], Actions(), Goal.of(goal), every, 0.02, budget, learning_rate=schedule)
 
 
 def fit(model, callback, epochs=5, data=TRAIN, callbacks_after=(), **arguments):
@@ -38,7 +37,7 @@ def of_unknown_length():
 @pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras says so of unknown lengths
 def test_each_fit_has_its_own_budget():
-    callback, model = scheduled(budget=1570).schedule(), build()
+    callback, model = scheduled(budget=1570).as_callback(), build()
     model.fit(of_unknown_length(), epochs=1, shuffle=False, callbacks=[callback], verbose=0)
     assert callback.view.budget == 1570
     fit(model, callback, epochs=2)
@@ -59,7 +58,7 @@ class Rates(keras.callbacks.Callback):
 def test_a_model_without_weights_gets_them_from_validation_data():
     model = keras.Sequential([L.Dense(3)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    callback = scheduled(Schedule("step", 0.02, 4)).schedule(VAL)
+    callback = scheduled(Schedule("step", 0.02, 4)).as_callback(VAL)
     fit(model, callback, epochs=1)
     assert callback.reports[-1].step == 8
     np.testing.assert_allclose(float(model.optimizer.learning_rate), 0.002, rtol=1e-6)
@@ -69,14 +68,14 @@ def test_a_model_without_weights_is_refused_without_validation_data():
     model = keras.Sequential([L.Dense(3)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match="give it an `Input`"):
-        fit(model, scheduled().schedule())
+        fit(model, scheduled().as_callback())
 
 
 @pytest.mark.parametrize("weights", [{"sample_weight": np.full(64, 10.0)}, {"class_weight": 10}])
 def test_weights_are_no_divergence(weights):
     if "class_weight" in weights:
         weights = {"class_weight": dict.fromkeys(range(3), 10.0)}
-    callback = scheduled(Schedule("constant", 0.001)).schedule(VAL)
+    callback = scheduled(Schedule("constant", 0.001)).as_callback(VAL)
     history = fit(build(), callback, **weights)
     assert len(history["loss"]) == 5 and callback.reports[-1].step == 40
 
@@ -84,22 +83,22 @@ def test_weights_are_no_divergence(weights):
 def test_a_policy_never_ends_a_training_that_was_not_to_be_stopped():
     """Neither for a loss that explodes, nor one that is not finite, nor at the end of its budget."""
     for rate in (1e3, 1e30):
-        callback = scheduled(Schedule("constant", rate)).schedule(VAL)
+        callback = scheduled(Schedule("constant", rate)).as_callback(VAL)
         assert len(fit(build(), callback)["loss"]) == 5
-    callback = scheduled().schedule(VAL, budget=8, stop=True)
+    callback = scheduled().as_callback(VAL, budget=8, stop=True)
     assert len(fit(build(), callback)["loss"]) == 5
 
 
 def test_fit_s_own_validation_is_what_it_logs():
     small = (VAL[0][:4], VAL[1][:4])
     model = build()
-    history = fit(model, scheduled().schedule(small), epochs=2, validation_data=VAL)
+    history = fit(model, scheduled().as_callback(small), epochs=2, validation_data=VAL)
     assert history["val_loss"][-1] == pytest.approx(model.evaluate(*VAL, verbose=0), rel=1e-5)
 
 
 def test_validation_after_the_budget_is_of_the_present():
     model = build()
-    history = fit(model, scheduled().schedule(VAL, budget=8))
+    history = fit(model, scheduled().as_callback(VAL, budget=8))
     assert len(history["val_loss"]) == 5
     assert history["val_loss"][-1] == pytest.approx(model.evaluate(*VAL, verbose=0), rel=1e-5)
 
@@ -108,7 +107,7 @@ def test_validation_after_the_budget_is_of_the_present():
 @pytest.mark.parametrize("every", [5, 20])
 def test_steps_of_data_of_unknown_length_are_all_counted(every):
     callback, rates = scheduled(Schedule("step", 0.02, 16), every=every, budget=1000), Rates()
-    callback = callback.schedule()
+    callback = callback.as_callback()
     build().fit(
         of_unknown_length(), epochs=3, shuffle=False, verbose=0, callbacks=[callback, rates]
     )
@@ -118,7 +117,7 @@ def test_steps_of_data_of_unknown_length_are_all_counted(every):
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras says so of unknown lengths
 def test_training_metrics_as_goal_beside_validation_of_unknown_length():
-    callback = scheduled(goal=("loss", 1e-9), every=20, budget=1000).schedule(VAL)
+    callback = scheduled(goal=("loss", 1e-9), every=20, budget=1000).as_callback(VAL)
     history = build().fit(
         of_unknown_length(), epochs=2, shuffle=False, verbose=0, callbacks=[callback]
     )
@@ -126,7 +125,7 @@ def test_training_metrics_as_goal_beside_validation_of_unknown_length():
 
 
 def test_steps_go_on_from_the_initial_epoch():
-    callback = scheduled(Schedule("step", 0.02, 16), every=4).schedule(VAL)
+    callback = scheduled(Schedule("step", 0.02, 16), every=4).as_callback(VAL)
     rates = Rates()
     arguments = {"batch_size": 8, "verbose": 0, "callbacks": [callback, rates]}
     build().fit(*TRAIN, epochs=3, initial_epoch=1, **arguments)
@@ -135,7 +134,7 @@ def test_steps_go_on_from_the_initial_epoch():
 
 
 def test_a_schedule_without_data_begins_at_the_initial_epoch():
-    callback, rates = scheduled(Schedule("step", 0.02, 16), every=4).schedule(), Rates()
+    callback, rates = scheduled(Schedule("step", 0.02, 16), every=4).as_callback(), Rates()
     fit(build(), callback, epochs=3, initial_epoch=2, callbacks_after=[rates])
     np.testing.assert_allclose(rates.seen, [0.002] * 8, rtol=1e-6)
 
@@ -145,7 +144,7 @@ def test_weights_that_another_callback_restores_are_no_motion():
         def on_train_begin(self, logs=None):
             self.model.set_weights([w + 1 for w in self.model.get_weights()])
 
-    callback = scheduled().schedule(VAL)
+    callback = scheduled().as_callback(VAL)
     fit(build(), callback, epochs=1, callbacks_after=[Restored()])
     updates = [r.observation[0][Ratios.FEW.index("update")] for r in callback.reports]
     assert updates[0] == 0 and updates[1] != 0
@@ -154,7 +153,7 @@ def test_weights_that_another_callback_restores_are_no_motion():
 @pytest.mark.parametrize("data", [VAL, tf.data.Dataset.from_tensor_slices(VAL).batch(16)])
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_model_that_is_compiled_again_is_validated_anew(data, keep):
-    callback, model = scheduled().schedule(data), build()
+    callback, model = scheduled().as_callback(data), build()
     fit(model, callback, epochs=1)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = model.optimizer if keep else "sgd"
@@ -174,7 +173,7 @@ def test_a_model_that_is_compiled_again_is_validated_anew(data, keep):
 )
 def test_a_callback_s_arguments_are_checked(arguments, match):
     with pytest.raises(ValueError, match=match):
-        scheduled().schedule(**arguments)
+        scheduled().as_callback(**arguments)
 
 
 def test_metrics_that_are_no_means_are_not_taken_apart():
@@ -183,7 +182,7 @@ def test_metrics_that_are_no_means_are_not_taken_apart():
     f1 = keras.metrics.F1Score(name="f1")
     model.compile("sgd", "bce", metrics=[keras.metrics.AUC(name="auc"), f1])
     data, held = (X[:64], Y[:64, None] % 2), (X[64:], Y[64:, None] % 2)
-    callback = scheduled(goal=Goal("auc", 0.999, "max")).schedule(held)
+    callback = scheduled(goal=Goal("auc", 0.999, "max")).as_callback(held)
     history = fit(model, callback, epochs=1, data=data)
     metrics = [report.metric for report in callback.reports]
     assert max(metrics) <= 1
@@ -194,98 +193,9 @@ def test_the_first_validation_leaves_training_metrics_alone():
     losses = []
     for validation in (None, VAL):
         keras.utils.set_random_seed(1)
-        callback = scheduled(goal=("loss", 1e-9), every=3).schedule(validation)
+        callback = scheduled(goal=("loss", 1e-9), every=3).as_callback(validation)
         losses.append(fit(build(), callback, epochs=1)["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
-
-
-# -- samples that a policy chooses ------------------------------------------------------------
-
-
-def chooser(wanted=(1.1, 1.0, "hardest"), goal=("val_loss", 1e-9)):
-    """A policy that always takes this action."""
-    actions = Actions(pools=("uniform", "hardest"))
-    inputs = keras.Input((7,))
-    bias = keras.initializers.Constant(np.eye(len(actions))[actions.all.index(wanted)])
-    network = keras.Model(inputs, L.Dense(len(actions), "relu", True, "zeros", bias)(inputs))
-    return Policy([Ratios()], actions, Goal.of(goal), 3, 0.02, 16, network=network)
-
-
-def chosen_in(model, callback, **arguments):
-    data = callback.batches(model, *TRAIN, batch_size=8)
-    arguments = {"epochs": 2, "verbose": 0, "shuffle": False} | arguments
-    return model.fit(data, callbacks=[callback], **arguments).history
-
-
-@pytest.mark.parametrize("steps_per_execution", [1, 3])
-def test_samples_are_chosen_as_in_a_search(monkeypatch, steps_per_execution):
-    policy = chooser()
-    task = subject(actions=policy.actions, goal=policy.goal)
-    task.run(4, policy.decide)
-    again = subject()
-    again.restart(4)
-    model = again.model
-    model.steps_per_execution = steps_per_execution
-    monkeypatch.setattr(np.random, "randint", lambda high: 4)  # what shuffles in the search
-    chosen_in(model, policy.schedule(VAL))
-    for ours, searched in zip(model.get_weights(), task.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, searched)
-
-
-def test_the_order_of_chosen_samples_follows_from_the_seed():
-    losses = []
-    for _ in range(2):
-        keras.utils.set_random_seed(1)
-        losses.append(chosen_in(build(), chooser().schedule())["loss"])
-    assert losses[0] == losses[1]
-
-
-def test_at_the_goal_samples_come_in_a_random_order():
-    model = build()
-    callback = chooser((1.0, 1.0, "hardest"), goal=("val_loss", 1.0)).schedule(VAL)
-    data = callback.batches(model, *TRAIN, batch_size=8)
-    pools, fill = [], callback.fill
-    callback.fill = lambda pool: (pools.append(pool), fill(pool))
-    model.fit(data, epochs=8, shuffle=False, verbose=0, callbacks=[callback])
-    at = [callback.goal.reached(report.metric) for report in callback.reports]
-    assert pools == ["uniform" if reached else "hardest" for reached in at]
-    assert len(set(pools)) == 2
-
-
-def test_after_the_budget_samples_come_in_a_random_order():
-    model, callback = build(), chooser().schedule(VAL, budget=6)
-    data = callback.batches(model, *TRAIN, batch_size=8)
-    seen, fill = [], callback.fill
-    callback.fill = lambda pool: (fill(pool), seen.append((pool, callback._pools._chosen.numpy())))
-    model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=[callback])
-    pools, samples = zip(*seen, strict=True)
-    assert list(pools) == ["hardest"] * 2 + ["uniform"] * 11  # of each epoch three, and one before
-    assert len(set(np.concatenate(samples[2:]))) == 64  # all there are
-
-
-def test_choices_are_passed_over_with_a_warning_where_fit_does_not_read_them():
-    callback = chooser().schedule(VAL)
-    callback.batches(build(), *TRAIN, batch_size=8)
-    for one in (chooser().schedule(VAL), copy.deepcopy(callback)):  # tuners copy callbacks
-        with pytest.warns(UserWarning, match="only the optimizer is steered"):
-            fit(build(), one, epochs=1)
-
-
-@pytest.mark.parametrize(
-    ("settings", "arguments", "match"),
-    [
-        ({}, {"steps_per_epoch": 4}, "whole epochs of 8 steps. Received: epochs of 4"),
-        ({"steps_per_execution": 2}, {}, "steps_per_execution=2, decision_every=3"),
-        ({"other": True}, {}, "another model"),
-    ],
-)
-def test_samples_that_cannot_be_chosen_are_refused(settings, arguments, match):
-    model, callback = build(), chooser().schedule(VAL)
-    data = callback.batches(build() if settings.get("other") else model, *TRAIN, batch_size=8)
-    model.steps_per_execution = settings.get("steps_per_execution", 1)
-    with pytest.raises(ValueError, match=match):
-        model.fit(data, shuffle=False, verbose=0, callbacks=[callback], **arguments)
-    assert model.optimizer.iterations == 0
 
 
 # -- files ------------------------------------------------------------------------------------
