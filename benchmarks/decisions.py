@@ -19,7 +19,8 @@ import tensorflow as tf
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
 from keras_drmad.tuners.qan import decision_channel as wire
-from keras_drmad.tuners.qan.agent.q_network import Greedy, q_network
+from keras_drmad.tuners.qan.agent.greedy import Greedy
+from keras_drmad.tuners.qan.agent.q_network import q_network
 from keras_drmad.tuners.qan.training.report import STOP
 from keras_drmad.tuners.qan.training.states import Ratios, observe
 from keras_drmad.tuners.qan.training.steered_training import Subject

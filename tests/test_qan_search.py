@@ -11,7 +11,9 @@ from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
 from keras_drmad.tuners.qan.decision_channel import START
-from keras_drmad.tuners.qan.search.curriculum import CONTEST, TEST, Curriculum, Episode
+from keras_drmad.tuners.qan.search.curriculum import Curriculum
+from keras_drmad.tuners.qan.search.episode import CONTEST, TEST, Episode
+from keras_drmad.tuners.qan.search.schedules import Schedule
 from keras_drmad.tuners.qan.training.actions import Levers
 from keras_drmad.tuners.qan.training.evaluation import Validation
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
@@ -240,15 +242,15 @@ def test_an_episode_that_came_to_nothing_is_the_worst_but_a_number():
         for cost in of:
             episode = Episode(snapshot, TEST, 0, snapshot=snapshot, cost=cost, ended="truncated")
             curriculum.episodes.append(episode)
-    ranked = curriculum.snapshots_ranked()
-    assert ranked[0][0] == 13 and np.isfinite([bound for *_, bound in ranked]).all()
+    ranked = curriculum.ranking.snapshots()
+    assert ranked[0].number == 13 and np.isfinite([each.upper for each in ranked]).all()
     curriculum.episodes += [
         Episode(i, CONTEST, i // 2, snapshot=13 if i % 2 else None, cost=cost, ended="truncated")
         for i, cost in enumerate([np.inf, 0.1, 0.3, 0.2])
     ]
     for episode in curriculum.episodes[-4::2]:
-        episode.schedule = {"kind": "constant", "peak": 0.1, "over": 1.0}
-    assert curriculum.verdict()[0] == "policy"
+        episode.schedule = Schedule("constant", 0.1)
+    assert curriculum.ranking.contest().winner == "policy"
 
 
 def test_gaps_of_what_is_no_number_do_not_bound_values(tmp_path):

@@ -83,15 +83,15 @@ def check_kinds(states, actions):
         raise ValueError(f"`actions` must be an `Actions(...)`. Received: actions={actions!r}")
 
 
-def check_numbers(epsilon, random_starts, cut, shaping, updates, **episodes):
+def check_numbers(epsilon, random_starts, early_stop_factor, shaping, gradient_steps, **episodes):
     """Refuses what would fail, or do nothing, in the middle of a search.
 
     Args:
         **episodes: numbers of episodes; None for defaults.
     """
-    positive_integer("updates", updates)
+    positive_integer("gradient_steps", gradient_steps)
     number("random_starts", random_starts, 0, 1)
-    number("cut", cut, 1)
+    number("early_stop_factor", early_stop_factor, 1)
     number("shaping", shaping, 0)
     for name, value in episodes.items():
         if value is not None:

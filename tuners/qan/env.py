@@ -7,9 +7,10 @@ import weakref
 import keras
 import numpy as np
 
+from .agent.rewards import step_rewards
 from .arguments import check_kinds
 from .training.actions import Actions
-from .training.goals import Goal, rewards
+from .training.goals import Goal
 from .training.report import DIVERGED, STOP, TRUNCATED
 from .training.states import LIMIT, Ratios
 from .training.steered_training import Subject
@@ -155,7 +156,7 @@ class TrainingEnv(gymnasium.Env):
         before = self._report.gap
         self._answers.put([int(action)])
         self._report = report = self._next()
-        reward = rewards(
+        reward = step_rewards(
             self.goal,
             [report.cost],
             [before, report.gap],

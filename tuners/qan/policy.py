@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 
-from .agent.q_network import Greedy, check_sizes
+from .agent.greedy import Greedy
+from .agent.q_network import check_sizes
 from .search.schedules import Schedule
 from .training import filters  # noqa: F401 (files may hold states of it)
 from .training.decision_callback import Steering

@@ -11,7 +11,7 @@ from ..storage import files
 from . import arguments, summary
 from . import decision_channel as wire
 from .oracle import QANOracle
-from .search.curriculum import TRAIN
+from .search.episode import TRAIN
 from .training.regressor import Path, Recorder, Regressor
 from .training.report import DIVERGED, REACHED
 from .training.steered_training import Subject, compiled_rate
@@ -41,8 +41,9 @@ class QANTuner(ResilientTuner):
             has after so many steps (at the next decision), instead of new initial weights. Defaults to
             None.
         regressor: A `Regressor`, which holds training episodes near the one before. Defaults to None.
-        states, actions, network, agent, updates, epsilon, shaping, schedule_trials, random_trials,
-            guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
+        states, actions, network, agent, gradient_steps, epsilon, shaping, schedule_trials,
+            random_trials, guided_trials, contest, random_starts, early_stop_factor, policy, timeout,
+            seed: As in `QANOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
             `keras_tuner.Tuner`.
 
@@ -68,6 +69,8 @@ class QANTuner(ResilientTuner):
     >>> history = model.fit(x, y, batch_size=8, epochs=3, callbacks=[policy.schedule()], verbose=0)
     """
 
+    oracle: QANOracle  # in a worker, KerasTuner's client of the chief's
+
     def __init__(
         self,
         hypermodel,
@@ -79,7 +82,7 @@ class QANTuner(ResilientTuner):
         actions=None,
         network=None,
         agent=None,
-        updates=8,
+        gradient_steps=8,
         epsilon=(0.08, 0.015),
         shaping=5.0,
         schedule_trials=None,
@@ -87,7 +90,7 @@ class QANTuner(ResilientTuner):
         guided_trials=None,
         contest=None,
         random_starts=0.25,
-        cut=1.25,
+        early_stop_factor=1.25,
         policy=None,
         jump_start=None,
         regressor=None,
@@ -110,7 +113,7 @@ class QANTuner(ResilientTuner):
             actions=actions,
             network=network,
             agent=agent,
-            updates=updates,
+            gradient_steps=gradient_steps,
             epsilon=epsilon,
             shaping=shaping,
             schedule_trials=schedule_trials,
@@ -118,7 +121,7 @@ class QANTuner(ResilientTuner):
             guided_trials=guided_trials,
             contest=contest,
             random_starts=random_starts,
-            cut=cut,
+            early_stop_factor=early_stop_factor,
             policy=policy,
             timeout=timeout,
             seed=seed,
