@@ -245,7 +245,7 @@ def learner(tmp_path):
 
 def test_the_agent_learns_as_often_as_it_is_told(learner, monkeypatch):
     learned = []
-    monkeypatch.setattr(learner.agent, "learn", lambda steps, *more: learned.append(steps))
+    monkeypatch.setattr(learner.agent, "learn", lambda steps, *more: learned.append(steps) or {})
     episode = Trajectory(
         observations=np.ones((4, 1, 2), "float32"),
         actions=np.array([[0], [1], [2]]),

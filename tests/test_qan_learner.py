@@ -73,7 +73,7 @@ def trajectory(ended, gaps=GAPS):
 
 def test_nothing_need_be_discounted(tmp_path):
     tested = learner(tmp_path, gamma=1.0)
-    assert np.isfinite(tested.learn(trajectory(REACHED), 0.0, None, 4.0)["loss"])
+    assert np.isfinite(tested.learn(trajectory(REACHED), 0.0, None, 4.0)["agent_loss"])
 
 
 def test_an_optimizer_serves_several_agents(tmp_path):

@@ -1,7 +1,6 @@
 """`QANOracle`: hosts the policy: says which episode comes next, decides in it, and learns from it."""
 
 import copy
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,20 +15,20 @@ from ..distributed.oracle import ResilientOracle
 from . import arguments
 from .agent.factory import NetworkArguments
 from .agent.learner import ANNEALED, Learner
+from .best_policy import best_policy
 from .decision_channel import KIND, RATE, REFERENCE, SEED, START, answer, is_message, read
 from .policy import Policy
 from .project import Project
-from .search.curriculum import Curriculum
+from .search.curriculum import Curriculum, peak_bounds
 from .search.episode import CONTEST, TRAIN, Episode
 from .search.logs import EpisodeLogs
 from .search.rollout import Decision, Rollout
 from .training.actions import Actions
 from .training.goals import Goal
 from .training.regressor import References
-from .training.report import DIVERGED, REACHED, STOP, Report
+from .training.report import DIVERGED, STOP, Report
 from .training.states import Ratios, State
 
-SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
 COMPILED = 0.005  # a learning rate, if nobody says which it is
 
 
@@ -116,48 +115,24 @@ class QANOracle(ResilientOracle):
         **kwargs: Any,
     ) -> None:
         self.goal = arguments.goal_of(goal, objective)
-        if self.goal.value is None:
-            score = keras_tuner.Objective(self.goal.metric, self.goal.direction)
-        else:
-            score = keras_tuner.Objective(f"{self.goal.unit}_to_goal", "min")
-        super().__init__(
-            objective=score,
-            max_trials=positive_integer("max_trials", max_trials),
-            timeout=timeout,
-            seed=seed,
-            **kwargs,
-        )
+        max_trials = positive_integer("max_trials", max_trials)
+        super().__init__(arguments.objective_of(self.goal), max_trials, timeout, seed, **kwargs)
         self.decision_every = positive_integer("decision_every", decision_every)
         states = [Ratios()] if states is None else states
         self.actions = Actions() if actions is None else actions
         arguments.check_kinds(states, self.actions)
         # Copies, for what a search finds (codebooks) is its own.
         self.states = copy.deepcopy(list(states))
-        arguments.check_numbers(
-            epsilon,
-            random_starts,
-            early_stop_factor,
-            shaping,
-            gradient_steps,
-            schedule_trials=schedule_trials,
-            random_trials=random_trials,
-            guided_trials=guided_trials,
-            contest=contest,
-        )
+        arguments.check_epsilon(epsilon)
         self.epsilon = tuple(epsilon)
-        network = {} if network is None else network
-        arguments.check_kind("network", network, of="q_network", or_function=True)
-        agent = {} if agent is None else agent
-        arguments.check_kind("agent", agent, of="DQN")
-        agent = {"margin_loss_weight": 1.0, "n_step": 10} | agent
         self.project = Project()
         first = arguments.loaded(policy, self.states, self.actions)
         self.learner = Learner(
             self.goal,
             self.states,
             self.actions,
-            network,
-            agent,
+            {} if network is None else network,
+            {} if agent is None else agent,
             gradient_steps,
             shaping,
             pretrained=first and first.network,
@@ -165,12 +140,6 @@ class QANOracle(ResilientOracle):
             seed=self.seed,
         )
         self.logs = EpisodeLogs(self.project)
-        self._settings = {
-            "network": arguments.named(network),
-            "agent": {name: arguments.plain(value) for name, value in agent.items()},
-            "gradient_steps": gradient_steps,
-            "shaping": shaping,
-        }
         self.learner.check()
         self.curriculum = Curriculum.with_defaults(
             self.max_trials,
@@ -178,7 +147,7 @@ class QANOracle(ResilientOracle):
             random_trials,
             guided_trials,
             contest,
-            bounds=self._near(COMPILED),
+            bounds=peak_bounds(COMPILED, self.actions),
             seed=self.seed,
             random_starts=random_starts,
             early_stop_factor=early_stop_factor,
@@ -199,12 +168,9 @@ class QANOracle(ResilientOracle):
             budget: Steps of an episode. Defaults to None: it is learned from the first one.
             log_folder: Of `TensorBoard`. Defaults to None: nothing is logged for it.
         """
-        self.curriculum.bounds, self.curriculum.budget = self._near(start_rate), budget or 0
+        self.curriculum.bounds = peak_bounds(start_rate, self.actions)
+        self.curriculum.budget = budget or 0
         self.logs.folder = log_folder
-
-    def _near(self, start_rate: float) -> tuple[float, float]:
-        low, high = (self.actions.within(start_rate * x) for x in SCHEDULES)
-        return low, high
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -295,20 +261,17 @@ class QANOracle(ResilientOracle):
         self._rollouts.pop(trial.trial_id, None)
         self.curriculum.drop_snapshots()  # here, for it is to be saved before files go
 
-    def settle(self, name: str) -> None:
+    def settle(self, trial_id: str) -> None:
         self._tidy()
 
-    def drop(self, name: str) -> None:
-        self._references.drop(name)
+    def drop(self, trial_id: str) -> None:
+        self._references.drop(trial_id)
 
     def _record(self, episode: Episode, rollout: Rollout, known: Trial, trial: Trial) -> None:
         """Takes an episode's outcome in, and learns from its transitions."""
         score = known.metrics.get_history(self.objective.name)[0].value[0]
-        episode.cost = score if self.objective.direction == "min" else -score
-        episode.ended = rollout.ended
-        episode.hit = episode.ended == REACHED
-        if not episode.hit and self.goal.value is not None:
-            episode.miss_penalty = episode.cost * rollout.least_gap
+        cost = score if self.objective.direction == "min" else -score
+        episode.end(rollout.ended, cost, 0.0 if self.goal.value is None else rollout.least_gap)
         if episode.ended == DIVERGED:
             trial.message = "Diverged: it pays for the rest of its budget."
         if episode.kind == TRAIN:
@@ -323,10 +286,7 @@ class QANOracle(ResilientOracle):
         comparable = episode.schedule is None and trial.hyperparameters.values[START] == 1.0
         score = -episode.rank if comparable else None
         left = self.goal.left(rollout.report, self.curriculum.budget, self.decision_every)
-        begun = time.perf_counter()
-        logs = self.learner.learn(rollout.trajectory(), episode.progress, score, left)
-        logs = {f"agent_{name}": value for name, value in logs.items()}
-        return logs | {"learning": time.perf_counter() - begun}
+        return self.learner.learn(rollout.trajectory(), episode.progress, score, left)
 
     def tidy(self) -> None:
         super().tidy()
@@ -344,47 +304,30 @@ class QANOracle(ResilientOracle):
     # -- results -----------------------------------------------------------------------------
 
     def policy(self, start_rate: float, kind: str | None = None) -> Policy:
-        """The better one, as a `Policy`; see `Ranking.better`.
-
-        Args:
-            start_rate: the compiled learning rate.
-            kind: `"network"` or `"schedule"`, for the best of these.
-
-        Raises:
-            ValueError: An unknown `kind`.
-            RuntimeError: There is nothing to choose from yet.
-        """
-        if kind not in (None, "network", "schedule"):
-            raise ValueError(f'`kind` must be "network" or "schedule". Received: kind={kind!r}')
-        ranking = self.curriculum.ranking
-        if kind is None:
-            kind = "schedule" if ranking.better() == "schedule" else "network"
-        settings = (self.states, self.actions, self.goal, self.decision_every, start_rate)
-        best = ranking.best_schedule()
-        if kind == "schedule" and best is not None:
-            return Policy(*settings, self.curriculum.budget, schedule=best.schedule)
-        found = (self.learner.snapshots.weights(ranked.number) for ranked in ranking.snapshots())
-        weights = next((of for of in found if of is not None), None)
-        if kind == "schedule" or weights is None:
-            raise RuntimeError(f"There is no {kind} yet: no episode of one has ended.")
-        network = self.learner.network()
-        network.set_weights(weights)
-        return Policy(*settings, self.curriculum.budget, network=network)
+        """The better one, or the best of a kind; see `best_policy`."""
+        return best_policy(
+            self.curriculum.ranking,
+            self.learner,
+            kind,
+            states=self.states,
+            actions=self.actions,
+            goal=self.goal,
+            decision_every=self.decision_every,
+            start_rate=start_rate,
+            budget=self.curriculum.budget,
+        )
 
     def settings(self) -> dict[str, Any]:
         """What must be the same when a search goes on."""
-        return (
-            self._settings
-            | self.curriculum.settings()
-            | {
-                "goal": self.goal.get_config(),
-                "decision_every": self.decision_every,
-                "states": [[type(s).__name__, s.get_config()] for s in self.states],
-                "actions": self.actions.get_config(),
-                "epsilon": self.epsilon,
-                "seed": self._given_seed,
-            }
-        )
+        own = {
+            "goal": self.goal.get_config(),
+            "decision_every": self.decision_every,
+            "states": [[type(s).__name__, s.get_config()] for s in self.states],
+            "actions": self.actions.get_config(),
+            "epsilon": self.epsilon,
+            "seed": self._given_seed,
+        }
+        return own | self.learner.settings() | self.curriculum.settings()
 
     # -- files -------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from keras_drmad.arguments import positive_integer
 
 from ..distributed.chief import role
 from ..distributed.tuner import ResilientTuner
-from ..storage import files
-from . import arguments, summary
+from ..storage import files, settings
 from . import decision_channel as wire
+from . import summary
 from .oracle import QANOracle
 from .search.episode import TRAIN
 from .training.regressor import Path, Recorder, Regressor
@@ -203,7 +203,7 @@ class QANTuner(ResilientTuner):
             "epochs": epochs,
             "batch_size": batch_size,
             "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
-            "optimizer": arguments.nameless(subject.model.optimizer.get_config()),
+            "optimizer": settings.nameless(subject.model.optimizer.get_config()),
         }
         self._search(now, callbacks=callbacks, verbose=verbose)
 

@@ -7,11 +7,16 @@ from typing import Any, TypeAlias
 
 import keras
 
+from ...storage import settings
 from ..training.actions import Actions
 from ..training.states import State
 from .dqn import DQN, check_arguments
 from .q_network import check_sizes, q_network
 
+DEFAULTS: dict[str, Any] = {
+    "margin_loss_weight": 1.0,
+    "n_step": 10,
+}  # of an agent that learns from trainings
 SCALE = 10.0  # about the size of Q-values, which are counted in chunks of training
 
 NetworkArguments: TypeAlias = dict[str, Any] | Callable[..., keras.Model]
@@ -24,7 +29,7 @@ class AgentFactory:
         states: a list of `State`s, which the network takes.
         actions: the `Actions`, which it gives the values of.
         network: arguments of `q_network`, or a function like it.
-        agent: arguments of `DQN`.
+        agent: arguments of `DQN`; defaults are `DEFAULTS`, then its own.
         pretrained: a network whose weights learning begins with; or None.
     """
 
@@ -37,7 +42,26 @@ class AgentFactory:
         pretrained: keras.Model | None = None,
     ) -> None:
         self._states, self._actions = states, actions
-        self._network, self._agent, self._pretrained = network, agent, pretrained
+        self._network, self._pretrained = network, pretrained
+        if not isinstance(network, dict) and not callable(network):
+            raise ValueError(
+                "`network` must be a dictionary of arguments of `q_network`, or a function like it. "
+                f"Received: network={network!r}"
+            )
+        if not isinstance(agent, dict):
+            raise ValueError(
+                f"`agent` must be a dictionary of arguments of `DQN`. Received: agent={agent!r}"
+            )
+        self._agent = DEFAULTS | agent
+
+    def settings(self) -> dict[str, Any]:
+        """What tells networks and agents apart in a file."""
+        if callable(self._network):
+            network = getattr(self._network, "__qualname__", type(self._network).__qualname__)
+        else:
+            network = {name: repr(value) for name, value in self._network.items()}
+        agent = {name: settings.plain(value) for name, value in self._agent.items()}
+        return {"network": network, "agent": agent}
 
     def check(self) -> None:
         """Whether there can be such an agent.

@@ -1,12 +1,14 @@
 """`Learner`: learns from whole episodes."""
 
 import functools
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_drmad.arguments import number, positive_integer
 from keras_drmad.typing import Arrays, Logs
 
 from ..project import Project
@@ -69,12 +71,33 @@ class Learner:
         self.snapshots = Snapshots(project, lambda: Greedy(self.network(), self.agent.jit_compile))
 
     def check(self) -> None:
-        """See `AgentFactory.check`."""
+        """Whether there can be such a learner; see `AgentFactory.check`, too.
+
+        Raises:
+            ValueError: There can not.
+        """
+        positive_integer("gradient_steps", self.gradient_steps)
+        number("shaping", self.shaping, 0)
         self._factory.check()
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same when a search goes on."""
+        own = {"gradient_steps": self.gradient_steps, "shaping": self.shaping}
+        return own | self._factory.settings()
 
     def network(self) -> keras.Model:
         """A new Q-network."""
         return self._factory.network(self.seed)
+
+    def first_network(self, snapshots: Iterable[int]) -> keras.Model | None:
+        """The network of the first of these snapshots that is not lost; None if all are."""
+        found = (self.snapshots.weights(number) for number in snapshots)
+        weights = next((of for of in found if of is not None), None)
+        if weights is None:
+            return None
+        network = self.network()
+        network.set_weights(weights)
+        return network
 
     @functools.cached_property
     def agent(self) -> DQN:
@@ -101,9 +124,9 @@ class Learner:
             left: what the rest of its training would have cost.
 
         Returns:
-            Logs of `DQN.learn`.
+            What is to be logged: `agent_…` of `DQN.learn`, and `learning`, the seconds it took.
         """
-        agent = self.agent
+        begun, agent = time.perf_counter(), self.agent
         trajectory, left = self._rewards.in_units(trajectory, left)
         rewards, terminated = self._rewards(trajectory, left)
         remembered = {
@@ -128,7 +151,8 @@ class Learner:
         self._checkpoints.write(
             self.learned, agent=agent.get_state(), rewards=self._rewards.get_state()
         )
-        return logs
+        logs = {f"agent_{name}": value for name, value in logs.items()}
+        return logs | {"learning": time.perf_counter() - begun}
 
     def act(self, snapshot: int | None, observations: np.ndarray) -> np.ndarray:
         """(groups,) greedy actions of a snapshot; of the present network without one."""

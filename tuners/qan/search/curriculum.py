@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_drmad.arguments import number, whole_number
+
+from ..training.actions import Actions
 from .episode import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN, Episode
 from .ranking import PRIOR, Ranking
 from .schedules import Schedule, propose
@@ -12,6 +15,7 @@ from .schedules import Schedule, propose
 RETESTED = 3  # best schedules, each on fresh seeds
 CANDIDATES = 5  # snapshots that stay
 TRAININGS_A_TEST = 2
+PEAK_RANGE = (0.2, 200.0)  # multiples of the compiled rate that schedules are searched in
 START_RANGE = (0.5, 50.0)  # multiples of the compiled rate that episodes may begin with
 USUAL_BUDGET = 1000  # for the lengths of schedules, before the first episode has told
 
@@ -33,7 +37,7 @@ class Curriculum:
         max_trials: episodes.
         schedule_trials, random_trials, guided_trials, final_tests, contest: their numbers, of schedule
             searches, of random episodes, of guided ones, of last tests, and of seeds in the contest.
-        bounds: of learning rates.
+        bounds: of the peaks of schedules; see `peak_bounds`.
         seed: of the search.
         random_starts: the share of training and random episodes that begin with another rate.
         early_stop_factor: how many times the cost of the best schedule a training or guided episode may
@@ -66,6 +70,11 @@ class Curriculum:
         **more: Any,
     ) -> "Curriculum":
         """One whose numbers of episodes have defaults; `more`: its other arguments."""
+        numbers = {"schedule_trials": schedule_trials, "random_trials": random_trials}
+        numbers |= {"guided_trials": guided_trials, "contest": contest}
+        for name, value in numbers.items():
+            if value is not None:
+                whole_number(name, value)
         if schedule_trials is None:  # less than some thirty find none worth following
             schedule_trials = max(min(max_trials // 3, 36), round(0.15 * max_trials))
         if random_trials is None:
@@ -73,8 +82,15 @@ class Curriculum:
         if guided_trials is None:
             guided_trials = max(round(0.04 * max_trials), 2)
         contest = min(10, max_trials // 20) if contest is None else contest
-        numbers = schedule_trials, random_trials, guided_trials, 2 * contest, contest
-        return cls(max_trials, *numbers, **more)
+        return cls(
+            max_trials,
+            schedule_trials,
+            random_trials,
+            guided_trials,
+            final_tests=2 * contest,
+            contest=contest,
+            **more,
+        )
 
     @property
     def ranking(self) -> Ranking:
@@ -99,8 +115,10 @@ class Curriculum:
         """Whether there is anything to learn in.
 
         Raises:
-            ValueError: There is not.
+            ValueError: There is not, or numbers are out of range.
         """
+        number("random_starts", self.random_starts, 0, 1)
+        number("early_stop_factor", self.early_stop_factor, 1)
         last = self.final_tests + 2 * self.contest
         if self._before_learning + last + TRAININGS_A_TEST >= self.max_trials:
             raise ValueError(
@@ -234,3 +252,9 @@ class Curriculum:
             state[name] for name in ("curriculum_seed", "dropped", "budget")
         )
         self.episodes = [Episode.from_state(episode) for episode in state["episodes"]]
+
+
+def peak_bounds(start_rate: float, actions: Actions) -> tuple[float, float]:
+    """Bounds of schedules' peaks where trainings are compiled with a rate, within those of actions."""
+    low, high = (actions.within(start_rate * multiple) for multiple in PEAK_RANGE)
+    return low, high

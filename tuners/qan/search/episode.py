@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..training.report import REACHED
 from .schedules import Schedule
 
 SCHEDULE, RANDOM, GUIDED = "schedule", "random", "guided"
@@ -46,6 +47,12 @@ class Episode:
     def rank(self) -> float:
         """What episodes are compared by, lower is better."""
         return np.inf if self.cost is None else self.cost + self.miss_penalty
+
+    def end(self, ended: str, cost: float, least_gap: float) -> None:
+        """It has ended, with this cost and this gap to its goal, 0 without a goal's value."""
+        self.ended, self.cost, self.hit = ended, cost, ended == REACHED
+        if not self.hit:
+            self.miss_penalty = cost * least_gap
 
     def get_state(self) -> dict[str, Any]:
         return asdict(self)
