@@ -152,7 +152,7 @@ def test_all_episodes_but_the_contests_fill_the_replay_memory(searched):
     for episode, added in zip(searched.episodes, searched.added, strict=True):
         if episode.kind == CONTEST:
             assert added == 0
-        elif episode.schedule is None or episode.schedule["kind"] == "constant":
+        elif episode.schedule is None or episode.schedule.kind == "constant":
             assert added == 3
     assert searched.episodes[1].schedule["kind"] == "constant"
 

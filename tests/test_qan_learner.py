@@ -200,4 +200,7 @@ def test_how_long_a_second_is_makes_no_difference(tmp_path):
     for one, other in zip(*learned, strict=True):
         np.testing.assert_array_equal(one, other)
     again = resumed(tmp_path / "8.0", 3)
-    assert again.agent and again._rewards.unit == 8.0
+    lived = trajectory(REACHED)
+    lived.costs = 2 * 8.0 * lived.costs  # its own median is not the unit
+    again.learn(lived, progress=0.5, score=None, left=0.0)
+    np.testing.assert_allclose(again.agent.replay.returns[9:12], [-2, -2, -1])

@@ -81,6 +81,20 @@ def test_the_oldest_give_way():
     np.testing.assert_array_equal(np.sort(replay.actions), [2, 3, 4])
 
 
+def test_each_observation_is_stored_once():
+    """Whatever is left out between, and however often old ones are replaced."""
+    replay, rng = ReplayBuffer(20, 1, n_step=3, gamma=0.5), np.random.default_rng(0)
+    pairs = []
+    for number in range(200):
+        steps = int(rng.integers(1, 9))
+        usable = rng.random(steps) < (0.2 if number < 100 else 0.9)
+        first = 100.0 * number
+        replay.add(states(steps, 1, first), np.zeros(steps), np.zeros(steps), True, usable=usable)
+        pairs += [(first + t, first + min(t + 3, steps)) for t in np.flatnonzero(usable)]
+        found = zip(observed(replay)[:, 0], observed(replay, next=True)[:, 0], strict=True)
+        assert set(found) == set(pairs[-20:])
+
+
 def test_what_is_drawn_belongs_together():
     replay = ReplayBuffer(50, 2, n_step=1, gamma=0.5)
     replay.add(states(40), np.arange(40), np.arange(40.0), terminated=True)
