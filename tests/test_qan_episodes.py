@@ -154,7 +154,7 @@ def test_all_episodes_but_the_contests_fill_the_replay_memory(searched):
             assert added == 0
         elif episode.schedule is None or episode.schedule.kind == "constant":
             assert added == 3
-    assert searched.episodes[1].schedule["kind"] == "constant"
+    assert searched.episodes[1].schedule.kind == "constant"
 
 
 def test_episodes_that_begin_like_a_policys_may_be_imitated(searched):

@@ -187,7 +187,7 @@ def test_schedules_are_searched_around_the_compiled_rate(tmp_path):
     tuner = make(tmp_path, adam)
     search(tuner, epochs=1)
     assert tuner.oracle.curriculum.bounds == pytest.approx((2e-5, 2e-2))
-    tried = [e.schedule["peak"] for e in tuner.oracle.curriculum.episodes if e.schedule]
+    tried = [e.schedule.peak for e in tuner.oracle.curriculum.episodes if e.schedule]
     assert tried and all(2e-5 <= peak <= 2e-2 for peak in tried)
     low = make(tmp_path / "low", adam, actions=Actions(bounds=(1e-5, 5e-4)))
     low.oracle.begin(1e-4)
@@ -220,7 +220,7 @@ def test_without_a_seed_the_contest_keeps_its_seeds_when_a_search_goes_on(tmp_pa
     with pytest.raises(KeyboardInterrupt):
         search(first, epochs=1)
     tuner = search(make(tmp_path, **arguments), epochs=1)
-    _, policy, schedule = tuner.oracle.curriculum.verdict()
+    policy, schedule, _ = tuner.oracle.curriculum.ranking.contest()
     assert {e.seed for e in policy} == {e.seed for e in schedule}
 
 
@@ -262,7 +262,7 @@ def test_gaps_of_what_is_no_number_do_not_bound_values(tmp_path):
     tuner = make(tmp_path, hypermodel, actions=Actions(bounds=(1e-5, 1e31)))
     search(tuner, epochs=1)
     assert {e.ended for e in tuner.oracle.curriculum.episodes} == {"diverged"}
-    assert tuner.oracle.learner._most["gap"] < 1e6
+    assert tuner.oracle.learner.rewards.largest_gap < 1e6
 
 
 def test_pictures_of_an_objective_show_the_objective(tmp_path):

@@ -40,6 +40,7 @@ class Learner:
 
     Attributes:
         learned: episodes that the network has learned from.
+        rewards: the `Rewards`.
         snapshots: the `Snapshots`.
     """
 
@@ -66,7 +67,7 @@ class Learner:
         # Of the agent's optimizer at first; None if it is a schedule, which is the user's.
         self._learning_rate: float | None = None
         self._factory = AgentFactory(states, actions, network, agent, pretrained)
-        self._rewards = Rewards(goal)
+        self.rewards = Rewards(goal)
         self._project, self._checkpoints = project, Checkpoints(project)
         self.snapshots = Snapshots(project, lambda: Greedy(self.network(), self.agent.jit_compile))
 
@@ -109,7 +110,7 @@ class Learner:
             for trajectory in self._checkpoints.trajectories():
                 _remember(agent, trajectory)
             agent.set_state(state["agent"])
-            self._rewards.set_state(state["rewards"])
+            self.rewards.set_state(state["rewards"])
         return agent
 
     def learn(
@@ -127,29 +128,29 @@ class Learner:
             What is to be logged: `agent_…` of `DQN.learn`, and `learning`, the seconds it took.
         """
         begun, agent = time.perf_counter(), self.agent
-        trajectory, left = self._rewards.in_units(trajectory, left)
-        rewards, terminated = self._rewards(trajectory, left)
+        trajectory, left = self.rewards.in_units(trajectory, left)
+        rewards, terminated = self.rewards(trajectory, left)
         remembered = {
             "observations": trajectory.observations,
             "actions": trajectory.actions,
             "usable": trajectory.usable,
             "rewards": rewards,
-            "potentials": self._rewards.potentials(trajectory),
+            "potentials": self.rewards.potentials(trajectory),
             "terminated": np.array(terminated),
             "score": np.array(-np.inf if score is None else score),
         }
         _remember(agent, remembered)
+        self._checkpoints.add(remembered)  # here, for learning may fail
         self.learned += 1
 
         shaping = self.shaping * max(1 - progress / ANNEALED, 0.0)
         if self._learning_rate is not None:
             agent.optimizer.learning_rate = self._learning_rate * max(1 - progress, REST)
-        bounds = self._rewards.bounds(trajectory, agent.gamma, shaping)
+        bounds = self.rewards.bounds(trajectory, agent.gamma, shaping)
         logs = agent.learn(len(trajectory.costs) * self.gradient_steps, shaping, bounds)
 
-        self._checkpoints.add(remembered)
         self._checkpoints.write(
-            self.learned, agent=agent.get_state(), rewards=self._rewards.get_state()
+            self.learned, agent=agent.get_state(), rewards=self.rewards.get_state()
         )
         logs = {f"agent_{name}": value for name, value in logs.items()}
         return logs | {"learning": time.perf_counter() - begun}
@@ -168,7 +169,7 @@ class Learner:
     def reload(self) -> None:
         """Goes on from the last file of at most `learned` episodes."""
         self.__dict__.pop("agent", None)  # settings are compared before the file is read
-        self._rewards = Rewards(self.goal)
+        self.rewards = Rewards(self.goal)
         self.snapshots.forget()
         self._checkpoints.rewind(self.learned)
 

@@ -21,12 +21,15 @@ class Rewards:
 
     Args:
         goal: the `Goal`.
+
+    Attributes:
+        unit: of costs; 0 before the first episode.
+        largest_cost, largest_gap: of a decision, so far.
     """
 
     def __init__(self, goal: Goal) -> None:
-        self.goal = goal
-        self.unit = 0.0  # not known yet
-        self._largest_cost, self._largest_gap = 0.0, 0.0  # of a decision, so far
+        self.goal, self.unit = goal, 0.0
+        self.largest_cost, self.largest_gap = 0.0, 0.0
 
     def in_units(self, trajectory: Trajectory, left: float) -> tuple[Trajectory, float]:
         """A trajectory, and the cost of what was left of its budget, with costs in units."""
@@ -55,20 +58,20 @@ class Rewards:
         if self.goal.value is None:
             return (-np.inf, np.inf)
         gaps = trajectory.gaps[trajectory.gaps < UNKNOWN]
-        self._largest_cost = max(self._largest_cost, float(np.max(trajectory.costs)))
-        self._largest_gap = max(self._largest_gap, float(np.max(gaps, initial=0.0)))
-        lowest = -self._largest_cost / (1 - gamma) if gamma < 1 else -np.inf
-        return lowest, shaping * self._largest_gap
+        self.largest_cost = max(self.largest_cost, float(np.max(trajectory.costs)))
+        self.largest_gap = max(self.largest_gap, float(np.max(gaps, initial=0.0)))
+        lowest = -self.largest_cost / (1 - gamma) if gamma < 1 else -np.inf
+        return lowest, shaping * self.largest_gap
 
     def get_state(self) -> Arrays:
         state = {"unit": self.unit}
-        state |= {"largest_cost": self._largest_cost, "largest_gap": self._largest_gap}
+        state |= {"largest_cost": self.largest_cost, "largest_gap": self.largest_gap}
         return {name: np.array(value) for name, value in state.items()}
 
     def set_state(self, state: Arrays) -> None:
         self.unit = float(state["unit"])
-        self._largest_cost = float(state["largest_cost"])
-        self._largest_gap = float(state["largest_gap"])
+        self.largest_cost = float(state["largest_cost"])
+        self.largest_gap = float(state["largest_gap"])
 
 
 def step_rewards(
