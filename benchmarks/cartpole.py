@@ -37,7 +37,7 @@ OURS = {
     "explore": 0.1,  # in this share of the steps
     "environments": 8,  # played side by side: one decision for all
     "every": 256,  # steps between two calls of `learn`
-    "updates": 128,  # of each call
+    "gradient_steps": 128,  # of each call
     "agent": {"batch_size": 128},  # else its defaults: n = 5, γ = 0.99, τ = 0.005, double
 }
 ZOO = {
@@ -63,9 +63,9 @@ def ours(seed, steps, settings=OURS):
     from keras_drmad.tuners.qan.agent.q_network import q_network
 
     keras.utils.set_random_seed(seed)
-    bursts = steps // settings["every"]
+    calls = steps // settings["every"]
     rate = keras.optimizers.schedules.PolynomialDecay(
-        settings["learning_rate"], bursts * settings["updates"], 0.0
+        settings["learning_rate"], calls * settings["gradient_steps"], 0.0
     )
     agent = DQN(
         q_network([((4,), None)], 2, settings["units"], scale=settings["scale"], seed=seed),
@@ -83,11 +83,11 @@ def ours(seed, steps, settings=OURS):
         for player, action in zip(players, actions, strict=True):
             trajectory = player.step(int(action))
             if trajectory is not None:
-                agent.remember(*trajectory)
+                agent.replay.add(*trajectory)
         taken += len(players)
         if taken // settings["every"] > learned:
             learned += 1
-            agent.learn(settings["updates"])
+            agent.learn(settings["gradient_steps"])
     agent.network.set_weights(agent.target.get_weights())
     return agent.act, taken
 
@@ -104,7 +104,7 @@ class Player:
         self.actions, self.rewards = [], []
 
     def step(self, action):
-        """What `DQN.remember` takes, at the end of an episode; else None."""
+        """What `ReplayBuffer.add` takes, at the end of an episode; else None."""
         observation, reward, terminated, truncated, _ = self.env.step(action)
         self.observations.append(observation)
         self.actions.append(action)
@@ -124,7 +124,7 @@ def sb3(seed, steps):
     torch.set_num_threads(1)
     env = gymnasium.make("CartPole-v1")
     agent = stable_baselines3.DQN("MlpPolicy", env, seed=seed, device="cpu", **ZOO)
-    agent.learn(steps // ZOO["train_freq"] * ZOO["train_freq"])  # it goes on to the end of a burst
+    agent.learn(steps // ZOO["train_freq"] * ZOO["train_freq"])  # it goes on to the end of a call
 
     def play(observations):
         return agent.predict(observations, deterministic=True)[0]

@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.tuners import Actions, Goal, QANOracle
-from keras_drmad.tuners.qan.agent.q_network import Greedy, q_network
+from keras_drmad.tuners.qan.agent.greedy import Greedy
+from keras_drmad.tuners.qan.agent.q_network import q_network
 from keras_drmad.tuners.qan.decision_channel import DecisionChannel
 from keras_drmad.tuners.qan.training.report import STOP
 from keras_drmad.tuners.qan.training.states import Ratios, observe

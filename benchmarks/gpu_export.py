@@ -30,6 +30,7 @@ from keras_drmad.data import as_batches
 from keras_drmad.engine.engine import Engine
 from keras_drmad.tuners.qan.agent.dqn import DQN
 from keras_drmad.tuners.qan.agent.q_network import q_network
+from keras_drmad.tuners.qan.agent.replay import Transitions
 
 layers = keras.layers
 STEPS = 8
@@ -113,18 +114,17 @@ def learning(observed=16, actions=5, transitions=2000):
     """`{"learn": (function, arguments, steps)}` of one call of the agent's learning."""
     rng = np.random.default_rng(0)
     agent = DQN(q_network([((observed,), None)], actions, scale=10.0, seed=0))
-    agent.remember(
+    agent.replay.add(
         rng.random((transitions + 1, observed), "float32"),
         rng.integers(0, actions, transitions),
         -rng.random(transitions, "float32"),
         terminated=True,
     )
-    steps = agent._piece
-    batches = agent.replay.take(*agent.replay.draw(rng, steps, agent.batch_size), 0.0)
+    steps = agent._call_steps
+    batches = agent.replay.transitions(*agent.replay.sample(rng, steps, agent.batch_size))
+    arguments = Transitions(*map(tf.constant, batches)), tf.constant(steps)
     bounds = tf.constant(-100.0), tf.constant(0.0)
-    return {
-        "learn": (agent._learn, (*map(tf.constant, batches), tf.constant(steps), *bounds), steps)
-    }
+    return {"learn": (agent._compiled_steps, (*arguments, *bounds), steps)}
 
 
 CASES = {  # name: (its programs, TF32, dtype policy)

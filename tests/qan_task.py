@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_drmad.tuners import Actions, Goal, QANTuner
-from keras_drmad.tuners.qan.search.curriculum import Episode
+from keras_drmad.tuners import Actions, Goal, QANOracle, QANTuner
+from keras_drmad.tuners.qan.search.episode import Episode
+from keras_drmad.tuners.qan.training.report import REACHED, TRUNCATED, Report
 from keras_drmad.tuners.qan.training.states import Ratios
 from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 from keras_drmad.tuners.storage import files
@@ -86,3 +87,29 @@ def put(tuner, kind, cost, rate=0.1, actions=((0,), (0,)), **more):
 
 def outcomes(tuner):
     return [(e.kind, e.seed, e.cost, e.ended) for e in tuner.oracle.curriculum.episodes]
+
+
+def made_up(folder, **arguments):
+    """An oracle, for episodes that are made up."""
+    arguments = {"goal": GOAL, "max_trials": 12, "schedule_trials": 2, "contest": 1} | arguments
+    oracle = QANOracle(seed=0, network={"units": (4,)}, agent={"jit_compile": False}, **arguments)
+    oracle._set_project_dir(str(folder), "p")
+    oracle.curriculum.budget = 16
+    return oracle
+
+
+def add_episodes(oracle, kind, *costs, schedule=None, snapshot=None, hits=True):
+    """Episodes that have ended; each kind has seeds from 0 on, as policy and schedule in a contest."""
+    episodes = oracle.curriculum.episodes
+    for seed, cost in enumerate(costs):
+        episode = Episode(len(episodes), kind, seed, snapshot=snapshot, cost=cost, hit=hits)
+        episode.schedule = schedule
+        episode.ended = REACHED if hits else TRUNCATED
+        episodes.append(episode)
+
+
+def a_report(**more):
+    """Of a training with 7 states in the middle of it."""
+    given = {"observation": np.zeros((1, 7)), "gap": 1.0, "step": 3, "cost": 1.0, "ended": ""}
+    given |= {"metric": 0.9, "seconds": 1.0, "rates": np.full(1, 0.02)}
+    return Report(**(given | more))

@@ -28,7 +28,7 @@ def searched(folder):
     """A search with some episodes, for pictures of it."""
     actions = tuners.Actions((0.5, 1, 2), sample_selection=("uniform", "hardest"))
     tuner = make(folder, actions=actions)
-    schedule = Schedule("constant", 0.1).get_config()
+    schedule = Schedule("constant", 0.1)
     put(tuner, "schedule", 9.0, schedule=schedule)
     put(tuner, "test", 6.0, snapshot=1)
     put(tuner, "contest", 6.0, snapshot=1)

@@ -19,7 +19,7 @@ from keras_drmad import DrMADSGD
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan import plots
 from keras_drmad.tuners.qan.agent.dqn import DQN
-from keras_drmad.tuners.qan.search.curriculum import CONTEST, SCHEDULE, TEST, TRAIN
+from keras_drmad.tuners.qan.search.episode import CONTEST, SCHEDULE, TEST, TRAIN
 from keras_drmad.tuners.qan.search.logs import EpisodeLogs
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
 from keras_drmad.tuners.qan.training.regressor import Regressor
@@ -54,7 +54,7 @@ def test_a_search_ends_with_a_contest_and_says_who_won(finished, capsys):
 def test_the_best_network_and_the_best_schedule_can_be_had(finished):
     network, schedule = map(finished.get_best_policy, ("network", "schedule"))
     assert network.network is not None and schedule.network is None
-    assert schedule.learning_rate == finished.oracle.curriculum.best_schedule()[0]
+    assert schedule.learning_rate == finished.oracle.curriculum.ranking.best_schedule().schedule
     with pytest.raises(ValueError, match=r"\"network\" or \"schedule\". Received: kind='best'"):
         finished.get_best_policy("best")
 
@@ -239,7 +239,7 @@ def test_pictures_show_what_happened(finished):
         of = [(e.number, e.cost) for e in episodes if e.kind == kind]
         np.testing.assert_array_equal(np.transpose(drawn[kind]), of)
     assert drawn["best schedule searched"][1][0] == pytest.approx(
-        np.mean(finished.oracle.curriculum.schedules_ranked()[0][1])
+        finished.oracle.curriculum.ranking.best_schedule().mean
     )
     axes = plots.learning_rates(finished)
     contest = [e for e in episodes if e.kind == CONTEST]

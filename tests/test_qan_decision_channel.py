@@ -9,7 +9,6 @@ from keras_tuner.engine.trial import Trial
 from qan_task import make, search, training
 
 from keras_drmad.tuners import QANOracle
-from keras_drmad.tuners.qan.agent.exploration import Behaviour
 from keras_drmad.tuners.qan.decision_channel import (
     DecisionChannel,
     Question,
@@ -18,6 +17,7 @@ from keras_drmad.tuners.qan.decision_channel import (
     encode_decision,
     is_message,
 )
+from keras_drmad.tuners.qan.search.rollout import Rollout
 from keras_drmad.tuners.qan.training.report import LARGEST, STOP, Report
 
 
@@ -35,7 +35,7 @@ def same(one, other):
 def test_in_one_process_no_message_is_made_and_the_agent_sees_what_was_observed(
     tmp_path, monkeypatch
 ):
-    tuner, decide, update = make(tmp_path), Behaviour.decide, QANOracle.update_trial
+    tuner, decide, update = make(tmp_path), Rollout.decide, QANOracle.update_trial
     given, seen = [], []
 
     def watched_decide(self, report):
@@ -47,7 +47,7 @@ def test_in_one_process_no_message_is_made_and_the_agent_sees_what_was_observed(
         given.append(trial_id)
         return update(self, trial_id, metrics, step)
 
-    monkeypatch.setattr(Behaviour, "decide", watched_decide)
+    monkeypatch.setattr(Rollout, "decide", watched_decide)
     monkeypatch.setattr(QANOracle, "update_trial", watched_update)
     search(tuner, epochs=1)
     assert len(given) == len(tuner.oracle.trials)  # of their results

@@ -13,12 +13,13 @@ from keras_tuner.engine.trial import Trial
 from qan_task import make, search
 
 from keras_drmad.tuners import Actions, Goal, Policy
-from keras_drmad.tuners.qan.agent.exploration import Behaviour, Trajectory
 from keras_drmad.tuners.qan.agent.learner import Learner
+from keras_drmad.tuners.qan.agent.trajectory import Trajectory
 from keras_drmad.tuners.qan.decision_channel import KIND, REFERENCE, START
 from keras_drmad.tuners.qan.project import QANProject
-from keras_drmad.tuners.qan.search.curriculum import CONTEST, SCHEDULE, TEST, TRAIN, Episode
+from keras_drmad.tuners.qan.search.episode import CONTEST, SCHEDULE, TEST, TRAIN, Episode
 from keras_drmad.tuners.qan.search.logs import EpisodeLogs
+from keras_drmad.tuners.qan.search.rollout import Rollout
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
 from keras_drmad.tuners.qan.training.regressor import Regressor
 from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED, Report
@@ -152,9 +153,9 @@ def test_all_episodes_but_the_contests_fill_the_replay_memory(searched):
     for episode, added in zip(searched.episodes, searched.added, strict=True):
         if episode.kind == CONTEST:
             assert added == 0
-        elif episode.schedule is None or episode.schedule["kind"] == "constant":
+        elif episode.schedule is None or episode.schedule.kind == "constant":
             assert added == 3
-    assert searched.episodes[1].schedule["kind"] == "constant"
+    assert searched.episodes[1].schedule.kind == "constant"
 
 
 def test_episodes_that_begin_like_a_policys_may_be_imitated(searched):
@@ -237,15 +238,15 @@ def project(folder):
 
 @pytest.fixture
 def learner(tmp_path):
-    arguments = {"network": {"units": (4,)}, "agent": {"jit_compile": False}, "updates": 4}
+    arguments = {"network": {"units": (4,)}, "agent": {"jit_compile": False}, "gradient_steps": 4}
     arguments |= {"states": [Ratios(["rate", "gap"])], "actions": Actions(), "shaping": 5.0}
-    arguments |= {"policy": None, "project": project(tmp_path), "seed": 0}
+    arguments |= {"pretrained": None, "project": project(tmp_path), "seed": 0}
     return Learner(goal=Goal("val_loss", 0.1), **arguments)
 
 
 def test_the_agent_learns_as_often_as_it_is_told(learner, monkeypatch):
     learned = []
-    monkeypatch.setattr(learner.agent, "learn", lambda updates, *more: learned.append(updates))
+    monkeypatch.setattr(learner.agent, "learn", lambda steps, *more: learned.append(steps) or {})
     episode = Trajectory(
         observations=np.ones((4, 1, 2), "float32"),
         actions=np.array([[0], [1], [2]]),
@@ -262,8 +263,8 @@ def test_snapshots_are_of_the_running_average(learner):
     fast = learner.agent.network.get_weights()
     slow = [w + 1 for w in fast]
     learner.agent.target.set_weights(slow)
-    learner.keep(1)
-    for kept, average in zip(learner.snapshot(1), slow, strict=True):
+    learner.take_snapshot(1)
+    for kept, average in zip(learner.snapshots.weights(1), slow, strict=True):
         np.testing.assert_array_equal(kept, average)
 
 
@@ -275,13 +276,13 @@ def test_tensorboards_histogram_is_of_the_actions(tmp_path):
     logs.folder = str(tmp_path)
     choices = iter([[1], [3], [3], [4]])
     episode = Episode(3, TEST, seed=0, snapshot=0)
-    behaviour = Behaviour(episode, Actions(), lambda observed: next(choices), 0.0, decisions=4)
+    rollout = Rollout(episode, Actions(), lambda observed: next(choices), 0.0, decisions=4)
     for step, how in enumerate(("", "", "", TRUNCATED)):
-        behaviour.decide(ended(how, step=step))
+        rollout.decide(ended(how, step=step))
     trial = Trial(keras_tuner.HyperParameters(), "3", "RUNNING")
     trial.metrics.register("steps_to_goal", "min")
     trial.metrics.update("steps_to_goal", 16.0)
-    logs.record(trial, episode, behaviour, {}, "steps_to_goal")
+    logs.record(trial, episode, rollout, {}, "steps_to_goal")
     (written,) = (tmp_path / "agent").glob("events*")
     values = [
         (event.step, tf.make_ndarray(value.tensor))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_drmad.tuners import Actions, Goal
-from keras_drmad.tuners.qan.agent.exploration import Trajectory
 from keras_drmad.tuners.qan.agent.learner import REST, Learner
+from keras_drmad.tuners.qan.agent.trajectory import Trajectory
 from keras_drmad.tuners.qan.project import QANProject
 from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED
 from keras_drmad.tuners.qan.training.states import Ratios
@@ -39,14 +39,14 @@ def learner(folder, goal=("val_loss", 0.1), **agent):
     project = QANProject()
     project.folder = str(folder)
     states = [Ratios(["rate", "gap"])]
-    arguments = {"network": {"units": (4,)}, "updates": 1}
+    arguments = {"network": {"units": (4,)}, "gradient_steps": 1}
     arguments["agent"] = {"n_step": 1, "jit_compile": False} | agent
     return Learner(
         Goal.of(goal),
         states,
         Actions(),
         shaping=5.0,
-        policy=None,
+        pretrained=None,
         project=project,
         seed=0,
         **arguments,
@@ -73,7 +73,7 @@ def trajectory(ended, gaps=GAPS):
 
 def test_nothing_need_be_discounted(tmp_path):
     tested = learner(tmp_path, gamma=1.0)
-    assert np.isfinite(tested.learn(trajectory(REACHED), 0.0, None, 4.0)["loss"])
+    assert np.isfinite(tested.learn(trajectory(REACHED), 0.0, None, 4.0)["agent_loss"])
 
 
 def test_an_optimizer_serves_several_agents(tmp_path):
@@ -149,7 +149,7 @@ def test_what_a_full_disk_did_not_take_is_lost_alone(tmp_path, monkeypatch, capl
         tested.tidy(set())
     state = resumed(tmp_path, 2).agent.get_state()
     assert "episodes 2 to 2 was not written" in caplog.text
-    assert (state["bursts"], tested.agent.bursts) == (1, 2)
+    assert (state["learn_calls"], tested.agent.learn_calls) == (1, 2)
     for name, array in written.items():
         np.testing.assert_array_equal(state[name], array)
     tested.learn(trajectory(REACHED), 0.0, None, 0.0)
@@ -178,7 +178,7 @@ def test_each_snapshot_acts_as_it_was_kept(tmp_path):
         network = of.network()
         network.set_weights([rng.normal(size=w.shape) for w in network.weights])
         of.agent.target.set_weights(network.get_weights())
-        of.keep(number)
+        of.take_snapshot(number)
         kept[number] = np.argmax(network(observations), -1)
     assert (kept[1] != kept[2]).any()
     for number in (1, 2, 1):
@@ -200,4 +200,7 @@ def test_how_long_a_second_is_makes_no_difference(tmp_path):
     for one, other in zip(*learned, strict=True):
         np.testing.assert_array_equal(one, other)
     again = resumed(tmp_path / "8.0", 3)
-    assert again.agent and again._unit == 8.0
+    lived = trajectory(REACHED)
+    lived.costs = 2 * 8.0 * lived.costs  # its own median is not the unit
+    again.learn(lived, progress=0.5, score=None, left=0.0)
+    np.testing.assert_allclose(again.agent.replay.returns[9:12], [-2, -2, -1])

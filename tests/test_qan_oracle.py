@@ -9,7 +9,7 @@ from qan_task import GOAL, training
 
 from keras_drmad.tuners import QANOracle
 from keras_drmad.tuners.qan.decision_channel import KIND, DecisionChannel, Question, send
-from keras_drmad.tuners.qan.search.curriculum import RANDOM, SCHEDULE, TEST, TRAIN, Episode
+from keras_drmad.tuners.qan.search.episode import RANDOM, SCHEDULE, TEST, TRAIN, Episode
 from keras_drmad.tuners.qan.training.report import REACHED, STOP
 from keras_drmad.tuners.storage import files
 
@@ -64,7 +64,7 @@ def test_decisions_do_not_grow_the_trial(oracle, reports):
     assert len(str(oracle.get_trial(trial.trial_id).get_state())) == size
 
 
-def test_an_episode_that_takes_much_longer_than_the_best_schedule_is_cut_off(oracle, reports):
+def test_an_episode_that_takes_much_longer_than_the_best_schedule_is_stopped_early(oracle, reports):
     hit = [*reports[:-1], dataclasses.replace(reports[-1], ended=REACHED)]
     while (trial := oracle.create_trial("w")).hyperparameters.values[KIND] != TRAIN:
         asked(oracle, trial, hit)
@@ -169,7 +169,7 @@ def test_snapshots_that_could_not_be_written_are_written_later(oracle, monkeypat
 
     with monkeypatch.context() as broken:
         broken.setattr(files, "replaced", full)
-        oracle.learner.keep(7)
+        oracle.learner.take_snapshot(7)
     path = oracle.project.snapshot(7)
     assert files.read_arrays(path) is None
     oracle.learner.tidy({7})
@@ -216,7 +216,7 @@ def test_only_ones_own_temporary_files_are_swept_away(tmp_path):
 def test_an_error_while_it_decides_stops_the_search(oracle, reports, monkeypatch):
     trial, other = oracle.create_trial("w"), oracle.create_trial("v")
     with monkeypatch.context() as patched:
-        patched.setattr(oracle, "_behaviour", broken)
+        patched.setattr(oracle, "_rollout", broken)
         assert asked(oracle, trial, reports[:1]) == [STOP]
     bring(oracle, trial)
     assert oracle.trials[trial.trial_id].status == "FAILED"
@@ -245,7 +245,7 @@ def test_an_episode_that_was_planned_and_not_handed_out_is_planned_again(
         bring_all(oracle, oracle.create_trial("w"), reports)
     trial = oracle.create_trial("w")
     with monkeypatch.context() as patched:
-        patched.setattr(oracle.learner, "keep", broken)
+        patched.setattr(oracle.learner, "take_snapshot", broken)
         for _ in range(6):
             oracle.create_trial("v")  # until it is to be a test
     bring_all(oracle, trial, reports)  # writes what there is

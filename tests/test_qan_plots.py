@@ -1,15 +1,19 @@
 """Pictures of a search, of episodes that are made by hand."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from matplotlib import pyplot
-from qan_task import make, put
+from qan_task import add_episodes, made_up, make, put
 
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan import plots
-from keras_drmad.tuners.qan.search.curriculum import CONTEST, SCHEDULE, TEST, TRAIN
+from keras_drmad.tuners.qan.search.episode import CONTEST, SCHEDULE, TEST, TRAIN
 from keras_drmad.tuners.qan.search.schedules import Schedule
+from keras_drmad.tuners.storage import files
 
-CONSTANT, BETTER = (Schedule("constant", peak, 1.0).get_config() for peak in (0.1, 0.3))
+CONSTANT, BETTER = (Schedule("constant", peak, 1.0) for peak in (0.1, 0.3))
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +96,30 @@ def test_one_axes_shows_the_first_kind(tmp_path):
     _, axes = pyplot.subplots()
     assert plots.actions(tuner, axes) is axes
     assert axes.get_images()[0].get_array().tolist() == [[-1]]
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    oracle = made_up(tmp_path)
+    return SimpleNamespace(oracle=oracle, project=oracle.project)
+
+
+def test_the_map_of_actions_shows_what_they_multiply_by(drawn):
+    add_episodes(drawn.oracle, TRAIN, 16.0)
+    add_episodes(drawn.oracle, TEST, 9.0, snapshot=1)
+    for trial, actions in (("00", [0, 4, 2, 1]), ("01", [4, 1, 0])):  # nothing comes of the last
+        drawn.oracle.start_order.append(trial)
+        taken = {"actions": np.array(actions)[:, None]}
+        files.write_arrays(drawn.project.history(trial), decisions=taken)
+    image = plots.actions(drawn).get_images()[0].get_array()
+    np.testing.assert_allclose(image[0], [-1, 1, 0])
+    np.testing.assert_allclose(image[1].compressed(), [1, np.log2(0.9)])
+
+
+def test_the_best_constant_rate_has_a_line_of_its_own(drawn):
+    add_episodes(drawn.oracle, SCHEDULE, 5.0, schedule=Schedule("cosine", 0.1, 16))
+    add_episodes(drawn.oracle, SCHEDULE, 11.0, schedule=CONSTANT)
+    lines = {line.get_label(): line for line in plots.learning_curve(drawn).get_lines()}
+    for name, cost in (("best schedule", 5.0), ("constant", 11.0)):
+        line = next(line for label, line in lines.items() if name in label)
+        assert set(line.get_ydata()) == {cost}

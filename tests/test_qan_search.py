@@ -10,7 +10,9 @@ from qan_task import TRAIN, VAL, build, make, outcomes, search
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
 from keras_drmad.tuners.qan.decision_channel import START
-from keras_drmad.tuners.qan.search.curriculum import CONTEST, TEST, Curriculum, Episode
+from keras_drmad.tuners.qan.search.curriculum import Curriculum
+from keras_drmad.tuners.qan.search.episode import CONTEST, TEST, Episode
+from keras_drmad.tuners.qan.search.schedules import Schedule
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
 
 L = keras.layers
@@ -116,7 +118,7 @@ def test_schedules_are_searched_around_the_compiled_rate(tmp_path):
     tuner = make(tmp_path, adam)
     search(tuner, epochs=1)
     assert tuner.oracle.curriculum.bounds == pytest.approx((2e-5, 2e-2))
-    tried = [e.schedule["peak"] for e in tuner.oracle.curriculum.episodes if e.schedule]
+    tried = [e.schedule.peak for e in tuner.oracle.curriculum.episodes if e.schedule]
     assert tried and all(2e-5 <= peak <= 2e-2 for peak in tried)
     low = make(tmp_path / "low", adam, actions=Actions(bounds=(1e-5, 5e-4)))
     low.oracle.begin(1e-4)
@@ -149,7 +151,7 @@ def test_without_a_seed_the_contest_keeps_its_seeds_when_a_search_goes_on(tmp_pa
     with pytest.raises(KeyboardInterrupt):
         search(first, epochs=1)
     tuner = search(make(tmp_path, **arguments), epochs=1)
-    _, policy, schedule = tuner.oracle.curriculum.verdict()
+    policy, schedule, _ = tuner.oracle.curriculum.ranking.contest()
     assert {e.seed for e in policy} == {e.seed for e in schedule}
 
 
@@ -171,15 +173,15 @@ def test_an_episode_that_came_to_nothing_is_the_worst_but_a_number():
         for cost in of:
             episode = Episode(snapshot, TEST, 0, snapshot=snapshot, cost=cost, ended="truncated")
             curriculum.episodes.append(episode)
-    ranked = curriculum.snapshots_ranked()
-    assert ranked[0][0] == 13 and np.isfinite([bound for *_, bound in ranked]).all()
+    ranked = curriculum.ranking.snapshots()
+    assert ranked[0].number == 13 and np.isfinite([each.upper for each in ranked]).all()
     curriculum.episodes += [
         Episode(i, CONTEST, i // 2, snapshot=13 if i % 2 else None, cost=cost, ended="truncated")
         for i, cost in enumerate([np.inf, 0.1, 0.3, 0.2])
     ]
     for episode in curriculum.episodes[-4::2]:
-        episode.schedule = {"kind": "constant", "peak": 0.1, "over": 1.0}
-    assert curriculum.verdict()[0] == "policy"
+        episode.schedule = Schedule("constant", 0.1)
+    assert curriculum.ranking.contest().winner == "policy"
 
 
 def test_gaps_of_what_is_no_number_do_not_bound_values(tmp_path):
@@ -191,7 +193,7 @@ def test_gaps_of_what_is_no_number_do_not_bound_values(tmp_path):
     tuner = make(tmp_path, hypermodel, actions=Actions(bounds=(1e-5, 1e31)))
     search(tuner, epochs=1)
     assert {e.ended for e in tuner.oracle.curriculum.episodes} == {"diverged"}
-    assert tuner.oracle.learner._most["gap"] < 1e6
+    assert tuner.oracle.learner.rewards.largest_gap < 1e6
 
 
 def test_pictures_of_an_objective_show_the_objective(tmp_path):

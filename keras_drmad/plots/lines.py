@@ -62,7 +62,7 @@ def segment_means(path: RecordedPath, knots: int) -> Line:
 
 def _segments(steps: int, knots: int) -> list[tuple[int, int]]:
     """`[(first step, the step after the last)]` of the segments that `SegmentMeans` takes means of."""
-    return [(s.start, s.stop) for s in SegmentMeans(knots).segments(steps, ())]
+    return [(s.start, s.stop) for s in SegmentMeans(knots).segments(steps)]
 
 
 def _between(a: Values, b: Values, share: float) -> Values:

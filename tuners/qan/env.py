@@ -11,9 +11,10 @@ import numpy as np
 
 from keras_drmad.typing import Structure
 
+from .agent.rewards import step_rewards
 from .arguments import check_kinds
 from .training.actions import Actions
-from .training.goals import Goal, GoalLike, rewards
+from .training.goals import Goal, GoalLike
 from .training.report import DIVERGED, STOP, TRUNCATED, Decision, Report
 from .training.states import LIMIT, Ratios, State
 from .training.steered_training import SteeredTraining
@@ -163,7 +164,7 @@ class TrainingEnv(gymnasium.Env):
         before = self._report.gap
         self._answers.put([int(action)])
         self._report = report = self._next()
-        reward = rewards(
+        reward = step_rewards(
             self.goal,
             [report.cost],
             [before, report.gap],

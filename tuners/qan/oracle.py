@@ -1,19 +1,21 @@
 """`QANOracle`: hosts the policy: says which episode comes next, decides in it, and learns from it."""
 
 import copy
-import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from typing import Any
 
 import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import positive_integer
+from keras_drmad.typing import Logs
 
 from ..distributed.oracle import ResilientOracle
 from . import arguments
-from .agent.exploration import Behaviour
+from .agent.factory import NetworkArguments
 from .agent.learner import ANNEALED, Learner
+from .best_policy import best_policy
 from .decision_channel import (
     KIND,
     RATE,
@@ -27,15 +29,16 @@ from .decision_channel import (
 )
 from .policy import Policy
 from .project import QANProject
-from .search.curriculum import CONTEST, TRAIN, Episode, planned
+from .search.curriculum import Curriculum, peak_bounds
+from .search.episode import CONTEST, TRAIN, Episode
 from .search.logs import EpisodeLogs
 from .search.reference_paths import ReferencePaths
-from .search.schedules import Schedule
+from .search.rollout import Rollout
 from .training.actions import Actions
-from .training.report import DIVERGED, REACHED, STOP, Decision
-from .training.states import Ratios
+from .training.goals import GoalLike
+from .training.report import DIVERGED, STOP, Decision
+from .training.states import Ratios, State
 
-SCHEDULES = (0.2, 200.0)  # multiples of the compiled rate that are searched
 COMPILED = 0.005  # a learning rate, if nobody says which it is
 
 
@@ -43,7 +46,7 @@ class QANOracle(ResilientOracle):
     """A deep Q-network as a KerasTuner oracle: one trial is one episode, a whole training.
 
     Workers report, every `decision_every` steps, what they observe; `update_trial` answers with what
-    to do. When an episode has ended, its transitions go into the replay memory and the network learns:
+    to do. When an episode has ended, its transitions go into the replay buffer and the network learns:
 
         Q(s, a) ← Σ_{i<n} γ^i r_{t+i} + γ^n Q'(s_{t+n}, argmax_a Q(s_{t+n}, a))
 
@@ -58,8 +61,8 @@ class QANOracle(ResilientOracle):
         actions: The `Actions`. Defaults to multiplying the learning rate.
         network: Arguments of `q_network`, as a dictionary, or a function of yours that is called as
             it is. Defaults to two hidden layers of 64 units, dueling.
-        agent: Arguments of `DQN`, as a dictionary. Defaults to `imitation` 1, `n_step` 10.
-        updates: Gradient steps of learning for each decision of an episode. Defaults to 8.
+        agent: Arguments of `DQN`, as a dictionary. Defaults to `margin_loss_weight` 1, `n_step` 10.
+        gradient_steps: Of learning, for each decision of an episode. Defaults to 8.
         epsilon: `(first, last)` exploration, linear over the training episodes until four fifths of
             them: how probably a decision begins a stretch of exploration. Defaults to 0.08 and 0.015.
         shaping: Weight κ of the gap as a potential, annealed linearly to 0 over the same time. Defaults
@@ -72,9 +75,9 @@ class QANOracle(ResilientOracle):
             find the best policy. Defaults to 10, fewer where `max_trials` is below 200.
         random_starts: The share of training and random episodes that begin with another learning rate.
             Defaults to 0.25.
-        cut: Training and guided episodes are cut off, and go into the memory as unfinished ones, once
-            they have cost so many times what the best schedule does, its misses with what they pay on
-            top. Defaults to 1.25.
+        early_stop_factor: Training and guided episodes are stopped, and remembered as unfinished ones,
+            once they have cost so many times what the best schedule does, its misses with what they pay
+            on top. Defaults to 1.25.
         policy: A `Policy`, or the file of one, whose network learning begins with.
         timeout: Seconds without a decision, after which an episode is given to another worker, too.
             Defaults to four times the longest silence of an episode that has ended.
@@ -93,106 +96,80 @@ class QANOracle(ResilientOracle):
     Example:
 
     >>> oracle = QANOracle(goal=("val_accuracy", 0.965), max_trials=100, seed=0)
-    >>> oracle.objective.name, oracle.curriculum.schedules, oracle.curriculum.contest
+    >>> oracle.objective.name, oracle.curriculum.schedule_trials, oracle.curriculum.contest
     ('steps_to_goal', 33, 5)
     """
 
     def __init__(
         self,
-        goal=None,
-        objective=None,
-        max_trials=300,
-        decision_every=20,
-        states=None,
-        actions=None,
-        network=None,
-        agent=None,
-        updates=8,
-        epsilon=(0.08, 0.015),
-        shaping=5.0,
-        schedule_trials=None,
-        random_trials=None,
-        guided_trials=None,
-        contest=None,
-        random_starts=0.25,
-        cut=1.25,
-        policy=None,
-        timeout=None,
-        seed=None,
-        **kwargs,
-    ):
+        goal: GoalLike | None = None,
+        objective: str | keras_tuner.Objective | None = None,
+        max_trials: int = 300,
+        decision_every: int = 20,
+        states: Sequence[State] | None = None,
+        actions: Actions | None = None,
+        network: NetworkArguments | None = None,
+        agent: dict[str, Any] | None = None,
+        gradient_steps: int = 8,
+        epsilon: tuple[float, float] = (0.08, 0.015),
+        shaping: float = 5.0,
+        schedule_trials: int | None = None,
+        random_trials: int | None = None,
+        guided_trials: int | None = None,
+        contest: int | None = None,
+        random_starts: float = 0.25,
+        early_stop_factor: float = 1.25,
+        policy: Policy | str | None = None,
+        timeout: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.goal = arguments.goal_of(goal, objective)
-        if self.goal.value is None:
-            score = keras_tuner.Objective(self.goal.metric, self.goal.direction)
-        else:
-            score = keras_tuner.Objective(f"{self.goal.unit}_to_goal", "min")
-        super().__init__(
-            objective=score,
-            max_trials=positive_integer("max_trials", max_trials),
-            timeout=timeout,
-            seed=seed,
-            **kwargs,
-        )
+        max_trials = positive_integer("max_trials", max_trials)
+        super().__init__(arguments.objective_of(self.goal), max_trials, timeout, seed, **kwargs)
         self.decision_every = positive_integer("decision_every", decision_every)
         states = [Ratios()] if states is None else states
         self.actions = Actions() if actions is None else actions
         arguments.check_kinds(states, self.actions)
         # Copies, for what a search finds (codebooks) is its own.
         self.states = copy.deepcopy(list(states))
-        arguments.check_numbers(
-            epsilon,
-            random_starts,
-            cut,
-            shaping,
-            updates,
-            schedule_trials=schedule_trials,
-            random_trials=random_trials,
-            guided_trials=guided_trials,
-            contest=contest,
-        )
+        arguments.check_epsilon(epsilon)
         self.epsilon = tuple(epsilon)
-        network = {} if network is None else network
-        arguments.check_kind("network", network, of="q_network", or_function=True)
-        agent = {} if agent is None else agent
-        arguments.check_kind("agent", agent, of="DQN")
-        agent = {"imitation": 1.0, "n_step": 10} | agent
         self.project = QANProject()
+        first = arguments.loaded(policy, self.states, self.actions)
         self.learner = Learner(
             self.goal,
             self.states,
             self.actions,
-            network,
-            agent,
-            updates,
+            {} if network is None else network,
+            {} if agent is None else agent,
+            gradient_steps,
             shaping,
-            policy=arguments.loaded(policy, self.states, self.actions),
+            pretrained=None if first is None else first.network,
             project=self.project,
             seed=self.seed,
         )
         self.logs = EpisodeLogs(self.project)
-        self._settings = {
-            "network": arguments.named(network),
-            "agent": {name: arguments.plain(value) for name, value in agent.items()},
-            "updates": updates,
-            "shaping": shaping,
-        }
         self.learner.check()
-        self.curriculum = planned(
+        self.curriculum = Curriculum.with_defaults(
             self.max_trials,
             schedule_trials,
             random_trials,
             guided_trials,
             contest,
-            bounds=self._near(COMPILED),
+            bounds=peak_bounds(COMPILED, self.actions),
             seed=self.seed,
             random_starts=random_starts,
-            cut=cut,
+            early_stop_factor=early_stop_factor,
         )
         self.curriculum.check()
-        self._behaviours = {}  # of episodes in flight, by trial and beginning
+        # Of episodes in flight, by trial and training.
+        self._rollouts: dict[str, dict[int, Rollout]] = {}
         self._references = ReferencePaths(self.project)
 
-    def begin(self, start_rate, budget=None, log_folder=None):
+    def begin(
+        self, start_rate: float, budget: int | None = None, log_folder: str | None = None
+    ) -> None:
         """To be called before the first trial, with what is known then.
 
         Args:
@@ -201,38 +178,35 @@ class QANOracle(ResilientOracle):
             budget: Steps of an episode. Defaults to None: it is learned from the first one.
             log_folder: Of `TensorBoard`. Defaults to None: nothing is logged for it.
         """
-        self.curriculum.bounds, self.curriculum.budget = self._near(start_rate), budget
+        self.curriculum.bounds = peak_bounds(start_rate, self.actions)
+        self.curriculum.budget = budget or 0
         self.logs.folder = log_folder
-
-    def _near(self, start_rate):
-        low, high = (self.actions.within(start_rate * x) for x in SCHEDULES)
-        return low, high
 
     # -- handing out -------------------------------------------------------------------------
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
         episode = self.curriculum.next()
         if episode is None:
             return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
         if episode.snapshot == episode.number:
-            self.learner.keep(episode.number)
+            self.learner.take_snapshot(episode.number)
         # The hypermodel's own stay at their defaults: KerasTuner would draw what is missing.
         values = dict(self.get_space().values)
         values |= {KIND: episode.kind, SEED: episode.seed, START: self.curriculum.start(episode)}
         values[REFERENCE] = self._references.last if episode.kind == TRAIN else ""
         if episode.schedule is not None:
-            values[RATE] = self.actions.within(Schedule(**episode.schedule)(0))
+            values[RATE] = self.actions.within(episode.schedule(0))
         return {"status": TrialStatus.RUNNING, "values": values}
 
     # -- deciding ----------------------------------------------------------------------------
 
     @keras_tuner.synchronized
-    def update_trial(self, trial_id, metrics, step=0):
+    def update_trial(self, trial_id: str, metrics: Logs, step: int = 0) -> Trial:
         if not is_message(metrics):
             return super().update_trial(trial_id, metrics, step)
         # The base class would record it, and its trials grow with every decision.
         trial = Trial(keras_tuner.HyperParameters(), trial_id, TrialStatus.RUNNING)
-        decision = STOP
+        decision: Decision = STOP
         with self.guarded():
             decision = self.decide(trial_id, decode(metrics))
         trial.hyperparameters.values = encode_decision(decision)
@@ -247,33 +221,34 @@ class QANOracle(ResilientOracle):
         """
         decision: Decision = STOP
         with self.guarded():
-            decision = self._decide(trial_id, *question)
+            decision = self._decide(trial_id, question)
         return decision
 
-    def _decide(self, trial_id, beginning, number, report, budget, taken):
+    def _decide(self, trial_id: str, question: Question) -> Decision:
+        training, number, report, budget, taken = question
         if trial_id in self.end_order or trial_id not in self.trials:
             return STOP  # another worker was faster, or no file had it when this was started again
         self.workers.lives(trial_id)
         self.curriculum.budget = budget
-        trainings = self._behaviours.setdefault(trial_id, {})
+        trainings = self._rollouts.setdefault(trial_id, {})
         if number == 0:
-            trainings[beginning] = self._behaviour(self.episode(trial_id))
-        behaviour = trainings.get(beginning)
-        if behaviour is None or behaviour.reports != number:
+            trainings[training] = self._rollout(self.episode(trial_id))
+        rollout = trainings.get(training)
+        if rollout is None or rollout.reports != number:
             return None
         if taken is not None:
-            behaviour.recall(report, taken)
+            rollout.recall(report, taken)
             return taken
-        return behaviour.decide(report)
+        return rollout.decide(report)
 
-    def episode(self, trial_id):
+    def episode(self, trial_id: str) -> Episode:
         """The `Episode` of a trial."""
         return self.curriculum.episodes[int(trial_id)]
 
-    def _behaviour(self, episode):
+    def _rollout(self, episode: Episode) -> Rollout:
         first, last = self.epsilon
         most = np.inf if self.goal.value is None else self.curriculum.limit(episode)
-        return Behaviour(
+        return Rollout(
             episode,
             self.actions,
             lambda observations: self.learner.act(episode.snapshot, observations),
@@ -284,62 +259,56 @@ class QANOracle(ResilientOracle):
 
     # -- learning ----------------------------------------------------------------------------
 
-    def knows(self, trial):
+    def knows(self, trial: Trial) -> bool:
         return super().knows(trial) and self._ended(trial.trial_id) is not None
 
-    def _ended(self, trial_id):
-        """The `Behaviour` of a training that has ended, the first of the trial."""
-        trainings = self._behaviours.get(trial_id, {}).values()
-        return next((behaviour for behaviour in trainings if behaviour.ended), None)
+    def _ended(self, trial_id: str) -> Rollout | None:
+        """Of a training that has ended, the first of the trial."""
+        trainings = self._rollouts.get(trial_id, {}).values()
+        return next((rollout for rollout in trainings if rollout.ended), None)
 
-    def judge(self, trial, known):
-        episode = self.episode(trial.trial_id)
-        if trial.status == TrialStatus.COMPLETED:
-            self._record(episode, known, trial)
+    def judge(self, trial: Trial, known: Trial) -> None:
+        episode, rollout = self.episode(trial.trial_id), self._ended(trial.trial_id)
+        if trial.status == TrialStatus.COMPLETED and rollout is not None:
+            self._record(episode, rollout, known, trial)
         elif trial.status in (TrialStatus.FAILED, TrialStatus.INVALID):
             episode.ended = "failed"
-        self._behaviours.pop(trial.trial_id, None)
+        self._rollouts.pop(trial.trial_id, None)
         self.curriculum.drop_snapshots()  # here, for it is to be saved before files go
 
-    def settle(self, name):
+    def settle(self, trial_id: str) -> None:
         self._tidy()
 
-    def drop(self, name):
-        self._references.drop(name)
+    def drop(self, trial_id: str) -> None:
+        self._references.drop(trial_id)
 
-    def _record(self, episode, known, trial):
+    def _record(self, episode: Episode, rollout: Rollout, known: Trial, trial: Trial) -> None:
         """Takes an episode's outcome in, and learns from its transitions."""
-        behaviour = self._ended(trial.trial_id)
         score = known.metrics.get_history(self.objective.name)[0].value[0]
-        episode.cost = score if self.objective.direction == "min" else -score
-        episode.ended = behaviour.ended
-        episode.hit = episode.ended == REACHED
-        if not episode.hit and self.goal.value is not None:
-            episode.lack = episode.cost * behaviour.least_gap
+        cost = score if self.objective.direction == "min" else -score
+        episode.end(rollout.ended, cost, 0.0 if self.goal.value is None else rollout.least_gap)
         if episode.ended == DIVERGED:
             trial.message = "Diverged: it pays for the rest of its budget."
         if episode.kind == TRAIN:
             self._references.add(trial.trial_id)
-        if behaviour.is_begun:
-            learned = {} if episode.kind == CONTEST else self._learn(episode, behaviour, known)
-            self.logs.record(known, episode, behaviour, learned, self.objective.name)
+        if rollout.is_begun:
+            learned = {} if episode.kind == CONTEST else self._learn(episode, rollout, known)
+            self.logs.record(known, episode, rollout, learned, self.objective.name)
 
-    def _learn(self, episode, behaviour, trial):
+    def _learn(self, episode: Episode, rollout: Rollout, trial: Trial) -> Logs:
         """Learns from an episode; returns what is to be logged of it."""
         # Rates of a schedule are no actions where they leap: its episodes begin unlike a policy's.
         comparable = episode.schedule is None and trial.hyperparameters.values[START] == 1.0
         score = -episode.rank if comparable else None
-        left = self.goal.left(behaviour.report, self.curriculum.budget, self.decision_every)
-        begun = time.perf_counter()
-        logs = self.learner.learn(behaviour.trajectory(), episode.progress, score, left)
-        logs = {f"agent_{name}": value for name, value in logs.items()}
-        return logs | {"learning": time.perf_counter() - begun}
+        assert rollout.report is not None  # it has begun
+        left = self.goal.left(rollout.report, self.curriculum.budget, self.decision_every)
+        return self.learner.learn(rollout.trajectory(), episode.progress, score, left)
 
-    def tidy(self):
+    def tidy(self) -> None:
         super().tidy()
         self._tidy()
 
-    def _tidy(self):
+    def _tidy(self) -> None:
         if not self.is_saved:
             return
         self.learner.tidy(self.curriculum.needed_snapshots())
@@ -350,81 +319,47 @@ class QANOracle(ResilientOracle):
 
     # -- results -----------------------------------------------------------------------------
 
-    def policy(self, start_rate, kind=None):
-        """The better one, as a `Policy`; see `Curriculum.better`.
+    def policy(self, start_rate: float, kind: str | None = None) -> Policy:
+        """The better one, or the best of a kind; see `best_policy`."""
+        return best_policy(
+            self.curriculum.ranking,
+            self.learner,
+            kind,
+            states=self.states,
+            actions=self.actions,
+            goal=self.goal,
+            decision_every=self.decision_every,
+            start_rate=start_rate,
+            budget=self.curriculum.budget,
+        )
 
-        Args:
-            start_rate: the compiled learning rate.
-            kind: `"network"` or `"schedule"`, for the best of these.
-
-        Raises:
-            ValueError: An unknown `kind`.
-            RuntimeError: There is nothing to choose from yet.
-        """
-        if kind not in (None, "network", "schedule"):
-            raise ValueError(f'`kind` must be "network" or "schedule". Received: kind={kind!r}')
-        snapshots = self.curriculum.snapshots_ranked()
-        schedules = self.curriculum.schedules_ranked()
-        if kind is None:
-            kind = "schedule" if self.curriculum.better() == "schedule" else "network"
-        common = {
-            "states": self.states,
-            "actions": self.actions,
-            "goal": self.goal,
-            "decision_every": self.decision_every,
-            "start_rate": start_rate,
-            "budget": self.curriculum.budget,
-        }
-        if kind == "schedule" and schedules:
-            return Policy(learning_rate=self.curriculum.best_schedule()[0], **common)
-        weights = (self.learner.snapshot(snapshot) for snapshot, *_ in snapshots)
-        weights = next((of for of in weights if of is not None), None)
-        if kind == "schedule" or weights is None:
-            raise RuntimeError(f"There is no {kind} yet: no episode of one has ended.")
-        network = self.learner.network()
-        network.set_weights(weights)
-        return Policy(network=network, **common)
-
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """What must be the same when a search goes on."""
-        return self._settings | {
+        own = {
             "goal": self.goal.get_config(),
             "decision_every": self.decision_every,
             "states": [[type(s).__name__, s.get_config()] for s in self.states],
             "actions": self.actions.get_config(),
             "epsilon": self.epsilon,
-            "random_starts": self.curriculum.random_starts,
-            "cut": self.curriculum.cut,
-            "max_trials": self.max_trials,
-            "schedule_trials": self.curriculum.schedules,
-            "random_trials": self.curriculum.randoms,
-            "guided_trials": self.curriculum.guided,
-            "contest": self.curriculum.contest,
             "seed": self._given_seed,
         }
+        return own | self.learner.settings() | self.curriculum.settings()
 
     # -- files -------------------------------------------------------------------------------
 
-    def get_state(self):
-        return super().get_state() | {
-            "curriculum_seed": self.curriculum.seed,
-            "episodes": [asdict(episode) for episode in self.curriculum.episodes],
-            "dropped": self.curriculum.dropped,
-            "budget": self.curriculum.budget,
-            "learned": self.learner.learned,
-            "references": self._references.names,
-        }
+    def get_state(self) -> dict[str, Any]:
+        own = {"learned": self.learner.learned, "references": self._references.names}
+        return super().get_state() | self.curriculum.get_state() | own
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.curriculum.episodes = [Episode(**episode) for episode in state["episodes"]]
-        self.curriculum.dropped, self.curriculum.budget = state["dropped"], state["budget"]
-        self.curriculum.seed = self.learner.seed = state["curriculum_seed"]
+        self.curriculum.set_state(state)
+        self.learner.seed = self.curriculum.seed
         self.learner.learned, self._references.names = state["learned"], state["references"]
 
-    def reload(self):
+    def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         super().reload()
         # An error may have come between the plan of an episode and its trial.
         del self.curriculum.episodes[len(self.trials) :]
-        self._behaviours = {}
+        self._rollouts = {}
         self.learner.reload()

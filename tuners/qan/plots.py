@@ -1,16 +1,28 @@
 """Pictures of a search: what it has learned, and how (extra `plots`)."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from keras_drmad.typing import Arrays
+
 from ..storage import files
-from .search.curriculum import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN
+from . import summary
+from .search.episode import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN, Episode
+from .search.ranking import Ranking
 from .search.schedules import KINDS
+from .tuner import QANTuner
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 COLOURS = {RANDOM: "0.6", SCHEDULE: "tab:orange", GUIDED: "tab:olive", TRAIN: "tab:blue"}
 COLOURS |= {TEST: "tab:green", CONTEST: "tab:red"}
 
 
-def learning_curve(tuner, axes=None):
+def learning_curve(tuner: QANTuner, axes: "Axes | None" = None) -> "Axes":
     """What each episode has cost, by its kind; the means of best schedule and constant as lines.
 
     In the unit of the goal: steps or seconds. Without a goal's value: what the objective was.
@@ -34,20 +46,19 @@ def learning_curve(tuner, axes=None):
     """
     axes = axes or _axes()
     oracle = tuner.oracle
-    episodes = [e for e in oracle.curriculum.episodes if e.cost is not None]
+    ranking = oracle.curriculum.ranking
     sign = 1 if oracle.objective.direction == "min" else -1
     for kind, colour in COLOURS.items():
-        of = [e for e in episodes if e.kind == kind and (kind != CONTEST or e.schedule is None)]
-        axes.plot(
-            [e.number for e in of], [sign * e.cost for e in of], ".", color=colour, label=kind
-        )
-    tests = [e for e in episodes if e.kind == TEST]
+        episodes = ranking.contest().policy if kind == CONTEST else ranking.done(kind)
+        costs = sign * np.array(summary.costs_of(episodes))
+        axes.plot([e.number for e in episodes], costs, ".", color=colour, label=kind)
+    tests = ranking.done(TEST)
     if len(tests) >= 5:
-        means = np.convolve([sign * e.cost for e in tests], np.ones(5) / 5, "valid")
+        means = np.convolve(sign * np.array(summary.costs_of(tests)), np.ones(5) / 5, "valid")
         axes.plot([e.number for e in tests[4:]], means, color=COLOURS[TEST], label="five tests")
     for name, style, kinds in (("schedule", "--", KINDS), ("constant", ":", ("constant",))):
-        if best := oracle.curriculum.best_schedule(kinds):
-            mean = sign * np.mean([episode.cost for episode in best[1]])
+        if best := ranking.best_schedule(kinds):
+            mean = sign * float(np.mean(summary.costs_of(best.episodes)))
             label = f"best {name} searched"
             axes.axhline(mean, color="black", linestyle=style, linewidth=1, label=label)
     axes.set(xlabel="episode", ylabel=oracle.objective.name.replace("_", " "))
@@ -55,7 +66,7 @@ def learning_curve(tuner, axes=None):
     return axes
 
 
-def learning_rates(tuner, axes=None, episodes=5):
+def learning_rates(tuner: QANTuner, axes: "Axes | None" = None, episodes: int = 5) -> "Axes":
     """Learning rates over steps in the contest: the policy's and the best schedule's.
 
     As long as there is no contest: in the latest tests of the snapshot that is the best so far, and in
@@ -78,7 +89,7 @@ def learning_rates(tuner, axes=None, episodes=5):
     ['best schedule, contest', 'policy, contest']
     """
     axes = axes or _axes()
-    for name, colour, of in _rivals(tuner.oracle.curriculum, episodes):
+    for name, colour, of in _rivals(tuner.oracle.curriculum.ranking, episodes):
         for i, episode in enumerate(of):
             history = _history(tuner, episode)
             if history is not None:
@@ -91,19 +102,18 @@ def learning_rates(tuner, axes=None, episodes=5):
     return axes
 
 
-def _rivals(curriculum, most):
+def _rivals(ranking: Ranking, most: int) -> list[tuple[str, str, list[Episode]]]:
     """`[(name, colour, episodes)]` of best schedule and policy: in the contest, or before it."""
-    _, policy, schedule = curriculum.verdict()
-    found = [("best schedule, contest", "black", schedule[:most])]
-    if not schedule and (best := curriculum.best_schedule()):
-        found = [("best schedule searched", "black", best[1][-most:])]
-    if policy or not (tested := curriculum.best_snapshot()):
-        return [*found, ("policy, contest", COLOURS[CONTEST], policy[:most])]
-    snapshot, tests = tested
-    return [*found, (f"policy, tests of snapshot {snapshot}", COLOURS[TEST], tests[-most:])]
+    found = []
+    for named, colour in ((summary.schedules(ranking), "black"), (summary.policies(ranking), "")):
+        for name, episodes in named[:1]:
+            kind = episodes[0].kind
+            latest = episodes[:most] if kind == CONTEST else episodes[-most:]
+            found.append((name, colour or COLOURS[kind], latest))
+    return found
 
 
-def actions(tuner, axes=None):
+def actions(tuner: QANTuner, axes: "Axes | np.ndarray | None" = None) -> "Axes | np.ndarray":
     """Which actions were taken when, over decisions and episodes: a panel for each kind that varies.
 
     The first shows log₂ of the learning rate's factor, the next log₂ of the factor of 1 − momentum,
@@ -127,24 +137,24 @@ def actions(tuner, axes=None):
     ['learning rate', 'samples']
     """
     taken = tuner.oracle.actions
-    panels = [
+    kinds: list[tuple[str, bool, Callable[..., Any]]] = [
         ("learning rate", len(taken.learning_rate) > 1, _factors("factor", 0)),
         ("momentum", taken.moves_momentum(), _factors("factor of 1 − momentum", 1)),
         ("samples", len(taken.sample_selection) > 1, sample_selection),
     ]
-    panels = [(title, draw) for title, varies, draw in panels if varies]
+    panels = [(title, draw) for title, varies, draw in kinds if varies]
     axes = _axes(len(panels)) if axes is None else axes
-    for (title, draw), panel in zip(panels, np.ravel(axes), strict=False):
+    for (title, draw), panel in zip(panels, np.asarray(axes).ravel(), strict=False):
         draw(tuner, panel)
         if len(panels) > 1:
             panel.set_title(title)
     return axes
 
 
-def _factors(name, kind):
+def _factors(name: str, kind: int) -> Callable[[QANTuner, "Axes"], None]:
     """Draws the factors of one kind of action, by its place in an action."""
 
-    def draw(tuner, axes):
+    def draw(tuner: QANTuner, axes: "Axes") -> None:
         factors = np.log2([action[kind] for action in tuner.oracle.actions.all])
         most = np.abs(factors).max()
         colours = {"cmap": "coolwarm", "vmin": -most, "vmax": most}
@@ -155,7 +165,7 @@ def _factors(name, kind):
     return draw
 
 
-def sample_selection(tuner, axes=None):
+def sample_selection(tuner: QANTuner, axes: "Axes | None" = None) -> "Axes":
     """Which samples were taken when: the rule of each chunk, over decisions and episodes.
 
     Args:
@@ -180,13 +190,15 @@ def sample_selection(tuner, axes=None):
     # The first group chooses. The map has eight colours.
     drawn = _draw(tuner, axes, lambda taken: numbers[taken[:, 0]], cmap="Set2", vmin=0, vmax=7)
     if drawn is not None:
-        for number, name in enumerate(names):
-            axes.scatter([], [], marker="s", color=drawn.to_rgba(number), label=name)
+        for name, colour in zip(names, drawn.to_rgba(np.arange(len(names))), strict=True):
+            axes.scatter([], [], marker="s", color=colour, label=name)
         axes.legend(fontsize=7)
     return axes
 
 
-def _draw(tuner, axes, value, **colours):
+def _draw(
+    tuner: QANTuner, axes: "Axes", value: Callable[[np.ndarray], np.ndarray], **colours: Any
+) -> "AxesImage | None":
     """An image of `value`, of (decisions, groups) actions to one a decision; None without episodes."""
     axes.set(xlabel="decision", ylabel="training and test episodes")
     axes.locator_params(integer=True)
@@ -203,12 +215,12 @@ def _draw(tuner, axes, value, **colours):
     return axes.imshow(image, aspect="auto", interpolation="none", **colours)
 
 
-def _history(tuner, episode):
+def _history(tuner: QANTuner, episode: Episode) -> Arrays | None:
     saved = files.read_arrays(tuner.project.history(tuner.oracle.start_order[episode.number]))
-    return saved and saved["decisions"]
+    return None if saved is None else saved["decisions"]
 
 
-def _axes(number=1):
+def _axes(number: int = 1) -> Any:
     try:
         from matplotlib import pyplot
     except ImportError as error:

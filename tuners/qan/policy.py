@@ -12,7 +12,8 @@ import tensorflow as tf
 from keras_drmad.arguments import positive_integer
 from keras_drmad.typing import Logs, Structure
 
-from .agent.q_network import Greedy, check_sizes
+from .agent.greedy import Greedy
+from .agent.q_network import check_sizes
 from .search.schedules import Schedule
 from .training import filters  # noqa: F401 (files may hold states of it)
 from .training.actions import Actions

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from ..storage import files
 from ..storage.project import Project
@@ -16,8 +16,8 @@ class QANProject(Project):
         """Network, target and optimizer after so many episodes."""
         return os.path.join(self.folder, f"learner_{episodes:06d}.npz")
 
-    def memory(self, number: int) -> str:
-        """A trajectory of the replay memory."""
+    def trajectory(self, number: int) -> str:
+        """A trajectory of the replay buffer."""
         return os.path.join(self.folder, "memory", f"{number:06d}.npz")
 
     def last_learner(self, episodes: int) -> int:
@@ -42,14 +42,14 @@ class QANProject(Project):
         """The path of weights of an episode."""
         return self._of(trial_id, "reference.npz")
 
-    def tidy(self, learned: Collection[int], snapshots: Collection[int]) -> None:
+    def tidy(self, learned: set[int], snapshots: set[int]) -> None:
         """Removes all learners but those of `learned` episodes, and all snapshots but these."""
         for name, keep in (("learner", learned), ("snapshot", snapshots)):
             for number, path in self._numbered(name):
                 if number not in keep:
                     files.remove(path)
 
-    def _numbered(self, name: str) -> Iterator[tuple[int, pathlib.Path]]:
+    def _numbered(self, name: str) -> Iterator[tuple[int, str]]:
         for path in pathlib.Path(self.folder).glob(f"{name}_*.npz"):
             if number := re.fullmatch(rf"{name}_(\d+)\.npz", path.name):  # others are temporary
-                yield int(number[1]), path
+                yield int(number[1]), str(path)

@@ -2,76 +2,90 @@
 
 import numpy as np
 
-from .search.curriculum import RANDOM
-from .search.schedules import Schedule
+from .oracle import QANOracle
+from .search.episode import RANDOM, Episode
+from .search.ranking import Ranking
+
+Named = tuple[str, list[Episode]]
 
 
-def rows(oracle):
+def policies(ranking: Ranking) -> list[Named]:
+    """What is known of the policy, the contest first."""
+    found = [("policy, contest", ranking.contest().policy)]
+    if best := ranking.best_snapshot():
+        found.append((f"policy, tests of snapshot {best.number}", best.episodes))
+    return [(name, episodes) for name, episodes in found if episodes]
+
+
+def schedules(ranking: Ranking) -> list[Named]:
+    """What is known of the best schedule, the contest first."""
+    found = [("best schedule, contest", ranking.contest().schedule)]
+    if best := ranking.best_schedule():
+        found.append(("best schedule searched", best.episodes))
+    return [(name, episodes) for name, episodes in found if episodes]
+
+
+def rows(oracle: QANOracle) -> list[tuple[str, list[float], int]]:
     """`[(name, costs, hits)]` of what is compared."""
-    curriculum = oracle.curriculum
-    _, policy, schedule = curriculum.verdict()
-    found = []
-    if policy:
-        found.append(("policy, contest", policy))
-    if schedule:
-        best = Schedule(**schedule[0].schedule)
-        found.append((f"best schedule, contest: {best}", schedule))
-    elif searched := curriculum.best_schedule():
-        found.append((f"best schedule searched: {searched[0]}", searched[1]))
-    if tested := curriculum.best_snapshot():
-        found.append((f"policy, tests of snapshot {tested[0]}", tested[1]))
-    if constant := curriculum.best_schedule(("constant",)):
-        found.append((f"best constant rate searched: {constant[0].peak:.3g}", constant[1]))
-    random = [e for e in curriculum.episodes if e.kind == RANDOM and e.cost is not None]
-    if random:
+    ranking = oracle.curriculum.ranking
+    of_policy = policies(ranking)
+    found = of_policy[:1]
+    found += [(f"{n}: {of[0].schedule}", of) for n, of in schedules(ranking)[:1]]
+    found += of_policy[1:]
+    if constant := ranking.best_schedule(("constant",)):
+        name = f"best constant rate searched: {constant.schedule.peak:.3g}"
+        found.append((name, constant.episodes))
+    if random := ranking.done(RANDOM):
         found.append(("random actions", random))
-    return [(name, [e.cost for e in of], sum(e.hit for e in of)) for name, of in found if of]
+    return [(name, costs_of(episodes), sum(e.hit for e in episodes)) for name, episodes in found]
 
 
-def table(oracle):
+def costs_of(episodes: list[Episode]) -> list[float]:
+    """Of those that have ended."""
+    return [e.cost for e in episodes if e.cost is not None]
+
+
+def table(oracle: QANOracle) -> str:
     """What the goal has cost, as text."""
     sign = 1 if oracle.objective.direction == "min" else -1
     lines = [
         f"{'QAN: ' + oracle.objective.name:<55}{'mean':>10}{'± s.e.':>9}{'median':>10}{'hits':>8}"
     ]
     for name, costs, hits in rows(oracle):
-        costs = sign * np.array(costs)
-        error = f"{standard_error(costs):.2g}" if len(costs) > 1 else ""
-        hit = f"{hits}/{len(costs)}" if oracle.goal.value is not None else ""
+        values = sign * np.array(costs)
+        error = f"{standard_error(values):.2g}" if len(values) > 1 else ""
+        hit = f"{hits}/{len(values)}" if oracle.goal.value is not None else ""
         lines.append(
-            f"{name:<55}{np.mean(costs):>10.4g}{error:>9}{np.median(costs):>10.4g}{hit:>8}"
+            f"{name:<55}{np.mean(values):>10.4g}{error:>9}{np.median(values):>10.4g}{hit:>8}"
         )
     lines.append(verdict(oracle))
     return "\n".join(lines)
 
 
-def verdict(oracle):
+def verdict(oracle: QANOracle) -> str:
     """Which one won, and by how much."""
-    winner, policy, schedule = oracle.curriculum.verdict()
+    ranking = oracle.curriculum.ranking
+    policy, schedule, winner = contest = ranking.contest()
     if winner is None:
-        better, said = (
-            oracle.curriculum.better(),
-            "There was no contest of policy and schedule (yet).",
-        )
-        if better:
+        said = "There was no contest of policy and schedule (yet)."
+        if better := ranking.better():
             said += f" So far, the {better} is better: `get_best_policy` returns it."
         return said
     if not policy or not schedule:
         return f"Only the {winner} was there for the contest."
-    pairs = {e.seed: e.cost for e in schedule}
-    gain = np.array([pairs[e.seed] - e.cost for e in policy if e.seed in pairs])
-    by = f", by {_signed(gain, winner)} on {len(gain)} fresh seeds" if len(gain) else ""
+    gains = contest.gains()
+    by = f", by {_signed(gains, winner)} on {len(gains)} fresh seeds" if len(gains) else ""
     missed = oracle.goal.value is not None and not all(e.hit for e in policy + schedule)
     note = " (to win, a miss counts the more, the farther it was from the goal)" if missed else ""
     return f"The {winner} is better{by}{note}: `get_best_policy` returns it."
 
 
-def _signed(gain, winner):
+def _signed(gains: np.ndarray, winner: str) -> str:
     """A policy's mean gain, as the winner's, with its standard error."""
-    mean = np.mean(gain) * (1 if winner == "policy" else -1)
-    return f"{mean:.4g} ± {standard_error(gain):.2g}" if len(gain) > 1 else f"{mean:.4g}"
+    mean = np.mean(gains) * (1 if winner == "policy" else -1)
+    return f"{mean:.4g} ± {standard_error(gains):.2g}" if len(gains) > 1 else f"{mean:.4g}"
 
 
-def standard_error(values):
+def standard_error(values: np.ndarray) -> float:
     """Standard error of a mean."""
-    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan

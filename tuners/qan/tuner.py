@@ -15,12 +15,13 @@ from keras_drmad.typing import Logs, Structure
 from .. import compat
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
-from ..storage import files
-from . import arguments, summary
+from ..storage import files, settings
+from . import summary
 from .decision_channel import KIND, RATE, REFERENCE, SEED, START, DecisionChannel
 from .oracle import QANOracle
 from .policy import Policy
-from .search.curriculum import TRAIN
+from .project import QANProject
+from .search.episode import TRAIN
 from .training.actions import Actions
 from .training.goals import GoalLike
 from .training.regressor import Regressor
@@ -55,8 +56,9 @@ class QANTuner(ResilientTuner):
             has after so many steps (at the next decision), instead of new initial weights. Defaults to
             None.
         regressor: A `Regressor`, which keeps training episodes near the one before. Defaults to None.
-        states, actions, network, agent, updates, epsilon, shaping, schedule_trials, random_trials,
-            guided_trials, contest, random_starts, cut, policy, timeout, seed: As in `QANOracle`.
+        states, actions, network, agent, gradient_steps, epsilon, shaping, schedule_trials,
+            random_trials, guided_trials, contest, random_starts, early_stop_factor, policy, timeout,
+            seed: As in `QANOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
             `keras_tuner.Tuner`.
 
@@ -82,7 +84,8 @@ class QANTuner(ResilientTuner):
     >>> history = model.fit(x, y, batch_size=8, epochs=3, callbacks=[policy.as_callback()], verbose=0)
     """
 
-    oracle: QANOracle  # in a worker, KerasTuner's client of it
+    oracle: QANOracle  # in a worker, KerasTuner's client of the chief's
+    project: QANProject
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class QANTuner(ResilientTuner):
         actions: Actions | None = None,
         network: dict[str, Any] | Callable[..., keras.Model] | None = None,
         agent: dict[str, Any] | None = None,
-        updates: int = 8,
+        gradient_steps: int = 8,
         epsilon: tuple[float, float] = (0.08, 0.015),
         shaping: float = 5.0,
         schedule_trials: int | None = None,
@@ -103,7 +106,7 @@ class QANTuner(ResilientTuner):
         guided_trials: int | None = None,
         contest: int | None = None,
         random_starts: float = 0.25,
-        cut: float = 1.25,
+        early_stop_factor: float = 1.25,
         policy: Policy | str | None = None,
         jump_start: int | None = None,
         regressor: Regressor | None = None,
@@ -126,7 +129,7 @@ class QANTuner(ResilientTuner):
             actions=actions,
             network=network,
             agent=agent,
-            updates=updates,
+            gradient_steps=gradient_steps,
             epsilon=epsilon,
             shaping=shaping,
             schedule_trials=schedule_trials,
@@ -134,7 +137,7 @@ class QANTuner(ResilientTuner):
             guided_trials=guided_trials,
             contest=contest,
             random_starts=random_starts,
-            cut=cut,
+            early_stop_factor=early_stop_factor,
             policy=policy,
             timeout=timeout,
             seed=seed,
@@ -216,7 +219,7 @@ class QANTuner(ResilientTuner):
             "epochs": epochs,
             "batch_size": batch_size,
             "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
-            "optimizer": arguments.nameless(training.model.optimizer.get_config()),
+            "optimizer": settings.nameless(training.model.optimizer.get_config()),
         }
         self._search(now, callbacks=callbacks, verbose=verbose)
 

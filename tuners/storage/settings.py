@@ -49,3 +49,18 @@ def _differ(
             yield from _differ(a, b, f"{prefix}{key}.")
         elif a != b:
             yield prefix + key, a, b
+
+
+def plain(value: Any) -> Any:
+    """What tells values apart in a file; addresses of objects do not."""
+    if hasattr(value, "get_config"):
+        config = {k: plain(v) for k, v in nameless(value.get_config()).items()}
+        return {"class": type(value).__name__} | config
+    return repr(value)
+
+
+def nameless(config: Any) -> Any:
+    """Nested dictionaries without names, which Keras numbers in each process."""
+    if not isinstance(config, dict):
+        return config
+    return {key: nameless(value) for key, value in config.items() if key != "name"}

@@ -1,4 +1,4 @@
-"""The agent: a deep Q-network, its memory, rewards and exploration.
+"""The agent: a deep Q-network, its replay buffer, rewards and exploration.
 
-The training that it steers is not here.
+It knows the training that it steers by reports and trajectories only, and nothing of the search.
 """

@@ -1,4 +1,4 @@
-"""The plan of a search: which episode comes next, who is best.
+"""The search: which episode comes next, what is decided in it, and who is best.
 
-Learning and training are not here.
+Nothing here learns: see `agent`.
 """

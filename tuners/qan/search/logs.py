@@ -1,12 +1,18 @@
-"""What is to be seen of an episode: in its trial, in TensorBoard, and for pictures."""
+"""`EpisodeLogs`: what is to be seen of an episode in its trial, in TensorBoard, and for pictures."""
 
 import logging
 import os
 
 import numpy as np
 import tensorflow as tf
+from keras_tuner.engine.trial import Trial
+
+from keras_drmad.typing import Arrays, Logs
 
 from ...storage import files
+from ..project import QANProject
+from .episode import Episode
+from .rollout import Rollout
 
 _log = logging.getLogger("keras_drmad")
 
@@ -25,47 +31,54 @@ class EpisodeLogs:
         folder: where TensorBoard reads; None for nowhere.
     """
 
-    def __init__(self, project):
-        self._project, self._writers = project, {}
-        self.folder = None
+    def __init__(self, project: QANProject) -> None:
+        self._project = project
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self.folder: str | None = None
 
-    def record(self, trial, episode, behaviour, learned, objective):
+    def record(
+        self, trial: Trial, episode: Episode, rollout: Rollout, learned: Logs, objective: str
+    ) -> None:
         """Adds an episode.
 
         Args:
             trial: of KerasTuner; gets the numbers as metrics.
-            episode, behaviour: the `Episode` and its `Behaviour`.
+            episode, rollout: the `Episode` and its `Rollout`.
             learned: numbers from learning.
             objective: name of the metric that it is compared by.
         """
-        numbers = {"epsilon": behaviour.epsilon, "return": -float(np.sum(behaviour.costs))}
+        numbers = {"epsilon": rollout.exploration.epsilon, "return": -float(np.sum(rollout.costs))}
         numbers |= learned
         for name, value in numbers.items():
             trial.metrics.register(name, direction="min")
             trial.metrics.update(name, float(value))
-        history = behaviour.history()
+        history = rollout.history()
         path = self._project.history(trial.trial_id)
         files.attempt(files.write_arrays, path, decisions=history)  # nothing depends on it
         if self.folder is None:
             return
         numbers[f"{episode.kind}/{objective}"] = trial.metrics.get_best_value(objective)
+        folder = os.path.join(self.folder, "agent")
         try:
-            self._write_summaries(trial, episode, numbers, history)
+            self._write_episode(folder, episode.number, numbers, history)
+            _write_steps(os.path.join(folder, trial.trial_id), history)
         except tf.errors.OpError as error:
             _log.error("TensorBoard's logs could not be written (%s).", error)
 
-    def _write_summaries(self, trial, episode, numbers, history):
-        folder = os.path.join(self.folder, "agent")
+    def _write_episode(self, folder: str, number: int, numbers: Logs, history: Arrays) -> None:
         if folder not in self._writers:  # another search may have another one
             self._writers[folder] = tf.summary.create_file_writer(folder)
-        with self._writers[folder].as_default(step=episode.number):
+        with self._writers[folder].as_default(step=number):
             for name, value in numbers.items():
                 tf.summary.scalar(name, value)
             tf.summary.histogram("actions", history["actions"].ravel())
         self._writers[folder].flush()
-        writer = tf.summary.create_file_writer(os.path.join(folder, trial.trial_id))
-        with writer.as_default():
-            for i, step in enumerate(history["steps"]):
-                tf.summary.scalar("over steps/learning rate", history["rates"][i].mean(), step)
-                tf.summary.scalar("over steps/gap", history["gaps"][i], step)
-        writer.close()
+
+
+def _write_steps(folder: str, history: Arrays) -> None:
+    writer = tf.summary.create_file_writer(folder)
+    with writer.as_default():
+        for i, step in enumerate(history["steps"]):
+            tf.summary.scalar("over steps/learning rate", history["rates"][i].mean(), step)
+            tf.summary.scalar("over steps/gap", history["gaps"][i], step)
+    writer.close()

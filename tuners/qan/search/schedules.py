@@ -1,12 +1,14 @@
 """Learning rate schedules: what a learned policy must beat, and what it learns from first."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 KINDS = ("constant", "step", "cosine", "one_cycle")
 FLOOR = 0.01  # of the peak, from where a schedule does not go lower
-CUT, WARM_UP = 0.1, 0.3
+DROP, WARM_UP = 0.1, 0.3  # the factor of a step; the share of one cycle until its peak
 
 
 @dataclass(frozen=True)
@@ -40,27 +42,35 @@ class Schedule:
     peak: float
     over: float = 1.0
 
-    def __call__(self, step):
+    def __call__(self, step: float) -> float:
         p = min(step / self.over, 1.0)
         if self.kind == "constant":
             return self.peak
         if self.kind == "step":
-            return self.peak * (1.0 if p < 1 else CUT)
+            return self.peak * (1.0 if p < 1 else DROP)
         if self.kind == "one_cycle":
             if p < WARM_UP:
                 return self.peak * (1 / 25 + (1 - 1 / 25) * p / WARM_UP)
             p = (p - WARM_UP) / (1 - WARM_UP)
         return self.peak * max(float(1 + np.cos(np.pi * p)) / 2, FLOOR)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return asdict(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         over = "" if self.kind == "constant" else f" over {self.over:.0f} steps"
         return f"{self.kind.replace('_', '-')} {self.peak:.3g}{over}"
 
 
-def propose(number, total, tried, low, high, budget, rng):
+def propose(
+    number: int,
+    total: int,
+    tried: Sequence[tuple[Schedule, float]],
+    low: float,
+    high: float,
+    budget: int,
+    rng: np.random.Generator,
+) -> Schedule:
     """The next schedule of a search: half of them at random, then near the best of each kind.
 
     Args:
@@ -84,10 +94,11 @@ def propose(number, total, tried, low, high, budget, rng):
     kind = KINDS[number % len(KINDS)]
     same = [entry for entry in tried if entry[0].kind == kind]
     if number < total // 2 or not same:
-        peak = np.exp(rng.uniform(np.log(low), np.log(high)))
-        over = budget * np.exp(rng.uniform(np.log(0.2), 0))
+        peak = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        over = float(budget * np.exp(rng.uniform(np.log(0.2), 0)))
     else:
         best = min(same, key=lambda entry: entry[1])[0]
-        peak = np.clip(best.peak * np.exp(0.3 * rng.standard_normal()), low, high)
-        over = np.clip(best.over * np.exp(0.2 * rng.standard_normal()), 0.1 * budget, budget)
-    return Schedule(kind, float(peak), 1.0 if kind == "constant" else float(over))
+        peak = float(np.clip(best.peak * np.exp(0.3 * rng.standard_normal()), low, high))
+        over = best.over * np.exp(0.2 * rng.standard_normal())
+        over = float(np.clip(over, 0.1 * budget, budget))
+    return Schedule(kind, peak, 1.0 if kind == "constant" else over)

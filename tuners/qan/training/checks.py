@@ -58,7 +58,7 @@ def checked_data(
         if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
             check_values(name, batches)
         check_samples(name, batches, named["x"], sizes=False)
-    return named["x"].batch(0), steps or named["x"].epoch_steps
+    return named["x"].batch(0), steps or named["x"].epoch_steps or 0
 
 
 def check_goal(goal: Goal, logs: Logs) -> None:

@@ -1,4 +1,4 @@
-"""What a training shall reach, and what its decisions are paid for it."""
+"""What a training shall reach."""
 
 import re
 from typing import Any, TypeAlias, Union
@@ -166,24 +166,3 @@ def _known_direction(metric: str) -> str | None:
         return keras_tuner.Oracle(objective=metric).objective.direction
     except (ValueError, TypeError):  # not one of Keras's own, or one that needs arguments
         return None
-
-
-def rewards(goal, costs, gaps, diverged=False, left=0.0):
-    """The rewards of an episode's decisions.
-
-    With a goal's value, every decision costs what its chunk of training does, r_t = −cost_t; without,
-    only progress counts: r_t = gap_t − gap_{t+1}. A training that diverged pays for all that was left
-    of its budget.
-
-    Args:
-        goal: the `Goal`.
-        costs: (T,) of the chunks.
-        gaps: (T + 1,) before each decision and at the end.
-        diverged: whether the last chunk ended in NaN or an exploded loss.
-        left: the cost of what was left of the budget then.
-    """
-    costs, gaps = np.asarray(costs, "float64"), np.asarray(gaps, "float64")
-    gained = gaps[:-1] - gaps[1:] if goal.value is None else -costs
-    if diverged:
-        gained[-1] = -float(costs[-1]) - left
-    return gained.astype("float32")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from qan_task import make, search
 
-from keras_drmad.tuners.qan.agent.q_network import Dueling, Greedy, dense_chain, q_network
+from keras_drmad.tuners.qan.agent.greedy import Greedy, dense_chain
+from keras_drmad.tuners.qan.agent.q_network import Dueling, q_network
 
 
 def test_advantages_are_zero_on_average():

@@ -1,4 +1,4 @@
-"""QAN's agent: its memory, targets and losses by hand, and problems whose solution is known."""
+"""`DQN`: targets and losses by hand, and problems whose solution is known."""
 
 import keras
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_drmad.tuners.qan.agent.dqn import DQN, _huber
-from keras_drmad.tuners.qan.agent.q_network import Greedy, q_network
+from keras_drmad.tuners.qan.agent.greedy import Greedy
+from keras_drmad.tuners.qan.agent.q_network import q_network
 
 
 def linear(weights):
@@ -22,7 +23,7 @@ def filled(agent, trajectories=4, steps=6, seed=0):
     rng = np.random.default_rng(seed)
     size, actions = agent.network.input_shape[-1], agent.actions
     for number in range(trajectories):
-        agent.remember(
+        agent.replay.add(
             rng.normal(size=(steps + 1, size)),
             rng.integers(actions, size=steps),
             3 * rng.normal(size=steps),
@@ -34,7 +35,7 @@ def filled(agent, trajectories=4, steps=6, seed=0):
 
 def learner(seed=0, network_seed=0, **arguments):
     network = q_network([((3,), None)], 2, units=(8,), seed=network_seed)
-    arguments = {"batch_size": 8, "prioritized": True, "imitation": 0.5} | arguments
+    arguments = {"batch_size": 8, "prioritized": True, "margin_loss_weight": 0.5} | arguments
     arguments = {"jit_compile": False} | arguments  # XLA takes seconds; others are compiled by it
     return DQN(network, seed=seed, **arguments)
 
@@ -65,7 +66,7 @@ def test_targets_by_hand(double):
 def test_nothing_comes_after_an_end_even_one_that_is_no_number():
     """What is seen of a training that has diverged may be NaN."""
     agent = DQN(linear([[1.0, 5.0]]), n_step=1)
-    agent.remember([[1.0], [np.nan]], [0], [-3.0], terminated=True)
+    agent.replay.add([[1.0], [np.nan]], [0], [-3.0], terminated=True)
     assert np.isfinite(agent.learn(3)["loss"])
     assert np.isfinite(agent.network.get_weights()[0]).all()
 
@@ -92,7 +93,7 @@ class Reference:
         losses, values, errors = zip(*each, strict=True)
         return np.mean(losses), np.mean(values), np.array(errors)
 
-    def _step(self, s, a, returns, after, discounts, weights, exemplary):
+    def _step(self, s, a, returns, after, discounts, weights, is_demo):
         agent, rows = self.agent, np.arange(len(a))
         slow = after @ self.slow
         best = ((after @ self.fast) if agent.double else slow).argmax(-1)
@@ -103,13 +104,13 @@ class Reference:
         huber = np.where(size <= agent.delta, error**2 / 2, agent.delta * (size - agent.delta / 2))
         raised = q + agent.margin * (np.arange(agent.actions) != a[:, None])
         short = raised.max(-1) - chosen
-        loss = weights * huber + agent.imitation * exemplary * short
+        loss = weights * huber + agent.margin_loss_weight * is_demo * short
         slope = np.zeros_like(q)
         slope[rows, a] += weights * np.clip(error, -agent.delta, agent.delta)
-        slope[rows, raised.argmax(-1)] += agent.imitation * exemplary
-        slope[rows, a] -= agent.imitation * exemplary
+        slope[rows, raised.argmax(-1)] += agent.margin_loss_weight * is_demo
+        slope[rows, a] -= agent.margin_loss_weight * is_demo
         self.fast = self.fast - self.rate * s.T @ slope / len(a)
-        self.slow = self.slow + agent.target_rate * (self.fast - self.slow)
+        self.slow = self.slow + agent.tau * (self.fast - self.slow)
         return loss.mean(), chosen.mean(), error
 
 
@@ -117,24 +118,24 @@ class Reference:
     "arguments",
     [
         {},
-        {"double": False, "delta": 0.5, "target_rate": 1.0},
-        {"imitation": 0.7, "margin": 0.4, "exemplary": 0.5},
-        {"imitation": 0.7, "exemplary": 0.5, "prioritized": True},
+        {"double": False, "delta": 0.5, "tau": 1.0},
+        {"margin_loss_weight": 0.7, "margin": 0.4, "demo_fraction": 0.5},
+        {"margin_loss_weight": 0.7, "demo_fraction": 0.5, "prioritized": True},
         {"bounds": (-3.0, 1.0)},
     ],
 )
 def test_learning_is_what_it_says(arguments):
     """Losses, gradients, the target's average and priorities, against NumPy."""
     weights = np.random.default_rng(1).normal(size=(3, 4))
-    arguments = {"gamma": 0.9, "n_step": 2, "batch_size": 16, "target_rate": 0.1} | arguments
+    arguments = {"gamma": 0.9, "n_step": 2, "batch_size": 16, "tau": 0.1} | arguments
     bounds = arguments.pop("bounds", (-np.inf, np.inf))
     agent = DQN(linear(weights), keras.optimizers.SGD(0.05), seed=3, **arguments)
     agent.target.set_weights([agent.network.get_weights()[0][:, ::-1]])
     filled(agent)
     reference = Reference(agent, 0.05, bounds)
-    for burst in (1, 2):
-        indices, drawn = agent.replay.draw(np.random.default_rng((3, burst)), 5, 16)
-        batches = agent.replay.take(indices, drawn)
+    for call in (1, 2):
+        indices, sampled = agent.replay.sample(np.random.default_rng((3, call)), 5, 16)
+        batches = agent.replay.transitions(indices, sampled)
         logs = agent.learn(5, bounds=bounds)
         loss, q, errors = reference.learn(batches)
         found = [logs["loss"], logs["q"], logs["error"]]
@@ -146,18 +147,20 @@ def test_learning_is_what_it_says(arguments):
             np.testing.assert_allclose(
                 agent.replay.priorities[list(last)], list(last.values()), rtol=1e-3, atol=1e-4
             )
-            assert len(set(batches.weights.ravel())) > 1 or burst == 1
+            assert len(set(batches.weights.ravel())) > 1 or call == 1
 
 
-def test_large_observations_are_learned_from_in_pieces(monkeypatch):
+def test_large_observations_are_learned_from_in_several_calls(monkeypatch):
     agents, logs = [], []
-    for size in (2**25, 2 * 4 * 16 * 3 * 2):  # all in one call; two updates in each
-        monkeypatch.setattr("keras_drmad.tuners.qan.agent.dqn.PIECE_BYTES", size)
+    for size in (2**25, 2 * 4 * 16 * 3 * 2):  # all in one call; two gradient steps in each
+        monkeypatch.setattr("keras_drmad.tuners.qan.agent.dqn.CALL_BYTES", size)
         weights = np.random.default_rng(1).normal(size=(3, 4))
         agent = DQN(linear(weights), keras.optimizers.SGD(0.05), batch_size=16, prioritized=True)
         filled(agent)
-        calls, learn = [], agent._learn
-        agent._learn = lambda *args, calls=calls, learn=learn: calls.append(0) or learn(*args)
+        calls, learn = [], agent._compiled_steps
+        agent._compiled_steps = lambda *args, calls=calls, learn=learn: (
+            calls.append(0) or learn(*args)
+        )
         logs.append(agent.learn(5))
         assert len(calls) == (1 if size == 2**25 else 3)
         agents.append(agent)
@@ -172,7 +175,7 @@ def test_there_is_nothing_to_learn_from_nothing():
     assert agent.learn(5) == {}
     filled(agent)
     assert agent.learn(0) == {}
-    assert agent.bursts == before["bursts"] == 0
+    assert agent.learn_calls == before["learn_calls"] == 0
 
 
 def test_exploring():
@@ -246,9 +249,9 @@ def test_a_network_may_have_seeds_and_statistics(jit_compile):
 
 def test_nothing_is_traced_again():
     agent, traced = filled(learner(jit_compile=True)), []
-    for updates in (2, 7, 1):
-        agent.learn(updates)
-    assert agent._learn.experimental_get_tracing_count() == 1
+    for gradient_steps in (2, 7, 1):
+        agent.learn(gradient_steps)
+    assert agent._compiled_steps.experimental_get_tracing_count() == 1
     inputs = keras.Input((3,))
     outputs = keras.layers.Lambda(lambda x: traced.append(x) or x)(inputs)
     greedy = Greedy(keras.Model(inputs, outputs))
@@ -262,10 +265,13 @@ def test_nothing_is_traced_again():
 def test_xla_compiles_one_program_for_any_number_of_steps():
     agent = filled(learner(jit_compile=True))
 
-    def lowered(taken):
-        *batches, _, low, high = (tf.zeros(s.shape, s.dtype) for s in agent._learn.input_signature)
-        arguments = (*batches, tf.constant(taken), low, high)
-        return agent._learn.experimental_get_compiler_ir(*arguments)(stage="hlo")
+    def lowered(steps):
+        signature = agent._compiled_steps.input_signature
+        batches, _, low, high = tf.nest.map_structure(
+            lambda s: tf.zeros(s.shape, s.dtype), signature
+        )
+        arguments = (batches, tf.constant(steps), low, high)
+        return agent._compiled_steps.experimental_get_compiler_ir(*arguments)(stage="hlo")
 
     assert lowered(2) == lowered(7)
 
@@ -281,7 +287,7 @@ def test_the_action_to_take_is_what_is_observed():
         seen = rng.integers(actions, size=11)
         observations = np.eye(actions)[seen]
         taken = agent.act(observations[:-1], max(0.1, 1 - episode / 15), rng)
-        agent.remember(observations, taken, (taken == seen[:-1]).astype("float32"), False)
+        agent.replay.add(observations, taken, (taken == seen[:-1]).astype("float32"), False)
         agent.learn(20)
     np.testing.assert_array_equal(agent.act(np.eye(actions)), np.arange(actions))
     values = network(np.eye(actions, dtype="float32")).numpy()
@@ -317,7 +323,7 @@ def walk(agent, choose, start, steps):
         after, reward = move(path[-1], actions[-1])
         path.append(after)
         rewards.append(reward)
-    agent.remember(np.eye(LENGTH)[path], actions, rewards, terminated=False)
+    agent.replay.add(np.eye(LENGTH)[path], actions, rewards, terminated=False)
 
 
 def tabular(n_step, double=True):
@@ -328,7 +334,7 @@ def tabular(n_step, double=True):
         n_step=n_step,
         double=double,
         batch_size=32,
-        target_rate=0.05,
+        tau=0.05,
     )
 
 
@@ -361,7 +367,7 @@ def test_values_of_a_chain_from_steps_of_its_best_policy():
 def test_a_truncated_end_taken_for_a_terminated_one_would_be_seen():
     """The control of the test above: then values are lower, by what lies behind."""
     agent = tabular(3)
-    agent.remember(np.eye(LENGTH)[[4, 4, 4, 4]], [1, 1, 1], [1.0, 1.0, 1.0], terminated=True)
+    agent.replay.add(np.eye(LENGTH)[[4, 4, 4, 4]], [1, 1, 1], [1.0, 1.0, 1.0], terminated=True)
     agent.learn(1500)
     seen = np.mean([1, 1 + 0.8, 1 + 0.8 + 0.64])  # of three different ends
     assert agent.network.get_weights()[0][4, 1] == pytest.approx(seen, rel=0.05)

@@ -1,20 +1,17 @@
-"""What is done in one episode."""
+"""When the agent explores, and how."""
 
 import numpy as np
 import pytest
 
 from keras_drmad.tuners import Actions
-from keras_drmad.tuners.qan.agent.exploration import Behaviour
-from keras_drmad.tuners.qan.search.curriculum import GUIDED, Episode
+from keras_drmad.tuners.qan.agent.exploration import Exploration
 from keras_drmad.tuners.qan.search.schedules import Schedule
 
 
 def test_random_actions_are_sticky():
     """Stretches of 1 to 30 / 3 = 10 decisions, or to a tenth of the rate; their logarithm uniform."""
-    behaviour = Behaviour(Episode(0, "random", seed=3), Actions(), None, epsilon=0.0, decisions=30)
-    report = type("Report", (), {"observation": np.zeros((1, 2)), "gap": 1, "cost": 1, "step": 0})
-    report.ended, report.rates = "", np.ones(1)
-    chosen = np.array([behaviour.decide(report)[0] for _ in range(20_000)])
+    exploration = Exploration(Actions(), epsilon=1.0, decisions=30, seed=3)
+    chosen = np.array([exploration.choose(0, np.ones(1))[0] for _ in range(20_000)])
     ends = np.flatnonzero(np.diff(chosen)) + 1
     lengths, of = np.diff(ends), chosen[ends[:-1]]
     for action, longest in enumerate((np.log(10) / np.log(2), 10, 10, 10, np.log(10) / np.log(2))):
@@ -24,11 +21,14 @@ def test_random_actions_are_sticky():
         assert np.mean(lengths[of == action]) == pytest.approx(expected, rel=0.1)
 
 
+def test_without_epsilon_nothing_is_explored():
+    exploration = Exploration(Actions(), epsilon=0.0, decisions=30, seed=3)
+    assert all(exploration.choose(0, np.ones(1)) is None for _ in range(100))
+
+
 def test_layers_explore_together_and_each_for_itself():
-    behaviour = Behaviour(Episode(0, "random", seed=3), Actions(), None, epsilon=0.0, decisions=30)
-    report = type("Report", (), {"observation": np.zeros((3, 2)), "gap": 1, "cost": 1, "step": 0})
-    report.ended, report.rates = "", np.ones(3)
-    chosen = np.array([behaviour.decide(report) for _ in range(20_000)])
+    exploration = Exploration(Actions(), epsilon=1.0, decisions=30, seed=3)
+    chosen = np.array([exploration.choose(0, np.ones(3)) for _ in range(20_000)])
     alike = (chosen == chosen[:, :1]).all(axis=1)
     assert 0.3 < alike.mean() < 0.7
     for layer in chosen[~alike].T:
@@ -36,15 +36,13 @@ def test_layers_explore_together_and_each_for_itself():
 
 
 def test_guided_stretches_draw_a_sample_selection():
-    """Guided episodes do what a schedule says of the rate; of samples it says nothing."""
+    """They do what a schedule says of the rate; of samples it says nothing."""
     selections = ("uniform", "hardest", "newest")
-    guide = Schedule("constant", 0.02).get_config()
-    episode = Episode(0, GUIDED, seed=3, guide=guide)
     actions = Actions((0.5, 1.0, 2.0), sample_selection=selections)
-    behaviour = Behaviour(episode, actions, None, epsilon=0.0, decisions=30)
-    report = type("Report", (), {"observation": np.zeros((1, 2)), "gap": 1, "cost": 1, "step": 0})
-    report.ended, report.rates = "", np.full(1, 0.011)
-    done = [actions.all[behaviour.decide(report)[0]] for _ in range(2000)]
+    guide = Schedule("constant", 0.02)
+    exploration = Exploration(actions, 1.0, 30, seed=3, guide=guide, guided_share=1.0)
+    rates = np.full(1, 0.011)
+    done = [actions.all[exploration.choose(0, rates)[0]] for _ in range(2000)]
     assert {rate for rate, *_ in done} == {2.0}
     drawn = np.array([selection for *_, selection in done])
     assert all(0.2 < np.mean(drawn == selection) < 0.5 for selection in selections)

@@ -1,0 +1,67 @@
+"""`Checkpoints`: files that learning goes on from."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_drmad.typing import Arrays
+
+from ...storage import files
+from ..project import QANProject
+
+_log = logging.getLogger("keras_drmad")
+
+
+class Checkpoints:
+    """Files of a learner: each trajectory once, for there are many; the rest after each episode.
+
+    Args:
+        project: names of files.
+    """
+
+    def __init__(self, project: QANProject) -> None:
+        self._project = project
+        self.episodes = 0  # that were learned from at the last file
+        self._trajectories = 0
+        self._unwritten: dict[int, Arrays] = {}  # trajectories
+
+    def add(self, trajectory: Arrays) -> None:
+        self._unwritten[self._trajectories] = trajectory
+        self._trajectories += 1
+
+    def write(self, episodes: int, **state: Arrays) -> None:
+        """Writes the state after so many episodes, and trajectories that are not written yet."""
+        for number, trajectory in list(self._unwritten.items()):
+            path = self._project.trajectory(number)
+            if not files.attempt(files.write_arrays, path, trajectory=trajectory):
+                return
+            del self._unwritten[number]
+        state["memory"] = {"trajectories": np.array(self._trajectories)}
+        if files.attempt(files.write_arrays, self._project.learner(episodes), **state):
+            self.episodes = episodes
+
+    def read(self) -> dict[str, Arrays] | None:
+        """The state of the last file; None before there is one."""
+        state = files.read_arrays(self._project.learner(self.episodes)) if self.episodes else None
+        if state is not None:
+            self._trajectories = int(state["memory"]["trajectories"])
+        return state
+
+    def trajectories(self) -> Iterator[Arrays]:
+        """Those of the last file, which `read` has read."""
+        for number in range(self._trajectories):
+            saved = files.read_arrays(self._project.trajectory(number))
+            assert saved is not None  # a state is written after its trajectories
+            yield saved["trajectory"]
+
+    def rewind(self, episodes: int) -> None:
+        """Goes back to the last file of at most so many episodes."""
+        self._trajectories, self._unwritten = 0, {}
+        self.episodes = self._project.last_learner(episodes)
+        if self.episodes < episodes:
+            _log.warning(
+                "What was learned of episodes %d to %d was not written: the network is from before.",
+                self.episodes + 1,
+                episodes,
+            )
