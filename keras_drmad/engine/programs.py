@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.objective import Objective
 from keras_drmad.paths.base import Path, Point
-from keras_drmad.typing import Slots, Structure, Tensors
+from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
 
@@ -37,7 +37,7 @@ class Adjoint(NamedTuple):
     weights: Tensors
     slots: Slots
     state: Tensors
-    hyper: dict[str, tf.Tensor]
+    hyper: Vectors
     hyper_variables: Tensors
 
 
@@ -45,11 +45,11 @@ class Inputs(NamedTuple):
     """What changes from step to step; stacked along a first axis."""
 
     batch: Structure
-    learning_rate: tf.Tensor
+    learning_rate: Tensor
     random: Tensors  # the seeds that a step saw: replays and the reverse pass use them again
-    step: tf.Tensor  # its number in this run, a float
-    iteration: tf.Tensor  # its number for the optimizer
-    position: tf.Tensor  # where it stands in a learned schedule
+    step: Tensor  # its number in this run, a float
+    iteration: Tensor  # its number for the optimizer
+    position: Tensor  # where it stands in a learned schedule
     record: Structure = ()  # what the path stored of it
 
 
@@ -212,7 +212,7 @@ class Programs:
         ), ()
 
     def _on_path(
-        self, point: Point, evaluated: Tensors, values: Values, iteration: tf.Tensor
+        self, point: Point, evaluated: Tensors, values: Values, iteration: Tensor
     ) -> tuple[Slots, Tensors]:
         """`(slots, gradients)` of the step at a point: those of training, or those of the path."""
         slots = {} if point.slots is None else point.slots
@@ -226,7 +226,7 @@ def _tape() -> tf.GradientTape:
     return tf.GradientTape(watch_accessed_variables=False)
 
 
-def _limited(adjoint: Adjoint, limit: tf.Tensor) -> Adjoint:
+def _limited(adjoint: Adjoint, limit: Tensor) -> Adjoint:
     """`adjoint` scaled down to where the norm of its weights is `limit`, if it is above."""
     norm = tf.linalg.global_norm(adjoint.weights)
     scale = tf.minimum(tf.math.divide_no_nan(tf.cast(limit, norm.dtype), norm), 1.0)

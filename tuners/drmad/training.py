@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_drmad.engine.engine import Engine, build_with
+from keras_drmad.engine.engine import Engine
+from keras_drmad.engine.model_setup import build_with
 from keras_drmad.hyperparameters import meta
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.training_loop import fit

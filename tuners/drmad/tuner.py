@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import VALIDATION_BATCH
-from keras_drmad.engine.engine import GROWTH_LIMIT, build_with
+from keras_drmad.engine.engine import GROWTH_LIMIT
+from keras_drmad.engine.model_setup import build_with
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
