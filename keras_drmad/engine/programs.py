@@ -171,8 +171,9 @@ class Programs:
             constants["hyper_variables"],
             inputs.batch,
         )
+        l2 = {kind: vector for kind, vector in now.items() if kind == "l2"}
         with _tape() as of_gradients:
-            of_gradients.watch((weights, raw, now))
+            of_gradients.watch((weights, raw, l2))
             evaluated = rule.gradients(weights, raw, now)
         slots, gradients = self._on_path(point, evaluated, values, inputs.iteration)
         with _tape() as of_move:
@@ -186,17 +187,15 @@ class Programs:
             output_gradients=Iterate(adjoint.weights, adjoint.slots),
             unconnected_gradients="zero",
         )
-        gradients_w, directions, more = of_gradients.gradient(
+        gradients_w, directions, l2_part = of_gradients.gradient(
             evaluated,
-            (weights, raw, now),
+            (weights, raw, l2),
             output_gradients=gradients_part,
             unconnected_gradients="zero",
         )
+        hyper_part |= {kind: hyper_part[kind] + part for kind, part in l2_part.items()}
         hyper_part = of_schedule.gradient(
-            now,
-            hyper,
-            output_gradients={kind: hyper_part[kind] + more[kind] for kind in hyper},
-            unconnected_gradients="zero",
+            now, hyper, output_gradients=hyper_part, unconnected_gradients="zero"
         )
         products, state, variables_part = vjp(directions, adjoint.state)
         unscaled = rule.unscaled(directions, slots, values, inputs.iteration)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
 from keras_drmad import compat
+from keras_drmad.hyperparameters.scales import Log
 from keras_drmad.typing import Tensor, Vectors
-
-if TYPE_CHECKING:  # which imports this file
-    from keras_drmad.optimizers.learnable import LearnableOptimizer
 
 # Derivatives by a small L2 coefficient's logarithm are small themselves.
 EPSILON = 1e-12
@@ -54,6 +52,14 @@ class Sign(keras.optimizers.Optimizer):
         self.assign_sub(variable, push)
 
 
+class Learned(Protocol):
+    """What is read of an optimizer that has hyperparameters to learn."""
+
+    scales: dict[str, Log]
+    displacements: dict[str, keras.Variable]
+    learn: tuple[str, ...]
+
+
 def copy(meta_optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """A fresh optimizer with the same settings: one serves the variables that it was built with."""
     return meta_optimizer.from_config(meta_optimizer.get_config())
@@ -68,7 +74,7 @@ def check(meta_optimizer: object) -> None:
         )
 
 
-def by_displacement(optimizer: LearnableOptimizer, gradients: Vectors) -> Vectors:
+def by_displacement(optimizer: Learned, gradients: Vectors) -> Vectors:
     """`{kind: ∂L/∂δ}` of what an optimizer learns, from `{kind: ∂L/∂value}` in flat vectors."""
     return {
         kind: tf.cast(gradients[kind], d.dtype) * optimizer.scales[kind].slope(d.value)
@@ -78,7 +84,7 @@ def by_displacement(optimizer: LearnableOptimizer, gradients: Vectors) -> Vector
 
 
 def move(
-    optimizer: LearnableOptimizer,
+    optimizer: Learned,
     gradients: Vectors,
     meta_optimizer: keras.optimizers.Optimizer,
 ) -> None:

@@ -6,7 +6,7 @@ import functools
 import logging
 import re
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,9 +20,6 @@ from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.scheduled import ScheduledOptimizer
 from keras_drmad.typing import Hyperparameters, Logs, Tensor, Vectors
 from keras_drmad.update_rules.base import UpdateRule
-
-if TYPE_CHECKING:  # the engine imports this file
-    from keras_drmad.engine.engine import Engine
 
 _log = logging.getLogger("keras_drmad")
 
@@ -382,7 +379,7 @@ class _Engines:
     """Compiled programs of the models that use an optimizer; an object that Keras does not track."""
 
     def __init__(self) -> None:
-        self.by_key: dict[Hashable, Engine] = {}
+        self.by_key: dict[Hashable, Any] = {}  # of engines, which import this file
 
 
 @functools.cache  # once a process and class
