@@ -2,9 +2,18 @@
 
 import math
 import numbers
+from typing import Any, Literal, overload
 
 
-def positive_integer(name, value, optional=False):
+@overload
+def positive_integer(name: str, value: object, optional: Literal[False] = False) -> int: ...
+
+
+@overload
+def positive_integer(name: str, value: object, optional: Literal[True]) -> int | None: ...
+
+
+def positive_integer(name: str, value: object, optional: bool = False) -> int | None:
     """`value` as an `int` of at least 1; or None, if that is allowed.
 
     Raises:
@@ -15,7 +24,7 @@ def positive_integer(name, value, optional=False):
     return _integer(name, value, 1, "a positive integer")
 
 
-def whole_number(name, value):
+def whole_number(name: str, value: object) -> int:
     """`value` as an `int` of at least 0.
 
     Raises:
@@ -24,7 +33,13 @@ def whole_number(name, value):
     return _integer(name, value, 0, "a whole number, 0 or more")
 
 
-def number(name, value, least=-math.inf, most=math.inf, above=-math.inf):
+def number(
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+) -> float:
     """`value`, a finite number from `least` (or `above` another, without it) to `most`.
 
     Raises:
@@ -42,7 +57,7 @@ def number(name, value, least=-math.inf, most=math.inf, above=-math.inf):
     raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
 
 
-def _integer(name, value, least, what):
+def _integer(name: str, value: Any, least: int, what: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         raise ValueError(f"`{name}` must be {what}. Received: {name}={value!r}")
     return int(value)

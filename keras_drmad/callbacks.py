@@ -1,18 +1,23 @@
 """`LearnHyperparameters`: the callback that learns a `DrMADSGD`'s hyperparameters during `fit`."""
 
+from __future__ import annotations
+
 import itertools
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.data import BufferedBatches, as_validation
-from keras_drmad.engine.engine import GROWTH_LIMIT, Engine
+from keras_drmad.data import Batches, BufferedBatches, as_validation
+from keras_drmad.engine.engine import GROWTH_LIMIT, Derivatives, Engine
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import INIT_SCALE
-from keras_drmad.optimizers.learnable import learnable_optimizer
+from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
+from keras_drmad.typing import Logs, Structure, Tensors
 
 _log = logging.getLogger("keras_drmad")
 
@@ -64,15 +69,17 @@ class LearnHyperparameters(keras.callbacks.Callback):
     2
     """
 
+    optimizer: LearnableOptimizer
+
     def __init__(
         self,
-        validation_data,
-        horizon=None,
-        path=None,
-        meta_optimizer=None,
-        batch_size=None,
-        verbose=0,
-    ):
+        validation_data: Any,
+        horizon: int | None = None,
+        path: Path | None = None,
+        meta_optimizer: keras.optimizers.Optimizer | None = None,
+        batch_size: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__()
         if path is not None and not isinstance(path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
@@ -81,17 +88,17 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.horizon = positive_integer("horizon", horizon, optional=True)
         self.path = SegmentMeans() if path is None else path
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.03, epsilon=meta.EPSILON)
-        self.optimizer = None
         self.verbose = verbose
         self.validation = as_validation(validation_data, batch_size)
-        self.hyper_loss = None
+        self.hyper_loss: float | None = None
 
     # -- Keras's events ----------------------------------------------------------------------
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        if self.optimizer is not learnable_optimizer(model):
-            self.optimizer = learnable_optimizer(model)
+        optimizer = learnable_optimizer(model)
+        if getattr(self, "optimizer", None) is not optimizer:
+            self.optimizer = optimizer
             self._meta = meta.copy(self.meta_optimizer)
         if not self.optimizer.learn:
             raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
@@ -107,25 +114,26 @@ class LearnHyperparameters(keras.callbacks.Callback):
             )
         self.optimizer.is_learning = True
 
-    def on_train_begin(self, logs=None):
-        self._window = None
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._window: _Window | None = None
         self._expected = False
         self._record()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self._expected = True
 
-    def on_train_batch_end(self, batch, logs=None):
-        if self.horizon is not None and len(self._window.batches) >= self.horizon:
-            self._learn()
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        window = self._window
+        if self.horizon is not None and window is not None and window.steps >= self.horizon:
+            self._learn(window)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.horizon is None and self._window is not None:
-            self._learn()
+            self._learn(self._window)
         if logs is not None:
             logs.update(self._as_logs())
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | None = None) -> None:
         if self.hyper_loss is None and self._window is not None:
             _log.warning(
                 "Nothing was learned: training ended after %d steps, before the first window of "
@@ -139,7 +147,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     # -- recording ---------------------------------------------------------------------------
 
-    def _record(self):
+    def _record(self) -> None:
         """Puts itself before the model's train function, to see what `fit` feeds it.
 
         Keras has no event that carries the batches. `model.train_function` is what `fit` calls with
@@ -147,7 +155,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         """
         train = self.model.train_function
 
-        def recording(iterator):
+        def recording(iterator: Iterator[Structure]) -> Logs:
             if not self._expected:  # a later `fit`, without this callback, after one that broke off
                 self.model.train_function = train
                 return train(iterator)
@@ -165,8 +173,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     # -- learning ----------------------------------------------------------------------------
 
-    def _learn(self):
-        window, self._window = self._window, None
+    def _learn(self, window: _Window) -> None:
+        self._window = None
         derivatives = window.differentiate(self.validation)
         if derivatives is None:
             return
@@ -189,7 +197,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self.verbose:
             print(f"Hyperparameters moved after {window.steps} steps, {self._as_logs()}")
 
-    def _as_logs(self):
+    def _as_logs(self) -> Logs:
         logs = {} if self.hyper_loss is None else {"hyper_loss": self.hyper_loss}
         return logs | self.optimizer.as_logs()
 
@@ -197,8 +205,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
 class _Window:
     """A stretch of `fit`: where it began, the batches it was fed and its learning rates."""
 
-    def __init__(self, owner, first):
-        self.batches, self.rates = BufferedBatches(), []
+    def __init__(self, owner: LearnHyperparameters, first: Structure) -> None:
+        self.batches = BufferedBatches()
+        self.rates: list[float] = []
         self._owner = owner
         self.batches.append(first)
         self._engine = Engine.of(owner.model, self.batches.batch(0), owner.path)
@@ -206,15 +215,15 @@ class _Window:
         self.batches = BufferedBatches()
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         return len(self.batches)
 
-    def add(self, fed):
+    def add(self, fed: list[Structure]) -> None:
         for data in fed:
             self.batches.append(data)
         self.rates.extend(self._owner.optimizer.learning_rates(len(fed)))
 
-    def differentiate(self, validation):
+    def differentiate(self, validation: Batches) -> Derivatives | None:
         """`Derivatives` of the window, or None if it cannot be trained again."""
         run = self._engine.train(self._start, self.batches, self.rates, first=self._first)
         trained = self._engine.read().weights
@@ -230,7 +239,7 @@ class _Window:
         return self._engine.differentiate(run, validation)
 
 
-def _distance(a, b):
+def _distance(a: Tensors, b: Tensors) -> float:
     return float(
         tf.linalg.global_norm([tf.cast(p - q, "float32") for p, q in zip(a, b, strict=True)])
     )

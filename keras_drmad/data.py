@@ -4,36 +4,47 @@ A batch is `(x, y, sample_weight)` with `()` where there is none. `Batches.stack
 once, stacked along a new first axis, so that one compiled program walks over them.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_drmad.typing import Structure
 
 # Of one stack of batches, or of what a path stores of one: large enough to hide its dispatch.
 STACK_BYTES = 8 * 2**20
 STACK_STEPS = 128
 VALIDATION_BATCH = 256
 
+Batch: TypeAlias = tuple[Structure, Structure, Structure]
+Signature: TypeAlias = tuple[tuple[tuple[int, ...], Any], ...]  # shape and dtype of each array
 
-def as_batch(data):
+
+def as_batch(data: Structure) -> Batch:
     """`(x, y, sample_weight)` with `()` for what is missing (`tf.nest` would see None as a leaf)."""
-    return tuple(_without_none(part) for part in keras.utils.unpack_x_y_sample_weight(data))
+    x, y, sample_weight = map(_without_none, keras.utils.unpack_x_y_sample_weight(data))
+    return x, y, sample_weight
 
 
-def as_arguments(batch):
+def as_arguments(batch: Batch) -> tuple[Structure, Structure, Structure]:
     """A batch with None for what is missing, as Keras's methods take it."""
-    return tuple(None if isinstance(part, tuple) and not part else part for part in batch)
+    x, y, sample_weight = (None if isinstance(p, tuple) and not p else p for p in batch)
+    return x, y, sample_weight
 
 
-def _without_none(part):
-    def convert(leaf):  # `tf.data` hands None out as an Optional
+def _without_none(part: Structure) -> Structure:
+    def convert(leaf: Any) -> Any:  # `tf.data` hands None out as an Optional
         return () if leaf is None or isinstance(leaf, tf.experimental.Optional) else leaf
 
     return tf.nest.map_structure(convert, part)
 
 
-def _signature(batch):
+def _signature(batch: Batch) -> Signature:
     return tuple((tuple(a.shape), a.dtype) for a in tf.nest.flatten(batch))
 
 
@@ -44,27 +55,31 @@ class Batches:
         epoch_steps: batches in one epoch; None if that is not known.
     """
 
-    epoch_steps = None
+    epoch_steps: int | None = None
 
-    def batch(self, step):
+    def batch(self, step: int) -> Batch:
         """Batch number `step`."""
         raise NotImplementedError
 
-    def signature(self, step):
+    def signature(self, step: int) -> Signature:
         """Shapes and dtypes of a batch; equal ones can be stacked."""
         return _signature(self.batch(step))
 
-    def capacity(self, step):
+    def capacity(self, step: int) -> int:
         """How many batches like that at `step` make a stack of at most `STACK_BYTES`."""
         size = sum(int(np.prod(s)) * tf.as_dtype(d).size for s, d in self.signature(step))
         return int(np.clip(STACK_BYTES // max(size, 1), 1, STACK_STEPS))
 
-    def pieces(self, steps, limit=STACK_STEPS):
+    def pieces(
+        self, steps: Iterable[int], limit: int = STACK_STEPS
+    ) -> Iterator[tuple[list[int], int]]:
         """Cuts a sequence of step numbers into lists that can be stacked: `(steps, capacity)`.
 
         No list is longer than `limit`.
         """
-        piece, signature, capacity = [], None, 0
+        piece: list[int] = []
+        signature: Signature | None = None
+        capacity = 0
         for step in steps:
             if piece and (len(piece) == capacity or self.signature(step) != signature):
                 yield piece, capacity
@@ -75,7 +90,7 @@ class Batches:
         if piece:
             yield piece, capacity
 
-    def stack(self, steps, capacity):
+    def stack(self, steps: Sequence[int], capacity: int) -> Structure:
         """The batches `steps` along a new first axis, padded to `capacity`."""
         batches = [self.batch(step) for step in steps]
         batches += batches[-1:] * (capacity - len(batches))
@@ -85,7 +100,9 @@ class Batches:
 class ArrayBatches(Batches):
     """Batches of arrays; nothing but the arrays is kept, so memory does not grow with the steps."""
 
-    def __init__(self, data, batch_size, seed=None):
+    epoch_steps: int
+
+    def __init__(self, data: Structure, batch_size: int, seed: int | None = None) -> None:
         self.data = tf.nest.map_structure(_as_array, as_batch(data))
         leaves = tf.nest.flatten(self.data)
         sizes = sorted({len(a) for a in leaves})
@@ -98,9 +115,9 @@ class ArrayBatches(Batches):
         self.batch_size = min(batch_size, self.samples)
         self.epoch_steps = -(-self.samples // self.batch_size)
         self._seed = seed
-        self._orders = {}
+        self._orders: dict[int, np.ndarray] = {}
 
-    def _order(self, epoch):
+    def _order(self, epoch: int) -> np.ndarray:
         if self._seed is None:
             epoch = 0
         if epoch not in self._orders:
@@ -113,24 +130,24 @@ class ArrayBatches(Batches):
             )
         return self._orders[epoch]
 
-    def _indices(self, step):
+    def _indices(self, step: int) -> np.ndarray:
         epoch, number = divmod(step, self.epoch_steps)
         return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
 
-    def signature(self, step):
+    def signature(self, step: int) -> Signature:
         last = step % self.epoch_steps == self.epoch_steps - 1
         size = self.samples - (self.epoch_steps - 1) * self.batch_size if last else self.batch_size
         return tuple(((size, *a.shape[1:]), a.dtype) for a in tf.nest.flatten(self.data))
 
-    def batch(self, step):
+    def batch(self, step: int) -> Batch:
         index = self._indices(step)
         return tf.nest.map_structure(lambda a: a[index], self.data)
 
-    def stack(self, steps, capacity):
+    def stack(self, steps: Sequence[int], capacity: int) -> Structure:
         index = np.concatenate([self._indices(step) for step in steps])
         size = len(index) // len(steps)
 
-        def gather(array):
+        def gather(array: np.ndarray) -> tf.Tensor:
             # Only the rows in use are written; what pads the stack is never read.
             out = np.empty((capacity * size, *array.shape[1:]), array.dtype)
             np.take(array, index, axis=0, out=out[: len(index)], mode="clip")
@@ -139,7 +156,7 @@ class ArrayBatches(Batches):
         return tf.nest.map_structure(gather, self.data)
 
 
-def _as_array(leaf):
+def _as_array(leaf: Any) -> np.ndarray:
     array = np.asarray(leaf)
     if array.dtype == object:
         raise ValueError(f"Arrays must be numeric. Received: dtype object, shape {array.shape}")
@@ -151,14 +168,16 @@ def _as_array(leaf):
 class SequenceBatches(Batches):
     """Batches of a `keras.utils.PyDataset`, read again by index: `__getitem__` must repeat itself."""
 
-    def __init__(self, dataset):
+    epoch_steps: int
+
+    def __init__(self, dataset: keras.utils.PyDataset) -> None:
         if dataset.num_batches is None:
             raise ValueError(f"A {type(dataset).__name__} must have a length: define `__len__`.")
         self._dataset = dataset
         self.epoch_steps = dataset.num_batches
-        self._last = (None, None)
+        self._last: tuple[int | None, Any] = (None, None)
 
-    def batch(self, step):
+    def batch(self, step: int) -> Batch:
         if self._last[0] != step:
             data = self._dataset[step % self.epoch_steps]
             self._last = (step, tf.nest.map_structure(_as_array, as_batch(data)))
@@ -168,44 +187,44 @@ class SequenceBatches(Batches):
 class BufferedBatches(Batches):
     """Batches that were seen, kept in memory: one epoch's bytes for one epoch's steps."""
 
-    def __init__(self, batches=()):
+    def __init__(self, batches: Iterable[Batch] = ()) -> None:
         self._batches = list(batches)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._batches)
 
-    def append(self, data):
+    def append(self, data: Structure) -> None:
         self._batches.append(as_batch(data))
 
-    def batch(self, step):
+    def batch(self, step: int) -> Batch:
         return self._batches[step]
 
 
 class Later(Batches):
     """The batches of another sequence, from number `first` on."""
 
-    def __init__(self, batches, first):
+    def __init__(self, batches: Batches, first: int) -> None:
         self._batches, self._first = batches, first
 
-    def signature(self, step):
+    def signature(self, step: int) -> Signature:
         return self._batches.signature(self._first + step)
 
-    def batch(self, step):
+    def batch(self, step: int) -> Batch:
         return self._batches.batch(self._first + step)
 
-    def stack(self, steps, capacity):
+    def stack(self, steps: Sequence[int], capacity: int) -> Structure:
         return self._batches.stack([self._first + step for step in steps], capacity)
 
 
 class StreamBatches(BufferedBatches):
     """Batches of an iterable, buffered while they are first read; it is started again at its end."""
 
-    def __init__(self, iterable):
+    def __init__(self, iterable: Iterable[Structure]) -> None:
         super().__init__()
         self._iterable, self._iterator = iterable, iter(iterable)
 
     @functools.cached_property
-    def epoch_steps(self):
+    def epoch_steps(self) -> int | None:  # type: ignore[override]  # read once it is asked for
         cardinality = getattr(self._iterable, "cardinality", None)
         if cardinality is not None and int(cardinality()) == tf.data.INFINITE_CARDINALITY:
             return None
@@ -216,7 +235,7 @@ class StreamBatches(BufferedBatches):
         self._iterator = iter(self._iterable)
         return len(self._batches)
 
-    def batch(self, step):
+    def batch(self, step: int) -> Batch:
         while len(self._batches) <= step:
             if not self._read():
                 if not self._batches:
@@ -229,18 +248,18 @@ class StreamBatches(BufferedBatches):
                     )
         return super().batch(step)
 
-    def _read(self):
+    def _read(self) -> bool:
         for data in self._iterator:
             self.append(tf.nest.map_structure(_as_tensor, data))
             return True
         return False
 
 
-def _as_tensor(leaf):
+def _as_tensor(leaf: Any) -> Any:
     return leaf if leaf is None or tf.is_tensor(leaf) else tf.convert_to_tensor(leaf)
 
 
-def as_batches(data, batch_size=None, seed=None):
+def as_batches(data: Any, batch_size: int | None = None, seed: int | None = None) -> Batches:
     """`Batches` of whatever `fit` takes as `x`.
 
     Args:
@@ -260,7 +279,7 @@ def as_batches(data, batch_size=None, seed=None):
     return StreamBatches(data)
 
 
-def as_validation(data, batch_size=None):
+def as_validation(data: Any, batch_size: int | None = None) -> Batches:
     """`Batches` of a validation set, which must have an end."""
     batches = as_batches(data, batch_size or VALIDATION_BATCH)
     if batches.epoch_steps is None:

@@ -1,16 +1,20 @@
 """`hypergradient`: train, take the validation loss, walk back."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.data import as_batches, as_validation
-from keras_drmad.engine.engine import GROWTH_LIMIT, Engine
-from keras_drmad.optimizers.learnable import learnable_optimizer
+from keras_drmad.data import Batches, as_batches, as_validation
+from keras_drmad.engine.engine import GROWTH_LIMIT, Engine, OnStep
+from keras_drmad.engine.programs import Adjoint
+from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
+from keras_drmad.typing import Hyperparameters
 
 LONG_RUN_SECONDS = 5
 
@@ -37,29 +41,29 @@ class Hypergradient:
     """
 
     validation_loss: float
-    gradients: dict
-    hyper_variables: list
-    initial_weights: list
+    gradients: Hyperparameters
+    hyper_variables: list[np.ndarray]
+    initial_weights: list[np.ndarray]
     diverged: bool
     growth: float
     steps: int
-    path: object
-    information: dict = field(default_factory=dict)
+    path: Path
+    information: dict[str, Any] = field(default_factory=dict)
 
 
 def hypergradient(
-    model,
-    train_data,
-    validation_data,
+    model: keras.Model,
+    train_data: Any,
+    validation_data: Any,
     *,
-    steps=None,
-    path=None,
-    hyper_variables=(),
-    batch_size=None,
-    seed=None,
-    jit_compile="auto",
-    verbose="auto",
-):
+    steps: int | None = None,
+    path: Path | None = None,
+    hyper_variables: Sequence[keras.Variable] = (),
+    batch_size: int | None = None,
+    seed: int | None = None,
+    jit_compile: bool | str = "auto",
+    verbose: int | str = "auto",
+) -> Hypergradient:
     """Trains a model and differentiates its validation loss by how it was trained.
 
     Trains for `steps` steps from where the model stands, takes the validation loss, and walks back
@@ -139,7 +143,9 @@ def hypergradient(
     )
 
 
-def effective(optimizer, adjoint, rates):
+def effective(
+    optimizer: LearnableOptimizer, adjoint: Adjoint, rates: Sequence[float]
+) -> Hyperparameters:
     """Derivatives by effective values, in the form of `optimizer.hyperparameters`."""
     vectors = {kind: g.numpy() for kind, g in adjoint.hyper.items()}
     used = [rate for rate in rates if rate > 0]
@@ -147,7 +153,7 @@ def effective(optimizer, adjoint, rates):
     return optimizer.layout.nest(vectors)
 
 
-def _steps(steps, batches):
+def _steps(steps: int | None, batches: Batches) -> int:
     if steps is None:
         steps = batches.epoch_steps
         if steps is None:
@@ -155,14 +161,14 @@ def _steps(steps, batches):
     return positive_integer("steps", steps)
 
 
-def _progress(verbose, total):
+def _progress(verbose: int | str, total: int) -> OnStep | None:
     """A function that counts steps on a progress bar, from when a run turns out to be long."""
     if verbose == 0:
         return None
     bar, begun = keras.utils.Progbar(total), time.monotonic()
     done = 0
 
-    def advance(steps):
+    def advance(steps: int) -> None:
         nonlocal done
         done += steps
         if verbose == 1 or time.monotonic() - begun > LONG_RUN_SECONDS:

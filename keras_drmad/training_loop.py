@@ -1,15 +1,30 @@
 """`fit` whose training steps an `Engine` takes, so that the run can be differentiated afterwards."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import Later, as_arguments
+from keras_drmad.data import Batches, Later, as_arguments
+from keras_drmad.engine.engine import Engine, OnStep
+from keras_drmad.engine.trajectory import Trajectory
+from keras_drmad.typing import Logs, Structure
 
 
-def fit(model, engine, batches, epochs, horizon=None, on_step=None, **arguments):
+def fit(
+    model: keras.Model,
+    engine: Engine,
+    batches: Batches,
+    epochs: int,
+    horizon: int | None = None,
+    on_step: OnStep | None = None,
+    **arguments: Any,
+) -> tuple[keras.callbacks.History, Trajectory]:
     """Trains a model as `model.fit` does, through the compiled loop of an engine.
 
     Epochs, callbacks, validation, `History` and `verbose` are Keras's own. Steps are taken in
@@ -30,12 +45,13 @@ def fit(model, engine, batches, epochs, horizon=None, on_step=None, **arguments)
         `(History, Trajectory)`; the trajectory is finished, and shorter where a callback ended
         training early.
     """
+    assert batches.epoch_steps is not None
     if model.distribute_strategy.num_replicas_in_sync == 1:  # else `fit` does it itself
         _build_metrics(model, batches.batch(0))
-    run = _Run(model, engine, batches, epochs * batches.epoch_steps, horizon, on_step)
+    run = _Run(model, engine, batches, batches.epoch_steps, epochs, horizon, on_step)
     with run.instead_of_train_function():
         history = model.fit(
-            _Epoch(batches, model.distribute_strategy.num_replicas_in_sync),
+            _Epoch(batches, batches.epoch_steps, model.distribute_strategy.num_replicas_in_sync),
             epochs=epochs,
             shuffle=False,
             callbacks=[run.callback, *arguments.pop("callbacks", ())],
@@ -44,7 +60,7 @@ def fit(model, engine, batches, epochs, horizon=None, on_step=None, **arguments)
     return history, engine.finish(run.trajectory)
 
 
-def _build_metrics(model, batch):
+def _build_metrics(model: keras.Model, batch: Structure) -> None:
     """`fit` asks metrics for results that its own train function would have built."""
     x, y, sample_weight = as_arguments(batch)
     model.compute_metrics(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
@@ -54,40 +70,49 @@ def _build_metrics(model, batch):
 class _Epoch(keras.utils.PyDataset):
     """What `fit` believes to read: it has the length and the shapes of the training data."""
 
-    def __init__(self, batches, replicas):
+    def __init__(self, batches: Batches, length: int, replicas: int) -> None:
         super().__init__()
-        self._length = batches.epoch_steps
+        self._length = length
         batch = batches.batch(0)
         samples = len(tf.nest.flatten(batch)[0])
         # Keras builds a distributed model with one batch, whose parts must be equal.
         even = np.arange(max(samples // replicas, 1) * replicas) % samples
-        batch = tf.nest.map_structure(lambda leaf: tf.gather(leaf, even), batch)
+        batch = tf.nest.map_structure(lambda leaf: tf.gather(leaf, even, axis=0), batch)
         self._batch = keras.utils.pack_x_y_sample_weight(*as_arguments(batch))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Structure:
         return self._batch
 
 
 class _Run:
     """Stands in for `model.train_function`."""
 
-    def __init__(self, model, engine, batches, steps, horizon, on_step):
+    def __init__(
+        self,
+        model: keras.Model,
+        engine: Engine,
+        batches: Batches,
+        epoch_steps: int,
+        epochs: int,
+        horizon: int | None,
+        on_step: OnStep | None,
+    ) -> None:
         self.model, self.engine, self.batches, self.on_step = model, engine, batches, on_step
         # Nearly equal stacks, for a progress bar that ends at its end.
-        stacks = -(-batches.epoch_steps // engine.stack_steps(batches))
-        self.stack = -(-batches.epoch_steps // stacks)
-        self.steps = steps
-        self.skipped = 0 if horizon is None else max(0, steps - horizon)
+        stacks = -(-epoch_steps // engine.stack_steps(batches))
+        self.stack = -(-epoch_steps // stacks)
+        self.epoch_steps, self.steps = epoch_steps, epochs * epoch_steps
+        self.skipped = 0 if horizon is None else max(0, self.steps - horizon)
         self.done = 0
-        self.losses = []  # of the epoch
+        self.losses: list[float] = []  # of the epoch
         self._per_execution = model.steps_per_execution
         self.callback = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: self._restore())
 
     @contextlib.contextmanager
-    def instead_of_train_function(self):
+    def instead_of_train_function(self) -> Iterator[None]:
         own = self.model.train_function
         # `fit` reads this once, before training; the validation in it reads it later.
         self.model.steps_per_execution = self.stack
@@ -98,15 +123,15 @@ class _Run:
             self.model.train_function = own
             self._restore()
 
-    def _restore(self):
+    def _restore(self) -> None:
         self.model.steps_per_execution = self._per_execution
 
-    def _train(self, _):
+    def _train(self, _: Structure) -> Logs:
         """Takes the next stack of steps; the iterator that `fit` passes is not read."""
-        epoch, within = divmod(self.done, self.batches.epoch_steps)
+        epoch, within = divmod(self.done, self.epoch_steps)
         if within == 0:
             self.losses = []
-        stop = min(self.done + self.stack, (epoch + 1) * self.batches.epoch_steps)
+        stop = min(self.done + self.stack, (epoch + 1) * self.epoch_steps)
         while self.done < stop:
             skipping = self.done < self.skipped
             part = self.skipped if skipping else self.steps

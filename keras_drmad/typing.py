@@ -3,10 +3,12 @@
 from typing import Any, TypeAlias
 
 import numpy as np
-import tensorflow as tf
 
-Tensors: TypeAlias = list[tf.Tensor]
-Slots: TypeAlias = dict[str, list[tf.Tensor]]  # by slot, one tensor a variable
+# A `tf.Tensor`. TensorFlow gives it its operators when it is imported, where type checkers see none.
+Tensor: TypeAlias = Any
+Tensors: TypeAlias = list[Tensor]
+Vectors: TypeAlias = dict[str, Tensor]  # of each kind of hyperparameter its flat vector
+Slots: TypeAlias = dict[str, Tensors]  # by slot, one tensor a variable
 Arrays: TypeAlias = dict[str, np.ndarray]  # by name
 Logs: TypeAlias = dict[str, float]  # as Keras's callbacks get them
 Structure: TypeAlias = Any  # nested lists, tuples and dictionaries of tensors

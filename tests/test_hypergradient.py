@@ -4,86 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_mlp import STEPS, XH, YH, X, Y, mlp, restorable, run, slope
 
-from keras_drmad import DrMADSGD, hypergradient, paths
+from keras_drmad import hypergradient, paths
 
-layers = keras.layers
-rng = np.random.default_rng(0)
-X, Y = rng.normal(size=(50, 5)), rng.integers(0, 3, 50)
-XH, YH = rng.normal(size=(30, 5)), rng.integers(0, 3, 30)
-STEPS = 12
 EXACT = [paths.Stored(), paths.Checkpointed(), paths.Reversible()]
-
-
-class Weighted(layers.Layer):
-    """Adds Σ exp(strength) · input² to the loss: a hyper-variable that the training loss reads."""
-
-    def build(self, shape):
-        self.strength = self.add_weight(
-            shape=shape[-1:], initializer="zeros", trainable=False, name="strength"
-        )
-
-    def call(self, inputs):
-        self.add_loss(0.01 * keras.ops.mean(keras.ops.exp(self.strength) * inputs**2))
-        return inputs
-
-
-def mlp(**arguments):
-    model = keras.Sequential(
-        [
-            layers.Input((5,)),
-            layers.Dense(4, "tanh", name="hidden"),
-            Weighted(name="weighted"),
-            layers.Dense(3, name="out"),
-        ]
-    )
-    arguments = {"learning_rate": 0.1, "momentum": 0.8, "l2": 0.01} | arguments
-    model.compile(
-        DrMADSGD(**arguments), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    model.optimizer.build(model.trainable_variables)
-    # Biases start at zero, where L2 has no gradient at first; and start with a velocity.
-    state = np.random.default_rng(1)
-    for variable in [*model.trainable_variables, *model.optimizer.slots["velocity"]]:
-        variable.assign(variable + 0.1 * state.normal(size=variable.shape))
-    return model
-
-
-def restorable(model):
-    variables = [*model.variables, *model.optimizer.variables]
-    values = [v.numpy() for v in variables]
-
-    def restore():
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-
-    return restore
-
-
-def run(model, path, samples=48, **arguments):
-    """Of whole batches, for others need programs of their own, unless there are 50 samples.
-
-    Without XLA, whose programs take longer to compile than these runs take, unless asked for.
-    """
-    arguments = {
-        "jit_compile": False,
-        "steps": STEPS,
-        "batch_size": 16,
-        "seed": 3,
-        "verbose": 0,
-    } | arguments
-    return hypergradient(model, (X[:samples], Y[:samples]), (XH, YH), path=path, **arguments)
-
-
-def slope(model, restore, path, bump, size, **arguments):
-    """Central difference of the validation loss when `bump(±size)` was applied at the start."""
-    losses = []
-    for signed in (size, -size):
-        restore()
-        bump(signed)
-        losses.append(run(model, path, **arguments).validation_loss)
-    restore()
-    return (losses[0] - losses[1]) / (2 * size)
 
 
 @pytest.mark.parametrize(
@@ -176,61 +101,6 @@ def test_exact_with_what_keras_optimizers_can_do(float64, arguments):
     last = model.optimizer.learning_rates(STEPS)[-1]
     ours = sum(g["learning_rate"] * last for g in found.gradients.values())
     assert ours == pytest.approx(expected, rel=1e-6)
-
-
-def test_reversible_returns_to_its_start_bit_for_bit_and_reports_its_memory():
-    from keras_drmad.data import as_batches
-    from keras_drmad.engine.engine import Engine
-
-    model = mlp(momentum=0.9)
-    batches = as_batches((X[:48], Y[:48]), 16, seed=0)
-    engine = Engine.of(model, batches.batch(0), paths.Reversible())
-    (key,) = model.optimizer.engines.by_key
-    trajectory = engine.train(engine.read(), batches, [0.05] * 300)
-    trained = [w.numpy() for w in trajectory.end.weights]
-    assert not engine.returned(trajectory)
-    derivatives = engine.differentiate(trajectory, as_batches((XH, YH), 30))
-    assert engine.returned(trajectory)
-    assert derivatives.finite
-    assert any(
-        np.abs(a - b).max() > 0.01 for a, b in zip(trained, engine.read().weights, strict=True)
-    )
-
-    found = run(model, paths.Reversible(), steps=1000, jit_compile="auto")  # by the same programs
-    assert model.optimizer.engines.by_key == {key: engine}
-    assert 0.152 < found.information["buffer_bits_per_weight_per_step"] < 0.5
-    assert found.information["undone_exactly"]
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"nesterov": True}, {"weight_decay": 0.1}, {"momentum": 0.01}]
-)
-def test_reversible_refuses_what_cannot_be_undone(arguments):
-    model = mlp(**arguments)
-    before = [v.numpy() for v in model.trainable_variables]
-    with pytest.raises(ValueError, match=r"Use `Checkpointed\(\)`"):
-        run(model, paths.Reversible())
-    for variable, value in zip(model.trainable_variables, before, strict=True):
-        np.testing.assert_array_equal(variable, value)
-
-
-def test_nesterov_steps_cannot_be_undone():
-    """Two different states that one Nesterov step takes to the same state: no inverse exists."""
-    rate, momentum = 1.0, 0.5
-    gradient = lambda w: np.sin(4 * w)  # noqa: E731 curvature up to 4, above 1 / rate
-
-    def step(w, v):
-        v = momentum * v - rate * gradient(w)
-        return w + momentum * v - rate * gradient(w), v
-
-    # w − α g(w) = y has several solutions; v makes up for the difference in g.
-    w1, w2 = 0.0, 0.6185  # both near w − sin(4 w) = 0
-    for _ in range(50):
-        w2 -= (w2 - gradient(w2)) / (1 - 4 * np.cos(4 * w2))
-    v1 = 0.3
-    v2 = (momentum * v1 - rate * gradient(w1) + rate * gradient(w2)) / momentum
-    assert abs(w1 - w2) > 0.5
-    np.testing.assert_allclose(step(w1, v1), step(w2, v2), atol=1e-12)
 
 
 # -- contracts ---------------------------------------------------------------------------------

@@ -100,3 +100,10 @@ def test_tuners_import_each_other_relatively():
 @pytest.mark.parametrize("folder", [m for m, p in KNOWN.items() if p.name == "__init__.py"])
 def test_each_folder_says_what_it_holds(folder):
     assert ast.get_docstring(ast.parse(KNOWN[folder].read_text()))
+
+
+def test_private_names_of_keras_and_tensorflow_are_in_one_file():
+    for path in (ROOT / "keras_drmad").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and path.name != "compat.py":
+                assert not (node.module or "").startswith(("keras.src", "tensorflow.python")), path

@@ -37,9 +37,9 @@ def mlp(**arguments):
 
 @pytest.fixture(autouse=True)
 def _without_xla(monkeypatch):
-    from keras_drmad.engine.engine import Engine
+    from keras_drmad.engine import model_setup
 
-    monkeypatch.setattr(Engine, "_prefer_xla", lambda self, model: False)
+    monkeypatch.setattr(model_setup, "prefers_xla", lambda model, objective: False)
 
 
 def weights(model):
@@ -55,7 +55,7 @@ def seen(monkeypatch):
         found.append({kind: g.numpy() for kind, g in gradients.items()})
         return by_displacement(optimizer, gradients)
 
-    monkeypatch.setattr(keras_drmad.meta, "by_displacement", spy)
+    monkeypatch.setattr(keras_drmad.hyperparameters.meta, "by_displacement", spy)
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from drmad_task import HYPER, TRAIN, X, Y, build, make, search
 
-from keras_drmad.engine.engine import _devices
+from keras_drmad.engine.model_setup import devices
 from keras_drmad.tuners.drmad.data import SearchData
 
 # -- bad input ------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_several_machines_within_a_trial_are_refused():
     extended = types.SimpleNamespace(worker_devices=("CPU:0",))
     strategy = types.SimpleNamespace(num_replicas_in_sync=4, extended=extended)
     with pytest.raises(ValueError, match=r"4 replicas, 1 of them here"):
-        _devices(types.SimpleNamespace(distribute_strategy=strategy))
+        devices(types.SimpleNamespace(distribute_strategy=strategy))
 
 
 def test_unknown_arguments_are_refused(tmp_path):

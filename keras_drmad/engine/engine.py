@@ -1,24 +1,33 @@
 """Training and differentiation of one compiled model, chunk by chunk."""
 
+from __future__ import annotations
+
 import bisect
 import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import STACK_BYTES, STACK_STEPS, as_arguments
+from keras_drmad import compat
+from keras_drmad.data import STACK_BYTES, STACK_STEPS, Batches
+from keras_drmad.engine import model_setup
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
-from keras_drmad.paths.base import End, Segment, cut
+from keras_drmad.paths.base import End, Path, Segment, cut
+from keras_drmad.typing import Structure, Tensor
 
 # Where the adjoint of the weights grew more than this on the way back, training was chaotic or the
 # path left the region where it was stable. Healthy runs stay below 10.
 GROWTH_LIMIT = 100.0
+
+OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
 
 
 @dataclass
@@ -38,66 +47,77 @@ class Engine:
     """
 
     @classmethod
-    def of(cls, model, example, path, hyper_variables=(), jit_compile="auto"):
+    def of(
+        cls,
+        model: keras.Model,
+        example: Structure,
+        path: Path,
+        hyper_variables: Sequence[keras.Variable] = (),
+        jit_compile: bool | str = "auto",
+    ) -> Engine:
         """The engine for these arguments, with its compiled programs, made at the first call."""
         optimizer = learnable_optimizer(model)
         # What a program was traced with; held by the engine, so that no id is used again.
-        traced = [model, getattr(model, "_compile_loss", None), *model.trainable_variables]
-        traced += hyper_variables
+        traced = [model, compat.compiled_loss(model), *model.trainable_variables, *hyper_variables]
         key = (path, jit_compile, model.run_eagerly, tuple(map(id, traced)))
         engines = optimizer.engines.by_key
         if key not in engines:
             engines[key] = cls(model, example, path, hyper_variables, jit_compile)
-            engines[key].traced = traced
+            engines[key]._traced = traced
         return engines[key]
 
-    def __init__(self, model, example, path, hyper_variables=(), jit_compile="auto"):
+    def __init__(
+        self,
+        model: keras.Model,
+        example: Structure,
+        path: Path,
+        hyper_variables: Sequence[keras.Variable] = (),
+        jit_compile: bool | str = "auto",
+    ) -> None:
         self.optimizer = learnable_optimizer(model)
-        _check(self.optimizer, model, hyper_variables)
+        model_setup.check(model, self.optimizer, hyper_variables)
         self.hyper_variables = list(hyper_variables)
         self.path = path
         example = tf.nest.map_structure(tf.convert_to_tensor, example)
-        build_with(model, example)
+        model_setup.build_with(model, example)
         if not model.trainable_variables:
             raise ValueError(f"Model {model.name!r} has no trainable variables.")
-        self.devices = _devices(model)
         self.objective = Objective(
-            model, example, hyper_variables, _loss_scale(model), self.devices
+            model,
+            example,
+            hyper_variables,
+            model_setup.loss_scale(model),
+            model_setup.devices(model),
         )
+        self._traced: list[object] = []
         self._free_to_choose = jit_compile == "auto"
-        self._compile(self._prefer_xla(model) if self._free_to_choose else bool(jit_compile))
+        self._compile(
+            model_setup.prefers_xla(model, self.objective)
+            if self._free_to_choose
+            else bool(jit_compile)
+        )
         at = self.read()
         record = tf.nest.flatten(path.step_record(at.iterate, at.state))
         record_bytes = sum(r.dtype.size * int(tf.size(r)) for r in record)
         self._stack_limit = max(1, min(STACK_STEPS, STACK_BYTES // max(record_bytes, 1)))
         self._norm = tf.function(tf.linalg.global_norm)
 
-    def _compile(self, xla):
+    def _compile(self, xla: bool) -> None:
         self.xla = xla
         self.programs = Programs(self.objective, self.optimizer.update_rule(), self.path, xla)
 
-    def _prefer_xla(self, model):
-        if len(self.devices) > 1:
-            return False  # its programs run on one device
-        if not all(layer.supports_jit for layer in model._flatten_layers()):
-            return False
-        if self.objective.draws_random_numbers() and not model.jit_compile:
-            return False  # the masks of dropout would not be those of `fit`
-        accelerated = any(d.device_type != "CPU" for d in tf.config.list_logical_devices())
-        return accelerated or not self.objective.slow_under_xla_on_cpu()
-
     # -- the model's variables ---------------------------------------------------------------
 
-    def _variables(self):
+    def _variables(self) -> TrainingState:
         o = self.objective
         slots = {name: list(variables) for name, variables in self.optimizer.slots.items()}
         return TrainingState(o.weights, slots, o.state, o.random)
 
-    def read(self):
+    def read(self) -> TrainingState:
         """The `TrainingState` that the model and its optimizer are in."""
         return tf.nest.map_structure(_value, self._variables())
 
-    def write(self, state, steps):
+    def write(self, state: TrainingState, steps: int) -> None:
         """Puts the model and its optimizer into `state`, `steps` steps on."""
         tf.nest.map_structure(
             lambda variable, value: variable.assign(value), self._variables(), state
@@ -106,13 +126,22 @@ class Engine:
 
     # -- forward -----------------------------------------------------------------------------
 
-    def train(self, start, batches, rates, on_step=None, first=None):
+    def train(
+        self,
+        start: TrainingState,
+        batches: Batches,
+        rates: Sequence[float] | np.ndarray,
+        on_step: OnStep | None = None,
+        first: int | None = None,
+    ) -> Trajectory:
         """The whole `Trajectory` of a training run from `start`, one step a rate."""
         run = self.begin(start, batches, len(rates), first)
         self.advance(run, rates, on_step)
         return self.finish(run)
 
-    def begin(self, start, batches, steps, first=None):
+    def begin(
+        self, start: TrainingState, batches: Batches, steps: int, first: int | None = None
+    ) -> Trajectory:
         """The `Trajectory` of a run of at most `steps` steps, before its first.
 
         It has the optimizer's hyperparameters, and starts at its step `first` (of a learned
@@ -137,7 +166,12 @@ class Engine:
             carry={"at": at, "state": start.state, "random": start.random, "sums": None},
         )
 
-    def advance(self, run, rates, on_step=None):
+    def advance(
+        self,
+        run: Trajectory,
+        rates: Sequence[float] | np.ndarray,
+        on_step: OnStep | None = None,
+    ) -> TrainingState:
         """Takes the next steps of a run, one a rate, and returns the `TrainingState` after them."""
         first = run.steps
         run.cuts.append(first)
@@ -157,7 +191,7 @@ class Engine:
             first = stop
         return self._state(run)
 
-    def finish(self, run):
+    def finish(self, run: Trajectory) -> Trajectory:
         """Ends a run where it stands, at its last planned step or before."""
         ongoing = run.segments[len(run.summaries) : len(run.summaries) + 1]
         del run.segments[len(run.summaries) :]
@@ -167,7 +201,7 @@ class Engine:
         run.end = self._state(run)
         return run
 
-    def _close(self, run):
+    def _close(self, run: Trajectory) -> None:
         """Ends the segment in which a run stands."""
         index = len(run.summaries)
         run.summaries.append(self.path.summarize(run.carry["sums"], run.segments[index]))
@@ -175,11 +209,13 @@ class Engine:
         run.closed.append(closed)
         run.carry = {**run.carry, "at": at}
 
-    def _state(self, run):
+    def _state(self, run: Trajectory) -> TrainingState:
         iterate = self.path.arithmetic.decode(run.carry["at"], self.programs.rule.dtypes)
-        return TrainingState(*iterate, run.carry["state"], run.carry["random"])
+        return TrainingState(
+            iterate.weights, iterate.slots, run.carry["state"], run.carry["random"]
+        )
 
-    def _constants(self, run, replaying):
+    def _constants(self, run: Trajectory, replaying: bool) -> dict[str, Any]:
         return {
             "hyper": run.hyper,
             "hyper_variables": run.hyper_variables,
@@ -187,7 +223,14 @@ class Engine:
             "replaying": tf.constant(replaying),
         }
 
-    def _over(self, steps, run, carry, on_step=None, replaying=False):
+    def _over(
+        self,
+        steps: Sequence[int],
+        run: Trajectory,
+        carry: dict[str, Any],
+        on_step: OnStep | None = None,
+        replaying: bool = False,
+    ) -> tuple[dict[str, Any], dict[tuple[int, ...], Structure]]:
         """Trains over steps, or over them again; `(carry, {steps of a piece: records})`."""
         program = self.programs.replay if replaying else self.programs.forward
         constants, records = self._constants(run, replaying), {}
@@ -210,17 +253,19 @@ class Engine:
                 on_step(len(piece))
         return carry, records
 
-    def stack_steps(self, batches):
+    def stack_steps(self, batches: Batches) -> int:
         """How many steps one program takes at once."""
         return min(batches.capacity(0), self._stack_limit)
 
-    def _pieces(self, run, steps):
+    def _pieces(self, run: Trajectory, steps: Sequence[int]) -> Iterator[tuple[list[int], int]]:
         """Steps in stacks, none across a cut: on the way back they are those of the way forth."""
         for _, part in itertools.groupby(steps, lambda step: bisect.bisect(run.cuts, step)):
             yield from run.batches.pieces(part, self._stack_limit)
 
-    def _inputs(self, run, steps, capacity, record=()):
-        def column(values):
+    def _inputs(
+        self, run: Trajectory, steps: Sequence[int], capacity: int, record: Structure = ()
+    ) -> Inputs:
+        def column(values: Sequence[float] | np.ndarray) -> Tensor:
             values = np.asarray(values)
             padding = [(0, capacity - len(steps))] + [(0, 0)] * (values.ndim - 1)
             return tf.convert_to_tensor(np.pad(values, padding))
@@ -237,7 +282,9 @@ class Engine:
 
     # -- reverse -----------------------------------------------------------------------------
 
-    def differentiate(self, run, validation, on_step=None):
+    def differentiate(
+        self, run: Trajectory, validation: Batches, on_step: OnStep | None = None
+    ) -> Derivatives:
         """Walks back along a `Trajectory` from the validation loss at its end."""
         loss, adjoint = self._validation(run, validation)
         size = float(self._norm(adjoint.weights))
@@ -262,7 +309,7 @@ class Engine:
         self._add_init_scales(run, adjoint)
         return Derivatives(loss, adjoint, growth, finite)
 
-    def _add_init_scales(self, run, adjoint):
+    def _add_init_scales(self, run: Trajectory, adjoint: Adjoint) -> None:
         """w_0 is a scale times what the initializer gave: ∂L/∂scale = ⟨∂L/∂w_0, w_0⟩ / scale."""
         scales = self.optimizer.init_scales()
         if scales is None:
@@ -275,7 +322,7 @@ class Engine:
         ]
         adjoint.hyper[INIT_SCALE] = tf.stack(products) / tf.cast(scales, products[0].dtype)
 
-    def _segment_data(self, run, segment):
+    def _segment_data(self, run: Trajectory, segment: Segment) -> Structure:
         rule = self.programs.rule
         ends = [
             End(*rule.means(state.iterate), rule.last_displacements(state.iterate))
@@ -283,12 +330,12 @@ class Engine:
         ]
         return self.path.segment_data(segment, run.segments, run.summaries, *ends)
 
-    def _inputs_back(self, run, segment):
+    def _inputs_back(self, run: Trajectory, segment: Segment) -> Iterator[tuple[Inputs, int]]:
         """The `(inputs, length)` of the pieces of a segment, last first."""
         records = run.records
         if self.path.replay == "forward":
-            steps, carry = range(segment.start, segment.stop), run.checkpoints[segment.start]
-            _, records = self._over(steps, run, carry, replaying=True)
+            again, carry = range(segment.start, segment.stop), run.checkpoints[segment.start]
+            _, records = self._over(again, run, carry, replaying=True)
         if self.path.replay == "backward":
             closed = run.closed[run.segments.index(segment)]
             run.carry["at"] = self.path.arithmetic.reopen(run.carry["at"], closed)
@@ -303,16 +350,17 @@ class Engine:
                 record = records.get(tuple(steps), ())
                 yield self._inputs(run, steps, capacity, record), len(steps)
 
-    def returned(self, run):
+    def returned(self, run: Trajectory) -> bool:
         """Whether an undone run is back at its start, bit for bit."""
         start = tf.nest.flatten(self.path.arithmetic.encode(run.start.iterate))
         undone = tf.nest.flatten(run.carry["at"])
         return all(bool(tf.reduce_all(a == b)) for a, b in zip(start, undone, strict=True))
 
-    def _validation(self, run, validation):
+    def _validation(self, run: Trajectory, validation: Batches) -> tuple[float, Adjoint]:
         end = run.end
         zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.hyper_variables))
         total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zero)
+        assert validation.epoch_steps is not None  # `as_validation` has seen to it
         for steps, _ in validation.pieces(range(validation.epoch_steps)):
             for step in steps:
                 batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
@@ -331,58 +379,5 @@ class Engine:
         return float(loss / samples), adjoint
 
 
-def _value(variable):
+def _value(variable: keras.Variable) -> Tensor:
     return tf.convert_to_tensor(variable.value)
-
-
-def _check(optimizer, model, hyper_variables):
-    """Raises a ValueError for what cannot be differentiated."""
-    for argument in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
-        if getattr(optimizer, argument):
-            raise ValueError(
-                f"A training with `{argument}` cannot be differentiated: leave it out."
-            )
-    trainable = {id(v) for v in model.trainable_variables}
-    for variable in hyper_variables:
-        if not isinstance(variable, keras.Variable) or id(variable) in trainable:
-            raise ValueError(
-                "`hyper_variables` must be a sequence of `keras.Variable`s that are not trained. "
-                f"Received: {variable!r}"
-            )
-
-
-def _devices(model):
-    """The devices of the strategy that a model was made under; `(None,)` for the default one."""
-    strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1:
-        return (None,)
-    devices = strategy.extended.worker_devices
-    if len(devices) != strategy.num_replicas_in_sync:
-        raise ValueError(
-            "A hypergradient can be split over the devices of one machine "
-            "(`tf.distribute.MirroredStrategy`) only. Received: "
-            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas, "
-            f"{len(devices)} of them here. Several machines are used with `clients` of "
-            "`keras_drmad.tuners.DrMADTuner`."
-        )
-    return devices
-
-
-def _loss_scale(model):
-    scale = getattr(model.optimizer, "dynamic_scale", None)
-    if scale is not None:
-        return float(keras.ops.convert_to_tensor(scale).numpy())
-    return float(learnable_optimizer(model).loss_scale_factor or 1.0)
-
-
-def build_with(model, example):
-    """Creates what `fit` would create at its first batch: weights, loss, optimizer state."""
-    if model.built and model.optimizer.built:
-        return
-    x, y, sample_weight = as_arguments(example)
-    with model.distribute_strategy.scope():
-        model.compute_loss(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
-        model.reset_metrics()
-        if not model.optimizer.built:
-            with keras.name_scope(model.optimizer.name):
-                model.optimizer.build(model.trainable_variables)

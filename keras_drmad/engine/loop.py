@@ -1,10 +1,14 @@
 """A compiled loop over stacked inputs: what the forward and the reverse pass are made of."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
+
+from keras_drmad.typing import Structure, Tensor
 
 
 class Loop:
-    """Runs `carry, row = body(constants, carry, x)` over the leading axis of stacked inputs.
+    """Runs `carry, output = body(constants, carry, x)` over the leading axis of stacked inputs.
 
     With XLA a whole stack is one program (a `while` loop on the device). Without, each step is one
     call of a graph: TensorFlow's own `while` fails around nested tapes in long loops, and what
@@ -12,41 +16,56 @@ class Loop:
 
     Args:
         body: a pure function of structures of tensors. Its carry keeps shapes and dtypes.
-        row: `row(constants, carry, x)`: a structure like the rows that `body` returns, to size
-            their stack by; only shapes are used.
+        outputs: `outputs(constants, carry, x)`: a structure like the output of `body`, to size the
+            stack of outputs by; only shapes are used.
         xla: whether to compile with XLA.
         reverse: whether to begin at the last input.
     """
 
-    def __init__(self, body, row, xla, reverse=False):
-        self._body, self._row, self._reverse = body, row, reverse
+    def __init__(
+        self,
+        body: Callable[..., tuple[Structure, Structure]],
+        outputs: Callable[..., Structure],
+        xla: bool,
+        reverse: bool = False,
+    ) -> None:
+        self._body, self._outputs, self._reverse = body, outputs, reverse
         self._xla = xla
         program = self._while if xla else self._step
         self._program = tf.function(program, jit_compile=xla, autograph=False)
 
-    def __call__(self, constants, carry, xs, length):
-        """`(carry, rows)` after the first `length` entries of `xs`; rows are stacked like `xs`."""
+    def __call__(
+        self, constants: Structure, carry: Structure, xs: Structure, length: int
+    ) -> tuple[Structure, Structure]:
+        """`(carry, outputs)` after the first `length` entries of `xs`; outputs are stacked like `xs`."""
         if self._xla:
             return self._program(constants, carry, xs, tf.constant(length))
-        rows = [()] * length
+        outputs: list[Structure] = [()] * length
         for i in reversed(range(length)) if self._reverse else range(length):
-            carry, rows[i] = self._program(constants, carry, xs, tf.constant(i))
-        return carry, tf.nest.map_structure(lambda *r: tf.stack(r), *rows)
+            carry, outputs[i] = self._program(constants, carry, xs, tf.constant(i))
+        return carry, tf.nest.map_structure(lambda *parts: tf.stack(parts), *outputs)
 
-    def _step(self, constants, carry, xs, at):
+    def _step(
+        self, constants: Structure, carry: Structure, xs: Structure, at: Tensor
+    ) -> tuple[Structure, Structure]:
         return self._body(constants, carry, _at(xs, at))
 
-    def _while(self, constants, carry, xs, length):
+    def _while(
+        self, constants: Structure, carry: Structure, xs: Structure, length: Tensor
+    ) -> tuple[Structure, Structure]:
         size = tf.nest.flatten(xs)[0].shape[0]
-        like = self._row(constants, carry, _at(xs, 0))
+        like = self._outputs(constants, carry, _at(xs, 0))
         stacks = [
-            tf.TensorArray(r.dtype, size, element_shape=r.shape) for r in tf.nest.flatten(like)
+            tf.TensorArray(part.dtype, size, element_shape=part.shape)
+            for part in tf.nest.flatten(like)
         ]
 
-        def step(at, carry, stacks):
-            carry, row = self._body(constants, carry, _at(xs, at))
-            row = tf.nest.flatten(row)
-            stacks = [s.write(at, r) for s, r in zip(stacks, row, strict=True)]
+        def step(
+            at: Tensor, carry: Structure, stacks: list[tf.TensorArray]
+        ) -> tuple[Tensor, Structure, list[tf.TensorArray]]:
+            carry, output = self._body(constants, carry, _at(xs, at))
+            parts = tf.nest.flatten(output)
+            stacks = [s.write(at, part) for s, part in zip(stacks, parts, strict=True)]
             return at + stride, carry, stacks
 
         # Counts down itself: an index computed from `length` would make XLA compile each length.
@@ -59,10 +78,10 @@ class Loop:
         )
         return carry, tf.nest.pack_sequence_as(like, [s.stack() for s in stacks])
 
-    def programs(self):
+    def programs(self) -> int:
         """How many programs have been traced, for tests of retracing."""
         return self._program.experimental_get_tracing_count()
 
 
-def _at(xs, i):
+def _at(xs: Structure, i: Tensor | int) -> Structure:
     return tf.nest.map_structure(lambda a: a[i], xs)

@@ -1,69 +1,30 @@
 """The training and the validation loss of a compiled model, as pure functions of tensors."""
 
-import contextlib
+from __future__ import annotations
+
 import inspect
-import re
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.ops import gradient_registry  # has no public name
 
 from keras_drmad.data import as_arguments
-
-# Whose XLA programs, differentiated twice, take minutes to compile or run on CPU.
-SLOW_UNDER_XLA_ON_CPU = ("Conv", "DepthwiseConv", "While")
-
-# TensorFlow takes the derivatives of these gradient operations for zero, which they are not.
-WRONG_SECOND_DERIVATIVES = (
-    "FakeQuantWithMinMaxArgsGradient",
-    "FakeQuantWithMinMaxVarsGradient",
-    "FakeQuantWithMinMaxVarsPerChannelGradient",
-    "ResizeBilinearGrad",
-)
-
-# Operations without a gradient that no derivative goes through; the list only saves time.
-NEVER_DIFFERENTIATED = (
-    "EmptyTensorList",
-    "NoOp",
-    "Placeholder",
-    "StatelessRandomGetKeyCounter",
-    "TensorListReserve",
-)
+from keras_drmad.engine import second_derivatives
+from keras_drmad.typing import Structure, Tensor, Tensors
 
 
 class _Scope(keras.StatelessScope):
     """A stateless scope that remembers which variables were assigned in it."""
 
-    def __init__(self, state_mapping):
-        self.assigned = {}
+    def __init__(self, state_mapping: list[tuple[keras.Variable, Tensor]]) -> None:
+        self.assigned: dict[int, keras.Variable] = {}
         super().__init__(state_mapping=state_mapping, collect_losses=True)
 
-    def add_update(self, update):
+    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
         self.assigned[id(update[0])] = update[0]
         super().add_update(update)
-
-
-@contextlib.contextmanager
-def _mended_moments():
-    """Makes `tf.nn.moments`, as batch and group normalization call it, right in second derivatives.
-
-    It takes the mean in `mean((x − mean)²)` for a constant, which leaves the variance and its
-    first derivatives right. `mean((x − c)²) − (mean − c)²` is the variance for every constant, so
-    it is right in all derivatives; and this one is the same to the last bit.
-    """
-    original = tf.nn.moments
-
-    def moments(*args, **kwargs):
-        mean, variance = original(*args, **kwargs)
-        return mean, variance - tf.math.squared_difference(mean, tf.stop_gradient(mean))
-
-    tf.nn.moments = moments
-    try:
-        yield
-    finally:
-        tf.nn.moments = original
 
 
 class Objective:
@@ -88,7 +49,14 @@ class Objective:
         operations: the types of the TensorFlow operations in the loss and its gradient.
     """
 
-    def __init__(self, model, example, hyper_variables=(), loss_scale=1.0, devices=(None,)):
+    def __init__(
+        self,
+        model: keras.Model,
+        example: Structure,
+        hyper_variables: Sequence[keras.Variable] = (),
+        loss_scale: float = 1.0,
+        devices: tuple[str | None, ...] = (None,),
+    ) -> None:
         self.model = model
         self.devices = devices
         self.weights = list(model.trainable_variables)
@@ -96,12 +64,20 @@ class Objective:
         self.loss_scale = loss_scale
         self._model_takes_training = _takes(model.call, "training")
         self._loss_takes_training = _takes(model.compute_loss, "training")
-        self.state, self.random = [], []
+        self.state: list[keras.Variable] = []
+        self.random: list[keras.Variable] = []
         operations = self._probe(example)
         self.operations = {kind for kind, _ in operations}
-        self._check_second_derivatives(example, operations)
+        second_derivatives.check(model, operations, self._differentiate_twice, example)
 
-    def gradient(self, weights, state, random, hyper_variables, batch):
+    def gradient(
+        self,
+        weights: Tensors,
+        state: Tensors,
+        random: Tensors,
+        hyper_variables: Tensors,
+        batch: Structure,
+    ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
         """`(gradients, state, random, loss)` of the training loss; the states after the step."""
         parts = [
             (part.share, self._part_gradient(weights, state, random, hyper_variables, part.batch))
@@ -113,7 +89,14 @@ class Objective:
         gradients, after, loss = _mean([(share, (g, s, loss)) for share, (g, s, _, loss) in parts])
         return gradients, after, first[2], loss
 
-    def vjp(self, weights, state, random, hyper_variables, batch):
+    def vjp(
+        self,
+        weights: Tensors,
+        state: Tensors,
+        random: Tensors,
+        hyper_variables: Tensors,
+        batch: Structure,
+    ) -> tuple[Tensors, Tensors, Callable[[Tensors, Tensors], tuple[Tensors, Tensors, Tensors]]]:
         """`(gradients, state, vjp)`: as `gradient`, and what takes their adjoints back.
 
         `vjp(gradients, state)` returns the adjoints of `(weights, state, hyper_variables)`: a
@@ -128,7 +111,7 @@ class Objective:
                 )
             found.append((part, tape, (gradients, after)))
 
-        def vjp(*adjoints):
+        def vjp(*adjoints: Tensors) -> tuple[Tensors, Tensors, Tensors]:
             back = []
             for part, tape, results in found:
                 with tf.device(part.device):
@@ -140,7 +123,14 @@ class Objective:
 
         return *_mean([(part.share, results) for part, _, results in found]), vjp
 
-    def _part_gradient(self, weights, state, random, hyper_variables, batch):
+    def _part_gradient(
+        self,
+        weights: Tensors,
+        state: Tensors,
+        random: Tensors,
+        hyper_variables: Tensors,
+        batch: Structure,
+    ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             loss, scope = self._loss(weights, state, random, hyper_variables, batch, training=True)
@@ -150,14 +140,15 @@ class Objective:
         after = [[scope.get_current_value(v) for v in vs] for vs in (self.state, self.random)]
         return gradients, *after, loss
 
-    def _parts(self, batch):
+    def _parts(self, batch: Structure) -> list[_Part]:
         """A batch cut into a part for each device; their shares of the samples sum to 1."""
         leaves = tf.nest.flatten(batch)
         samples = leaves[0].shape[0]
         if len(self.devices) == 1 or samples is None or samples < len(self.devices):
             return [_Part(self.devices[0], 1.0, batch)]
         sizes = [len(part) for part in np.array_split(range(samples), len(self.devices))]
-        split = [tf.split(leaf, sizes) for leaf in leaves]
+        parts = list(zip(sizes, np.cumsum(sizes), strict=True))
+        split = [[leaf[stop - size : stop] for size, stop in parts] for leaf in leaves]
         return [
             _Part(
                 device, size / samples, tf.nest.pack_sequence_as(batch, [leaf[i] for leaf in split])
@@ -165,7 +156,14 @@ class Objective:
             for i, (device, size) in enumerate(zip(self.devices, sizes, strict=True))
         ]
 
-    def validation_loss(self, weights, state, random, hyper_variables, batch):
+    def validation_loss(
+        self,
+        weights: Tensors,
+        state: Tensors,
+        random: Tensors,
+        hyper_variables: Tensors,
+        batch: Structure,
+    ) -> Tensor:
         """The compiled loss of a batch in inference mode.
 
         Penalties that layers add (regularizers, `add_loss`) belong to the training loss only,
@@ -173,7 +171,15 @@ class Objective:
         """
         return self._loss(weights, state, random, hyper_variables, batch, training=False)[0]
 
-    def _loss(self, weights, state, random, hyper_variables, batch, training):
+    def _loss(
+        self,
+        weights: Tensors,
+        state: Tensors,
+        random: Tensors,
+        hyper_variables: Tensors,
+        batch: Structure,
+        training: bool,
+    ) -> tuple[Tensor, _Scope]:
         x, y, sample_weight = as_arguments(batch)
         mapping = [
             *zip(self.weights, weights, strict=True),
@@ -181,7 +187,7 @@ class Objective:
             *zip(self.random, random, strict=True),
             *zip(self.hyper_variables, hyper_variables, strict=True),
         ]
-        with _Scope(mapping) as scope, _mended_moments():
+        with _Scope(mapping) as scope, second_derivatives.mended_moments():
             predictions = self.model(
                 x, **({"training": training} if self._model_takes_training else {})
             )
@@ -199,12 +205,12 @@ class Objective:
                     loss -= tf.cast(tf.reduce_sum(penalty), loss.dtype)
         return loss, scope
 
-    def _probe(self, example):
-        """Traces one training step; fills `state` and `random`, returns its `_operations`."""
+    def _probe(self, example: Structure) -> list[tuple[str, str]]:
+        """Traces one training step; fills `state` and `random`, returns its `operations`."""
         ignored = {id(v) for v in (*self.weights, *self.hyper_variables)}
         ignored |= {id(v) for v in self.model.metrics_variables}
 
-        def step(batch):
+        def step(batch: Structure) -> Tensors:
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             weights = [tf.convert_to_tensor(w.value) for w in self.weights]
             hyper_variables = [tf.convert_to_tensor(v.value) for v in self.hyper_variables]
@@ -219,29 +225,10 @@ class Objective:
                 (self.state if floating else self.random).append(variable)
             return [_dense(g) for g in tape.gradient(loss, weights, unconnected_gradients="zero")]
 
-        return _operations(tf.function(step, autograph=False).get_concrete_function(example).graph)
+        graph = tf.function(step, autograph=False).get_concrete_function(example).graph
+        return second_derivatives.operations(graph)
 
-    def _check_second_derivatives(self, example, operations):
-        """Raises a ValueError, before anything is trained, if there are none."""
-        found = [o for o in operations if o[0] in WRONG_SECOND_DERIVATIVES]
-        suspects = [o for o in operations if not _has_gradient(o[0])]
-        if suspects and not found:
-            # Whether derivatives go through them, only differentiating can tell.
-            try:
-                twice = tf.function(self._differentiate_twice, autograph=False)
-                twice.get_concrete_function(example)
-            except LookupError as error:
-                found = [o for o in suspects if o[0] in str(error)] or suspects
-        if found:
-            kind, path = found[0]
-            raise ValueError(
-                f"{self._part(path)} cannot be differentiated twice, as a hypergradient must: "
-                f"TensorFlow has no derivative of its operation `{kind}`. Use a layer or an option "
-                'without it (`UpSampling2D(interpolation="nearest")` for images, '
-                "`use_cudnn=False` in recurrent layers), or put it before all trainable layers."
-            )
-
-    def _differentiate_twice(self, batch):
+    def _differentiate_twice(self, batch: Structure) -> Structure:
         """What the reverse pass does to the loss."""
         variables = (self.weights, self.state, self.random, self.hyper_variables)
         weights, state, random, hyper_variables = [
@@ -250,35 +237,16 @@ class Objective:
         gradients, state_after, vjp = self.vjp(weights, state, random, hyper_variables, batch)
         return vjp(gradients, state_after)
 
-    def _part(self, path):
-        """The part of the model in whose name scope an operation is, in words."""
-        part = self.model
-        for scope in path.split("/"):
-            inner = {layer.name: layer for layer in part._flatten_layers(False, False)}
-            # A layer that is called again gets a scope with a number.
-            part = inner.get(scope) or inner.get(re.sub(r"_\d+$", "", scope)) or part
-        if part is not self.model:
-            return f"Layer {part.name!r} ({type(part).__name__})"
-        return "The loss" if "compile_loss" in path else f"Model {part.name!r}"
-
-    def slow_under_xla_on_cpu(self):
-        """Whether XLA would take minutes where TensorFlow's own kernels take seconds."""
-        return any(name in op for op in self.operations for name in SLOW_UNDER_XLA_ON_CPU)
-
-    def draws_random_numbers(self):
-        """Whether a training step does; XLA draws other ones from the same seeds."""
-        return any("Random" in op for op in self.operations)
-
 
 class _Part(NamedTuple):
     """Of a batch: what one device computes."""
 
     device: str | None
     share: float
-    batch: tuple
+    batch: Structure
 
 
-def _mean(parts):
+def _mean(parts: list[tuple[float, Any]]) -> Any:
     """The mean of structures of tensors, from a list of `(share, structure)`."""
     (share, first), *others = parts
     if not others:
@@ -289,39 +257,10 @@ def _mean(parts):
     return total
 
 
-def _takes(function, argument):
+def _takes(function: Callable, argument: str) -> bool:
     parameters = inspect.signature(function).parameters.values()
     return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def _dense(gradient):
+def _dense(gradient: Tensor | tf.IndexedSlices) -> Tensor:
     return tf.convert_to_tensor(gradient)
-
-
-def _has_gradient(kind):
-    """Whether an operation can be differentiated (if to zero), or never is."""
-    if kind in NEVER_DIFFERENTIATED:
-        return True
-    if kind == "PreventGradient":
-        return False
-    try:
-        gradient_registry.lookup(kind)
-    except LookupError:
-        return False
-    return True
-
-
-def _operations(graph):
-    """`(type, name)` of all operations; names of those in functions begin with their caller's."""
-    definition = graph.as_graph_def()
-    functions = {f.signature.name: f.node_def for f in definition.library.function}
-
-    def walk(nodes, prefix):
-        for node in nodes:
-            yield node.op, prefix + node.name
-            for value in node.attr.values():
-                for function in (value.func, *value.list.func):
-                    if function.name in functions:
-                        yield from walk(functions[function.name], f"{prefix}{node.name}/")
-
-    return list(walk(definition.node, ""))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.objective import Objective
 from keras_drmad.paths.base import Path, Point
-from keras_drmad.typing import Slots, Structure, Tensors
+from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
 
@@ -37,7 +37,7 @@ class Adjoint(NamedTuple):
     weights: Tensors
     slots: Slots
     state: Tensors
-    hyper: dict[str, tf.Tensor]
+    hyper: Vectors
     hyper_variables: Tensors
 
 
@@ -45,11 +45,11 @@ class Inputs(NamedTuple):
     """What changes from step to step; stacked along a first axis."""
 
     batch: Structure
-    learning_rate: tf.Tensor
+    learning_rate: Tensor
     random: Tensors  # the seeds that a step saw: replays and the reverse pass use them again
-    step: tf.Tensor  # its number in this run, a float
-    iteration: tf.Tensor  # its number for the optimizer
-    position: tf.Tensor  # where it stands in a learned schedule
+    step: Tensor  # its number in this run, a float
+    iteration: Tensor  # its number for the optimizer
+    position: Tensor  # where it stands in a learned schedule
     record: Structure = ()  # what the path stored of it
 
 
@@ -171,8 +171,9 @@ class Programs:
             constants["hyper_variables"],
             inputs.batch,
         )
+        l2 = {kind: vector for kind, vector in now.items() if kind == "l2"}
         with _tape() as of_gradients:
-            of_gradients.watch((weights, raw, now))
+            of_gradients.watch((weights, raw, l2))
             evaluated = rule.gradients(weights, raw, now)
         slots, gradients = self._on_path(point, evaluated, values, inputs.iteration)
         with _tape() as of_move:
@@ -186,17 +187,15 @@ class Programs:
             output_gradients=Iterate(adjoint.weights, adjoint.slots),
             unconnected_gradients="zero",
         )
-        gradients_w, directions, more = of_gradients.gradient(
+        gradients_w, directions, l2_part = of_gradients.gradient(
             evaluated,
-            (weights, raw, now),
+            (weights, raw, l2),
             output_gradients=gradients_part,
             unconnected_gradients="zero",
         )
+        hyper_part |= {kind: hyper_part[kind] + part for kind, part in l2_part.items()}
         hyper_part = of_schedule.gradient(
-            now,
-            hyper,
-            output_gradients={kind: hyper_part[kind] + more[kind] for kind in hyper},
-            unconnected_gradients="zero",
+            now, hyper, output_gradients=hyper_part, unconnected_gradients="zero"
         )
         products, state, variables_part = vjp(directions, adjoint.state)
         unscaled = rule.unscaled(directions, slots, values, inputs.iteration)
@@ -212,7 +211,7 @@ class Programs:
         ), ()
 
     def _on_path(
-        self, point: Point, evaluated: Tensors, values: Values, iteration: tf.Tensor
+        self, point: Point, evaluated: Tensors, values: Values, iteration: Tensor
     ) -> tuple[Slots, Tensors]:
         """`(slots, gradients)` of the step at a point: those of training, or those of the path."""
         slots = {} if point.slots is None else point.slots
@@ -226,7 +225,7 @@ def _tape() -> tf.GradientTape:
     return tf.GradientTape(watch_accessed_variables=False)
 
 
-def _limited(adjoint: Adjoint, limit: tf.Tensor) -> Adjoint:
+def _limited(adjoint: Adjoint, limit: Tensor) -> Adjoint:
     """`adjoint` scaled down to where the norm of its weights is `limit`, if it is above."""
     norm = tf.linalg.global_norm(adjoint.weights)
     scale = tf.minimum(tf.math.divide_no_nan(tf.cast(limit, norm.dtype), norm), 1.0)

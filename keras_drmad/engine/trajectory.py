@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_drmad.data import Batches
 from keras_drmad.engine.programs import TrainingState
 from keras_drmad.paths.base import Segment
-from keras_drmad.typing import Structure, Tensors
+from keras_drmad.typing import Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Numbers
 
 
@@ -18,7 +17,7 @@ class Trajectory:
     """A training run as its path remembers it; made by `Engine.begin`, grown by `advance`."""
 
     start: TrainingState
-    hyper: dict[str, tf.Tensor]  # flat values of each kind
+    hyper: Vectors  # flat values of each kind
     hyper_variables: Tensors
     batches: Batches
     random: list[np.ndarray]  # the seeds that each step saw
@@ -32,12 +31,12 @@ class Trajectory:
     cuts: list[int] = field(default_factory=list)  # step numbers at which `advance` began
     summaries: list[Structure] = field(default_factory=list)  # what the path keeps of each segment
     # What its arithmetic sets aside of each segment.
-    closed: list[dict[int, tf.Tensor]] = field(default_factory=list)
+    closed: list[dict[int, Tensor]] = field(default_factory=list)
     # Steps of a piece -> what the path stored of them.
     records: dict[tuple[int, ...], Structure] = field(default_factory=dict)
     # A segment's start -> the loop's carry there.
     checkpoints: dict[int, dict[str, Any]] = field(default_factory=dict)
-    end: TrainingState | None = None
+    end: TrainingState = field(init=False)  # set by `Engine.finish`
 
     @property
     def steps(self) -> int:

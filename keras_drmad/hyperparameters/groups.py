@@ -6,11 +6,17 @@ the training step cheap (one extra input a kind, whatever the number of layers) 
 meta-optimizer one variable a kind to move.
 """
 
-import difflib
-from typing import NamedTuple
+from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_drmad.typing import Hyperparameters, Tensor, Tensors
 
 INIT_SCALE = "init_scale"  # of the weights that training starts from
 GRANULARITIES = ("global", "layer", "variable", "unit")
@@ -21,15 +27,15 @@ class Slice(NamedTuple):
 
     start: int
     size: int
-    shape: tuple  # () for a scalar
+    shape: tuple[int, ...]  # () for a scalar
 
-    def of(self, vector):
+    def of(self, vector: Tensor) -> Tensor:
         """The tensor in `vector` that this slice names."""
         part = vector[self.start : self.start + self.size]
         return tf.reshape(part, self.shape)
 
 
-def variable_names(variables):
+def variable_names(variables: Iterable[keras.Variable]) -> list[tuple[str, str]]:
     """`(group, leaf)` of each variable, from its Keras path.
 
     The model's own name is left out where all variables share it. Layers with equal paths (sub-models
@@ -39,7 +45,8 @@ def variable_names(variables):
     roots = {path[0] for path in paths}
     if len(roots) == 1 and all(len(path) > 2 for path in paths):
         paths = [path[1:] for path in paths]
-    names, seen = [], {}
+    names: list[tuple[str, str]] = []
+    seen: dict[str, list[set[str]]] = {}
     for *parents, leaf in paths:
         layer = "/".join(parents) or leaf
         occurrences = seen.setdefault(layer, [set()])
@@ -51,7 +58,7 @@ def variable_names(variables):
     return names
 
 
-def path_of(variable):
+def path_of(variable: keras.Variable | tf.Variable) -> str:
     """The Keras path of a Keras variable or of its TensorFlow variable."""
     return getattr(variable, "path", None) or variable.name.split(":")[0]
 
@@ -73,11 +80,19 @@ class Layout:
         groups: `{group: {kind: Slice}}`.
     """
 
-    def __init__(self, variables, per, acts, per_unit=(), knots=(), init_scale=False):
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        per: str,
+        acts: dict[str, list[bool]],
+        per_unit: Sequence[str] = (),
+        knots: Mapping[str, int] | None = None,
+        init_scale: bool = False,
+    ) -> None:
         names = variable_names(variables)
-        self.slices = {kind: [] for kind in acts}
-        self.groups = {}
-        self.knots = dict(knots)
+        self.slices: dict[str, list[Slice | None]] = {kind: [] for kind in acts}
+        self.groups: dict[str, dict[str, Slice]] = {}
+        self.knots = dict(knots or {})
         self._widths = dict.fromkeys(acts, 0)  # entries of a vector, at one time
         for i, (variable, (layer, leaf)) in enumerate(zip(variables, names, strict=True)):
             group = _group(per, layer, leaf)
@@ -102,10 +117,12 @@ class Layout:
         if init_scale:
             self._add_init_scales(variables, names, per)
 
-    def _add_init_scales(self, variables, names, per):
+    def _add_init_scales(
+        self, variables: Sequence[keras.Variable], names: list[tuple[str, str]], per: str
+    ) -> None:
         """One scale for each kernel; a group of several kernels has an array of them."""
         self.slices[INIT_SCALE] = [None] * len(variables)
-        kernels = {}
+        kernels: dict[str, list[int]] = {}
         for i, (variable, (layer, leaf)) in enumerate(zip(variables, names, strict=True)):
             if len(variable.shape) >= 2:
                 kernels.setdefault(_group(per, layer, leaf), []).append(i)
@@ -119,11 +136,11 @@ class Layout:
         self._widths[INIT_SCALE] = start
 
     @property
-    def sizes(self):
+    def sizes(self) -> dict[str, int]:
         """`{kind: entries of its flat vector}`."""
         return {kind: width * self.knots.get(kind, 1) for kind, width in self._widths.items()}
 
-    def at(self, kind, vector, position):
+    def at(self, kind: str, vector: Tensor, position: Tensor) -> Tensor:
         """The entries of a kind in force at `position` (of `Knots.positions`, a scalar tensor)."""
         if kind not in self.knots:
             return vector
@@ -134,25 +151,25 @@ class Layout:
         shares = tf.maximum(1 - distances, 0)
         return tf.linalg.matvec(table, shares, transpose_a=True)
 
-    def write(self, vector, kind, part, value):
+    def write(self, vector: np.ndarray, kind: str, part: Slice, value: np.ndarray) -> None:
         """Puts the value of an entry of a group into a flat NumPy vector, in place."""
         table = vector.reshape(self.knots.get(kind, 1), self._widths[kind])
         if kind in self.knots:
             value = np.reshape(value, (-1, 1))
         table[:, part.start : part.start + part.size] = value
 
-    def spread(self, kind, vector, dtypes):
+    def spread(self, kind: str, vector: Tensor, dtypes: Sequence[str]) -> Tensors:
         """One tensor a variable (None where the kind does not act), broadcastable against it."""
         return [
             None if s is None else tf.cast(s.of(vector), dtype)
             for s, dtype in zip(self.slices[kind], dtypes, strict=True)
         ]
 
-    def nest(self, vectors):
+    def nest(self, vectors: Mapping[str, Any]) -> Hyperparameters:
         """`{group: {kind: float or array}}` from `{kind: flat vector}`, in the model's own order."""
         flat = {kind: np.asarray(vector) for kind, vector in vectors.items()}
 
-        def entry(kind, s):
+        def entry(kind: str, s: Slice) -> float | np.ndarray:
             if kind in self.knots:
                 return flat[kind].reshape(self.knots[kind], -1)[:, s.start].copy()
             if s.shape == ():
@@ -164,7 +181,7 @@ class Layout:
             for group, entries in self.groups.items()
         }
 
-    def parse(self, values):
+    def parse(self, values: Hyperparameters) -> Iterator[tuple[str, str, Slice, np.ndarray]]:
         """Yields `(group, kind, Slice, array)` for `{group: {kind: value}}`.
 
         Raises:
@@ -190,17 +207,17 @@ class Layout:
                 yield group, kind, part, value
 
 
-def _group(per, layer, leaf):
+def _group(per: str, layer: str, leaf: str) -> str:
     return {"global": "global", "layer": layer}.get(per, f"{layer}/{leaf}")
 
 
-def _items(mapping, name):
+def _items(mapping: Any, name: str) -> Iterable[tuple[Any, Any]]:
     if not hasattr(mapping, "items"):
         raise ValueError(f"`{name}` must be a dictionary. Received: {mapping!r}")
     return mapping.items()
 
 
-def _unknown(what, name, valid):
+def _unknown(what: str, name: object, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)
     return (
         f"Unknown {what}: {name!r}. Did you mean {near[0]!r}? Valid: {', '.join(map(repr, valid))}"

@@ -1,7 +1,15 @@
 """Moving hyperparameters along their hypergradients, on the scale on which they are learned."""
 
+from __future__ import annotations
+
+from typing import Any, Protocol
+
 import keras
 import tensorflow as tf
+
+from keras_drmad import compat
+from keras_drmad.hyperparameters.scales import Log
+from keras_drmad.typing import Tensor, Vectors
 
 # Derivatives by a small L2 coefficient's logarithm are small themselves.
 EPSILON = 1e-12
@@ -29,23 +37,35 @@ class Sign(keras.optimizers.Optimizer):
     [0.9, 1.1, 1.0]
     """
 
-    def __init__(self, step=0.1, name="sign", **kwargs):
+    def __init__(
+        self, step: compat.LearningRate | float = 0.1, name: str = "sign", **kwargs: Any
+    ) -> None:
         kwargs.setdefault("learning_rate", step)
         super().__init__(name=name, **kwargs)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         push = keras.ops.cast(learning_rate, variable.dtype) * keras.ops.sign(
             keras.ops.cast(gradient, variable.dtype)
         )
         self.assign_sub(variable, push)
 
 
-def copy(meta_optimizer):
+class Learned(Protocol):
+    """What is read of an optimizer that has hyperparameters to learn."""
+
+    scales: dict[str, Log]
+    displacements: dict[str, keras.Variable]
+    learn: tuple[str, ...]
+
+
+def copy(meta_optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """A fresh optimizer with the same settings: one serves the variables that it was built with."""
     return meta_optimizer.from_config(meta_optimizer.get_config())
 
 
-def check(meta_optimizer):
+def check(meta_optimizer: object) -> None:
     """Raises a ValueError if `meta_optimizer` is not an optimizer."""
     if not isinstance(meta_optimizer, keras.optimizers.Optimizer):
         raise ValueError(
@@ -54,8 +74,8 @@ def check(meta_optimizer):
         )
 
 
-def by_displacement(optimizer, gradients):
-    """`{kind: ∂L/∂δ}` of what a `DrMADSGD` learns, from `{kind: ∂L/∂value}` in flat vectors."""
+def by_displacement(optimizer: Learned, gradients: Vectors) -> Vectors:
+    """`{kind: ∂L/∂δ}` of what an optimizer learns, from `{kind: ∂L/∂value}` in flat vectors."""
     return {
         kind: tf.cast(gradients[kind], d.dtype) * optimizer.scales[kind].slope(d.value)
         for kind, d in optimizer.displacements.items()
@@ -63,7 +83,11 @@ def by_displacement(optimizer, gradients):
     }
 
 
-def move(optimizer, gradients, meta_optimizer):
+def move(
+    optimizer: Learned,
+    gradients: Vectors,
+    meta_optimizer: keras.optimizers.Optimizer,
+) -> None:
     """`δ ← meta_optimizer(δ, ∂L/∂δ)` for the gradients of `by_displacement`, cut to its range."""
     moved = {kind: optimizer.displacements[kind] for kind in gradients}
     meta_optimizer.apply(list(gradients.values()), list(moved.values()))

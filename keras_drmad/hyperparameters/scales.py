@@ -8,16 +8,21 @@ Zero has no logarithm: a value pushed below `floor` is exactly 0, and a coeffici
 starts there, at 0, and enters at `floor` when its hypergradient asks for more.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from keras_drmad.typing import Tensor
 
 
 class Log:
     """`value = base · exp(displacement)`, within `[floor, ceiling]`, and 0 below (if `zero`)."""
 
-    log = staticmethod(np.log)
-
-    def __init__(self, base, floor, ceiling, zero=True):
+    def __init__(self, base: float, floor: float, ceiling: float, zero: bool = True) -> None:
         # Below a compiled value there is room before it is cut to 0.
         self.floor = min(base / 10, floor) if base > 0 else floor
         self.base = max(base, self.floor)
@@ -26,32 +31,36 @@ class Log:
         self.low = 0.0 if base == 0 else float(self.log(self.floor) - self.log(self.base))
         self.high = float(self.log(ceiling) - self.log(self.base))
 
-    def value(self, displacement):
+    @staticmethod
+    def log(value: ArrayLike) -> np.ndarray:
+        return np.log(value)
+
+    def value(self, displacement: Tensor) -> Tensor:
         """Effective values of a tensor of displacements."""
         value = self.positive(tf.minimum(displacement, self.high))
         if self.zero:
             return tf.where(displacement > self.low, value, tf.zeros_like(value))
         return tf.maximum(value, self.floor)
 
-    def positive(self, displacement):
+    def positive(self, displacement: Tensor) -> Tensor:
         """The value where it is not cut to zero."""
         return self.base * tf.exp(displacement)
 
-    def slope(self, displacement):
+    def slope(self, displacement: Tensor) -> Tensor:
         """∂value/∂displacement; at zero that of the floor, so that learning can leave zero."""
         return self.positive(displacement)
 
-    def clip(self, displacement):
+    def clip(self, displacement: Tensor) -> Tensor:
         """`displacement` within the range where it changes the value."""
         return tf.clip_by_value(displacement, self.low, self.high)
 
-    def displacement(self, value):
+    def displacement(self, value: ArrayLike) -> np.ndarray:
         """The displacement (NumPy) at which `value` is reached."""
         value = np.asarray(value, "float64")
         at = self.log(np.maximum(value, self.floor)) - self.log(self.base)
         return np.where(value == 0, self.low, at)
 
-    def check(self, name, value):
+    def check(self, name: str, value: ArrayLike) -> None:
         """Raises a ValueError that names `name` if an entry of `value` is out of range."""
         value = np.asarray(value)
         low_enough = value <= self.ceiling
@@ -69,19 +78,19 @@ class Logit(Log):
     """
 
     @staticmethod
-    def log(value):
-        return np.log(value) - np.log1p(-value)
+    def log(value: ArrayLike) -> np.ndarray:
+        return np.log(value) - np.log1p(np.negative(value))
 
-    def positive(self, displacement):
+    def positive(self, displacement: Tensor) -> Tensor:
         grown = self.base * tf.exp(displacement)
         return grown / ((1 - self.base) + grown)
 
-    def slope(self, displacement):
+    def slope(self, displacement: Tensor) -> Tensor:
         value = self.positive(displacement)
         return value * (1 - value)
 
 
-def scale_of(argument, value, make):
+def scale_of(argument: str, value: float, make: Callable[[float], Log]) -> Log:
     """The scale that `make` gives for the value of an argument.
 
     Raises:
@@ -93,6 +102,6 @@ def scale_of(argument, value, make):
     return make(float(value))
 
 
-def multiplier(floor, ceiling):
+def multiplier(floor: float, ceiling: float) -> Log:
     """The scale of a factor that begins at 1."""
     return Log(1.0, floor, ceiling, zero=False)

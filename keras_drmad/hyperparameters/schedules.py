@@ -1,9 +1,17 @@
 """Learned schedules: hyperparameters that vary over training, piecewise linear between knots."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from keras_drmad.arguments import positive_integer
+from keras_drmad.typing import Tensor
 
 SCHEDULABLE = ("learning_rate", "momentum")
 
@@ -33,7 +41,12 @@ class Knots:
     [0.1, 0.2, 0.0001]
     """
 
-    def __init__(self, knots=10, kinds=SCHEDULABLE, steps=None):
+    def __init__(
+        self,
+        knots: int | str = 10,
+        kinds: str | Sequence[str] = SCHEDULABLE,
+        steps: int | None = None,
+    ) -> None:
         if knots != "step" and positive_integer("knots", knots) < 2:
             raise ValueError(f'`knots` must be at least 2, or "step". Received: knots={knots!r}')
         kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
@@ -43,31 +56,40 @@ class Knots:
         self.steps = positive_integer("steps", steps, optional=True)
 
     @property
-    def count(self):
+    def count(self) -> int:
         """The number of knots."""
+        return self._span if isinstance(self.knots, str) else self.knots
+
+    @property
+    def _span(self) -> int:
         if self.steps is None:
             raise ValueError(
                 "How many steps the learned schedule spans is not known: use "
                 f"`Knots({self.knots!r}, steps=…)`."
             )
-        return self.steps if self.knots == "step" else self.knots
+        return self.steps
 
-    def over(self, steps):
+    def over(self, steps: int) -> Knots:
         """The same knots over another number of steps."""
         if self.knots == "step" and self.steps is not None:
             raise ValueError('A schedule with `knots="step"` cannot be stretched to other steps.')
         return Knots(self.knots, self.kinds, steps)
 
-    def positions(self, steps):
+    def positions(self, steps: ArrayLike) -> np.ndarray:
         """Where training steps (an array of their numbers) stand, in units of knots."""
-        return np.minimum(np.asarray(steps) / max(self.steps - 1, 1), 1.0) * (self.count - 1)
+        return np.minimum(np.asarray(steps) / max(self._span - 1, 1), 1.0) * (self.count - 1)
 
-    def __repr__(self):
+    def position(self, step: Tensor) -> Tensor:
+        """The same of one step, in the graph."""
+        at = tf.minimum(tf.cast(step, tf.float32) / max(self._span - 1, 1), 1.0)
+        return at * (self.count - 1)
+
+    def __repr__(self) -> str:
         return f"Knots({self.knots!r}, kinds={self.kinds!r}, steps={self.steps!r})"
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"knots": self.knots, "kinds": list(self.kinds), "steps": self.steps}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Knots:
         return cls(**config)

@@ -1,23 +1,30 @@
 """`LearnableOptimizer`: what every optimizer shares whose hyperparameters can be learned."""
 
+from __future__ import annotations
+
 import functools
 import logging
 import re
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
-from keras_drmad.hyperparameters.scales import multiplier
+from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
+from keras_drmad.optimizers.scheduled import ScheduledOptimizer
+from keras_drmad.typing import Hyperparameters, Logs, Tensor, Vectors
 from keras_drmad.update_rules.base import UpdateRule
 
 _log = logging.getLogger("keras_drmad")
 
 
-class LearnableOptimizer(keras.optimizers.Optimizer):
+class LearnableOptimizer(ScheduledOptimizer):
     """Base class: groups of variables, and a displacement from the compiled value for each of them.
 
     A subclass says its `rule`, and writes `update_rule` and Keras's `update_step`.
@@ -31,7 +38,15 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
 
     rule: type[UpdateRule]
 
-    def __init__(self, learning_rate, scales, per, learn, schedule, **kwargs):
+    def __init__(
+        self,
+        learning_rate: compat.LearningRate | float,
+        scales: dict[str, Log],
+        per: str,
+        learn: str | Sequence[str],
+        schedule: Knots | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)
         kinds = (*self.rule.kinds, INIT_SCALE)
         if per not in GRANULARITIES:
@@ -53,28 +68,27 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         self.schedule = schedule
         self.engines = _Engines()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
-        self._excluded = ()  # patterns of the variables without penalties
+        self._excluded: tuple[str, ...] = ()  # patterns of the variables without penalties
         # Set before the groups are known, to be taken over by `build`:
-        self._pending = []  # arguments of `set_hyperparameters`
-        self._learned = None  # displacements from a config
+        self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
+        self._learned: dict[str, list[float]] | None = None  # displacements from a config
 
-    def update_rule(self):
+    def update_rule(self) -> UpdateRule:
         """The training step of this optimizer as pure functions (`update_rules.base.UpdateRule`)."""
         raise NotImplementedError
 
-    def _shared_by_rules(self):
+    def _shared_by_rules(self) -> dict[str, Any]:
         """Arguments of an `UpdateRule`."""
         self._check_built("update_rule")
-        variables = self._trainable_variables
+        variables = compat.trained_variables(self)
         return {
             "layout": self.layout,
             "dtypes": tuple(v.dtype for v in variables),
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
-            # Keras has no public name for "is this variable decayed".
             "decays": tuple(
-                self.weight_decay if self.weight_decay and self._use_weight_decay(v) else 0.0
+                self.weight_decay if self.weight_decay and compat.is_decayed(self, v) else 0.0
                 for v in variables
             ),
             "constraints": tuple(v.constraint for v in variables),
@@ -83,7 +97,7 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
     # -- hyperparameters ---------------------------------------------------------------------
 
     @property
-    def hyperparameters(self):
+    def hyperparameters(self) -> Hyperparameters:
         """Effective values: `{group: {"learning_rate": …, "momentum": …, "l2": …}}`.
 
         Groups are named by Keras paths and stand in the model's own order. With `per="unit"`, `l2`
@@ -95,7 +109,7 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         values["learning_rate"] = values["learning_rate"] * self._global_rate()
         return self.layout.nest(values)
 
-    def set_hyperparameters(self, hyperparameters):
+    def set_hyperparameters(self, hyperparameters: Hyperparameters) -> None:
         """Sets effective values, in the form that `hyperparameters` has; others stay.
 
         Before the optimizer is built (by `fit`, or `build`) the values are kept and set then.
@@ -114,7 +128,9 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         for kind, displacement in self._displaced(new, hyperparameters).items():
             self.displacements[kind].assign(displacement)
 
-    def _displaced(self, new, hyperparameters):
+    def _displaced(
+        self, new: dict[str, np.ndarray], hyperparameters: Hyperparameters
+    ) -> dict[str, np.ndarray]:
         """Writes the displacements of effective values into the NumPy vectors `new`."""
         for group, kind, part, value in self.layout.parse(hyperparameters):
             if kind == "learning_rate":
@@ -124,7 +140,7 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
             self.layout.write(new[kind], kind, part, scale.displacement(value))
         return new
 
-    def as_logs(self):
+    def as_logs(self) -> Logs:
         """`{"<group>/<kind>": effective value}` for `logs`; of arrays the mean."""
         return {
             f"{group}/{kind}": float(np.mean(value))
@@ -132,7 +148,9 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
             for kind, value in entries.items()
         }
 
-    def move_hyperparameters(self, gradients, meta_optimizer):
+    def move_hyperparameters(
+        self, gradients: Hyperparameters, meta_optimizer: keras.optimizers.Optimizer
+    ) -> None:
         """Moves what is learned along a hypergradient, on the scale on which it is learned.
 
             δ ← meta_optimizer(δ, ∂L/∂value · ∂value/∂δ)
@@ -162,7 +180,7 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         flat["learning_rate"] *= self._global_rate()
         meta.move(self, meta.by_displacement(self, flat), meta_optimizer)
 
-    def reset(self):
+    def reset(self) -> None:
         """Forgets the training, as before a first step; what is learned stays.
 
         The slots and the count of steps (and averages of `use_ema`) become zero. With
@@ -170,60 +188,34 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         """
         self._check_built("reset")
         learned = {id(d) for d in self.displacements.values()}
-        kept = learned | {id(self._learning_rate)}
+        kept = learned | {id(compat.learning_rate(self))}
         for variable in self.variables:
             if id(variable) not in kept:
                 variable.assign(keras.ops.zeros_like(variable))
 
-    def hyper_values(self):
+    def hyper_values(self) -> Vectors:
         """`{kind: flat tensor}` of a training step; of learning rates the global one's multipliers."""
         return {kind: self._value(kind) for kind in self.rule.kinds}
 
-    def _value(self, kind):
+    def _value(self, kind: str) -> Tensor:
         return self.scales[kind].value(self.displacements[kind].value)
 
-    def init_scales(self):
+    def init_scales(self) -> Tensor | None:
         """The flat tensor of initial scales, or None if they are not learned."""
         return self._value(INIT_SCALE) if INIT_SCALE in self.displacements else None
 
-    def scale_initial_weights(self):
+    def scale_initial_weights(self) -> None:
         """Multiplies each kernel by its learned initial scale: once, before training from scratch."""
         self._check_built("scale_initial_weights")
         scales = self.init_scales()
         if scales is None:
             raise ValueError('Initial scales are not learned: add "init_scale" to `learn`.')
         slices = self.layout.slices[INIT_SCALE]
-        for variable, s in zip(self._trainable_variables, slices, strict=True):
+        for variable, s in zip(compat.trained_variables(self), slices, strict=True):
             if s is not None:
                 variable.assign(variable * keras.ops.cast(s.of(scales), variable.dtype))
 
-    def positions(self, steps):
-        """Where training steps stand in the learned schedule; zeros if there is none."""
-        if self.schedule is None:
-            return np.zeros(len(steps), "float32")
-        return self.schedule.positions(steps).astype("float32")
-
-    def span_schedule(self, steps):
-        """Fills in how many steps the learned schedule spans, if it was not said."""
-        if self.schedule is not None and self.schedule.steps is None:
-            self.schedule = self.schedule.over(steps)
-
-    def steps_taken(self):
-        """How many training steps the optimizer has taken."""
-        return int(self.iterations.numpy())
-
-    def learning_rates(self, steps):
-        """The global learning rates of the next `steps` steps."""
-        rate = self._learning_rate
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            now = self.steps_taken()
-            return np.array([float(rate(now + i)) for i in range(steps)])
-        return np.full(steps, self._global_rate())
-
-    def _global_rate(self):
-        return float(keras.ops.convert_to_tensor(self.learning_rate).numpy())
-
-    def _check_built(self, what):
+    def _check_built(self, what: str) -> None:
         if not self.built:
             raise ValueError(
                 f"`{what}` is known once the optimizer is built: call `fit`, or "
@@ -232,18 +224,23 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
 
     # -- Keras's extension points ------------------------------------------------------------
 
-    def _exclude(self, method, var_list, var_names):
+    def _exclude(
+        self,
+        method: str,
+        var_list: Sequence[keras.Variable] | None,
+        var_names: Sequence[str] | None,
+    ) -> None:
         """Excludes variables from what shrinks weights (`UpdateRule.penalties`)."""
         if self.built:
             raise ValueError(f"`{method}()` can only be configured before the optimizer is built.")
         paths = [f"^{re.escape(path_of(v))}$" for v in var_list or ()]
         self._excluded = (*paths, *(var_names or ()))
 
-    def _is_penalized(self, variable):
+    def _is_penalized(self, variable: keras.Variable) -> bool:
         path = path_of(variable)
         return not any(re.search(p, path) or re.search(p, variable.name) for p in self._excluded)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -283,7 +280,11 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         }
         self._learned, self._pending = None, []
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Sequence[Tensor | None],
+        trainable_variables: Iterable[keras.Variable] | None = None,
+    ) -> None:
         variables = trainable_variables
         if variables is not None:
             variables = list(variables)
@@ -294,17 +295,19 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
             if self.learn and not self.is_learning:
                 _say_frozen(type(self).__name__)
             if "l2" in self.rule.kinds:
-                grads = self._with_l2(grads, variables or self._trainable_variables)
+                grads = self._with_l2(grads, variables or compat.trained_variables(self))
         super().apply(grads, variables)
 
-    def _with_l2(self, grads, variables):
+    def _with_l2(
+        self, grads: Sequence[Tensor | None], variables: Sequence[keras.Variable]
+    ) -> list[Tensor | None]:
         """The raw gradients plus λ ⊙ w: before clipping, as if L2 were a part of the loss."""
         l2 = self.scales["l2"].value(self.displacements["l2"].value)
         # Gradients are summed over replicas, and divided by the loss scale, after this.
         share = (self.loss_scale_factor or 1.0) / tf.distribute.get_strategy().num_replicas_in_sync
         out = []
         for grad, variable in zip(grads, variables, strict=True):
-            s = self.layout.slices["l2"][self._get_variable_index(variable)]
+            s = self.layout.slices["l2"][compat.variable_index(self, variable)]
             if grad is not None and s is not None:
                 weight = tf.convert_to_tensor(variable)
                 coefficient = tf.cast(s.of(l2) * share, weight.dtype)
@@ -312,25 +315,21 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
             out.append(grad)
         return out
 
-    def _in_force(self, kind, index, dtype):
+    def _in_force(self, kind: str, index: int, dtype: str) -> Tensor:
         """The value of a hyperparameter of a variable at this step, in the graph."""
         part = self.layout.slices[kind][index]
-        if kind in self.layout.knots:
-            value = part.of(self.layout.at(kind, self._value(kind), self._position()))
+        assert part is not None  # of a kind that acts on every variable
+        if self.schedule is not None and kind in self.layout.knots:
+            position = self.schedule.position(self.iterations.value)
+            value = part.of(self.layout.at(kind, self._value(kind), position))
         else:
             value = self.scales[kind].value(part.of(self.displacements[kind].value))
         return tf.cast(value, dtype)
 
-    def _effective_rate(self, index, learning_rate, dtype):
+    def _effective_rate(self, index: int, learning_rate: Tensor, dtype: str) -> Tensor:
         return self._in_force("learning_rate", index, dtype) * tf.cast(learning_rate, dtype)
 
-    def _position(self):
-        """`positions` of this step, in the graph."""
-        steps = tf.cast(self.iterations.value, tf.float32)
-        at = tf.minimum(steps / max(self.schedule.steps - 1, 1), 1.0)
-        return at * (self.schedule.count - 1)
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             per=self.per,
@@ -346,7 +345,9 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> LearnableOptimizer:
         config = dict(config)
         excluded = config.pop("excluded", ())
         learned = config.pop("learned", None)
@@ -358,7 +359,7 @@ class LearnableOptimizer(keras.optimizers.Optimizer):
         return optimizer
 
 
-def learnable_optimizer(model):
+def learnable_optimizer(model: keras.Model) -> LearnableOptimizer:
     """The `LearnableOptimizer` of a compiled model, out of a `LossScaleOptimizer` if it is in one.
 
     Raises:
@@ -377,12 +378,12 @@ def learnable_optimizer(model):
 class _Engines:
     """Compiled programs of the models that use an optimizer; an object that Keras does not track."""
 
-    def __init__(self):
-        self.by_key = {}
+    def __init__(self) -> None:
+        self.by_key: dict[Hashable, Any] = {}  # of engines, which import this file
 
 
 @functools.cache  # once a process and class
-def _say_frozen(optimizer):
+def _say_frozen(optimizer: str) -> None:
     _log.warning(
         "%s trains with frozen hyperparameters: pass "
         "`callbacks=[keras_drmad.LearnHyperparameters(validation_data)]` to `fit` to learn them, or "

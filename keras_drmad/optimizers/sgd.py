@@ -1,15 +1,17 @@
 """`DrMADSGD`: momentum SGD with a learning rate, a momentum and an L2 coefficient for every group."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.hyperparameters.scales import Log, Logit, scale_of
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.learnable import LearnableOptimizer
+from keras_drmad.typing import Tensor
 from keras_drmad.update_rules.momentum import Momentum, apply_momentum
 
 MOMENTUM = functools.partial(Logit, floor=1e-2, ceiling=0.9999)
@@ -75,7 +77,7 @@ class DrMADSGD(LearnableOptimizer):
 
     def __init__(
         self,
-        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | Callable = 0.01,
+        learning_rate: compat.LearningRate | float = 0.01,
         momentum: float = 0.9,
         nesterov: bool = False,
         l2: float = 0.0,
@@ -121,9 +123,9 @@ class DrMADSGD(LearnableOptimizer):
     # -- Keras's extension points ------------------------------------------------------------
 
     def update_step(
-        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+        self, gradient: Tensor, variable: keras.Variable | tf.Variable, learning_rate: Tensor
     ) -> None:
-        i = self._get_variable_index(variable)
+        i = compat.variable_index(self, variable)
         apply_momentum(
             variable,
             self.slots["velocity"][i],

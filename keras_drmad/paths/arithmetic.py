@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_drmad.paths import fixed_point
-from keras_drmad.typing import Slots, Structure, Tensors
+from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Iterate, Numbers, UpdateRule
 from keras_drmad.update_rules.momentum import Momentum
 
@@ -34,7 +34,7 @@ class Arithmetic:
         """The same in floating point."""
         raise NotImplementedError
 
-    def position(self, at: Structure, replaying: tf.Tensor, dtypes: tuple[str, ...]) -> Tensors:
+    def position(self, at: Structure, replaying: Tensor, dtypes: tuple[str, ...]) -> Tensors:
         """The weights at which a step takes its gradient."""
         raise NotImplementedError
 
@@ -44,30 +44,30 @@ class Arithmetic:
         weights: Tensors,
         gradients: Tensors,
         rule: UpdateRule,
-        hyper: dict[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        iteration: tf.Tensor,
+        hyper: Vectors,
+        learning_rate: Tensor,
+        iteration: Tensor,
         constants: Structure,
-        replaying: tf.Tensor,
+        replaying: Tensor,
     ) -> tuple[Structure, Slots]:
         """`(at, slots)`: after the step, and the slots before it."""
         raise NotImplementedError
 
     def close(
         self, at: Structure, lengths: tuple[int, ...], index: int, values: Numbers
-    ) -> tuple[Structure, dict[int, tf.Tensor]]:
+    ) -> tuple[Structure, dict[int, Tensor]]:
         """`(at, words)` at the end of segment `index`: what is set aside until the way back.
 
         `lengths` are those of all segments.
         """
         return at, {}
 
-    def reopen(self, at: Structure, words: dict[int, tf.Tensor]) -> Structure:
+    def reopen(self, at: Structure, words: dict[int, Tensor]) -> Structure:
         """`at` as it was before `close`."""
         return at
 
     def information(
-        self, weights: Tensors, closed: list[dict[int, tf.Tensor]], steps: int
+        self, weights: Tensors, closed: list[dict[int, Tensor]], steps: int
     ) -> dict[str, Any]:
         """What there is to report of a run."""
         return {}
@@ -82,7 +82,7 @@ class Floating(Arithmetic):
     def decode(self, at: Iterate, dtypes: tuple[str, ...]) -> Iterate:
         return at
 
-    def position(self, at: Iterate, replaying: tf.Tensor, dtypes: tuple[str, ...]) -> Tensors:
+    def position(self, at: Iterate, replaying: Tensor, dtypes: tuple[str, ...]) -> Tensors:
         return at.weights
 
     def step(
@@ -91,11 +91,11 @@ class Floating(Arithmetic):
         weights: Tensors,
         gradients: Tensors,
         rule: UpdateRule,
-        hyper: dict[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        iteration: tf.Tensor,
+        hyper: Vectors,
+        learning_rate: Tensor,
+        iteration: Tensor,
         constants: Structure,
-        replaying: tf.Tensor,
+        replaying: Tensor,
     ) -> tuple[Iterate, Slots]:
         moved = rule.move(Iterate(weights, at.slots), gradients, hyper, learning_rate, iteration)
         return moved, at.slots
@@ -129,7 +129,7 @@ class FixedPoint(Arithmetic):
     def longest_segment(self, values: Numbers) -> int:
         return fixed_point.longest_segment(values["momentum"])
 
-    def constants(self, values: Numbers) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    def constants(self, values: Numbers) -> list[tuple[Tensor, Tensor]]:
         fractions = [fixed_point.rational(m) for m in values["momentum"]]
         return [
             (tf.constant(f.numerator, tf.int64), tf.constant(f.denominator, tf.int64))
@@ -149,7 +149,7 @@ class FixedPoint(Arithmetic):
         return Iterate(fixed_point.decode(at["weights"], dtypes), {"velocity": velocities})
 
     def position(
-        self, at: dict[str, Tensors], replaying: tf.Tensor, dtypes: tuple[str, ...]
+        self, at: dict[str, Tensors], replaying: Tensor, dtypes: tuple[str, ...]
     ) -> Tensors:
         back = tf.cast(replaying, tf.int64)
         before = [w - back * v for w, v in zip(at["weights"], at["velocities"], strict=True)]
@@ -161,11 +161,11 @@ class FixedPoint(Arithmetic):
         weights: Tensors,
         gradients: Tensors,
         rule: UpdateRule,
-        hyper: dict[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        iteration: tf.Tensor,
-        constants: list[tuple[tf.Tensor, tf.Tensor]],
-        replaying: tf.Tensor,
+        hyper: Vectors,
+        learning_rate: Tensor,
+        iteration: Tensor,
+        constants: list[tuple[Tensor, Tensor]],
+        replaying: Tensor,
     ) -> tuple[dict[str, Tensors], Slots]:
         rates = rule.values(hyper, learning_rate)["learning_rate"]
         pushes = fixed_point.encode([r * g for r, g in zip(rates, gradients, strict=True)])
@@ -187,7 +187,7 @@ class FixedPoint(Arithmetic):
 
     def close(
         self, at: dict[str, Tensors], lengths: tuple[int, ...], index: int, values: Numbers
-    ) -> tuple[dict[str, Tensors], dict[int, tf.Tensor]]:
+    ) -> tuple[dict[str, Tensors], dict[int, Tensor]]:
         """Sets the lower bits of the buffers aside where they could overflow in the next segment."""
         buffers, words = list(at["buffers"]), {}
         for i, momentum in enumerate(values["momentum"]):
@@ -195,7 +195,7 @@ class FixedPoint(Arithmetic):
                 buffers[i], words[i] = fixed_point.flush(buffers[i])
         return {**at, "buffers": buffers}, words
 
-    def reopen(self, at: dict[str, Tensors], words: dict[int, tf.Tensor]) -> dict[str, Tensors]:
+    def reopen(self, at: dict[str, Tensors], words: dict[int, Tensor]) -> dict[str, Tensors]:
         buffers = [
             fixed_point.unflush(b, words[i]) if i in words else b
             for i, b in enumerate(at["buffers"])
@@ -203,7 +203,7 @@ class FixedPoint(Arithmetic):
         return {**at, "buffers": buffers}
 
     def information(
-        self, weights: Tensors, closed: list[dict[int, tf.Tensor]], steps: int
+        self, weights: Tensors, closed: list[dict[int, Tensor]], steps: int
     ) -> dict[str, Any]:
         size = sum(int(tf.size(w)) for w in weights)
         words = sum(int(tf.size(word)) for words in closed for word in words.values())

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import tensorflow as tf
-
 from keras_drmad.paths.arithmetic import Arithmetic, Floating
-from keras_drmad.typing import Slots, Structure, Tensors
+from keras_drmad.typing import Slots, Structure, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate
 
 
@@ -153,7 +151,7 @@ class Path:
         """
         return ()
 
-    def point(self, data: Structure, record: Structure, step: tf.Tensor) -> Point:
+    def point(self, data: Structure, record: Structure, step: Tensor) -> Point:
         """The `Point` at training step `step` (a float scalar tensor, counted from 0)."""
         raise NotImplementedError
 

@@ -3,11 +3,9 @@
 import math
 from typing import Any
 
-import tensorflow as tf
-
 from keras_drmad.arguments import positive_integer
 from keras_drmad.paths.base import Path, Point, Segment
-from keras_drmad.typing import Structure, Tensors
+from keras_drmad.typing import Structure, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate
 
 
@@ -19,7 +17,7 @@ class Stored(Path):
     def step_record(self, iterate: Iterate, state: Tensors) -> dict[str, Any]:
         return {"weights": iterate.weights, "slots": iterate.slots, "state": state}
 
-    def point(self, data: Structure, record: dict[str, Any], step: tf.Tensor) -> Point:
+    def point(self, data: Structure, record: dict[str, Any], step: Tensor) -> Point:
         return Point(record["weights"], record["slots"], record["state"])
 
 

@@ -14,9 +14,12 @@ looking when its lower 32 bits must be set aside (`flush`), and the words come b
 
 import functools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import tensorflow as tf
+
+from keras_drmad.typing import Tensor, Tensors
 
 ONE = 2.0**48
 LARGEST_DENOMINATOR = 2**15  # so that b·d fits into 63 bits while b < 2⁴⁷
@@ -24,19 +27,19 @@ WORD_BITS = 32
 GROWTH_BITS = 15  # between two looks at the bound
 
 
-def rational(momentum):
+def rational(momentum: float) -> Fraction:
     """The nearest fraction of a momentum that the buffer can hold."""
     return Fraction(momentum).limit_denominator(LARGEST_DENOMINATOR)
 
 
-def longest_segment(momenta):
+def longest_segment(momenta: Sequence[float]) -> int:
     """Steps in which no buffer grows by more than `GROWTH_BITS`."""
     bits = max(-math.log2(rational(m)) if m < 1 else 0.0 for m in momenta)
     return max(int(GROWTH_BITS / max(bits, 1e-3)) - 1, 1)
 
 
 @functools.cache
-def flushes(lengths, momentum):
+def flushes(lengths: tuple[int, ...], momentum: float) -> list[bool]:
     """For each of a tuple of segment lengths, whether a word is set aside at the segment's end."""
     fraction = rational(momentum)
     n, d = fraction.numerator, fraction.denominator
@@ -50,17 +53,17 @@ def flushes(lengths, momentum):
     return schedule
 
 
-def encode(values):
+def encode(values: Tensors) -> Tensors:
     """Floats to fixed point."""
     return [tf.cast(tf.round(v * tf.cast(ONE, v.dtype)), tf.int64) for v in values]
 
 
-def decode(integers, dtypes):
+def decode(integers: Tensors, dtypes: Sequence[str]) -> Tensors:
     """Fixed point to floats."""
     return [tf.cast(tf.cast(i, "float64") / ONE, d) for i, d in zip(integers, dtypes, strict=True)]
 
 
-def multiply(velocity, buffer, n, d):
+def multiply(velocity: Tensor, buffer: Tensor, n: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """`(velocity · n/d, buffer)`, invertible by `undo`."""
     quotient = tf.math.floordiv(velocity, d)
     buffer = buffer * d + (velocity - quotient * d)
@@ -68,18 +71,18 @@ def multiply(velocity, buffer, n, d):
     return quotient * n + (buffer - kept * n), kept
 
 
-def undo(velocity, buffer, n, d):
+def undo(velocity: Tensor, buffer: Tensor, n: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """The `(velocity, buffer)` of which `multiply` made these."""
     return multiply(velocity, buffer, d, n)
 
 
-def flush(buffer):
+def flush(buffer: Tensor) -> tuple[Tensor, Tensor]:
     """`(buffer, word)`: the lower bits set aside."""
     return tf.bitwise.right_shift(buffer, WORD_BITS), tf.cast(
         buffer & (2**WORD_BITS - 1), tf.uint32
     )
 
 
-def unflush(buffer, word):
+def unflush(buffer: Tensor, word: Tensor) -> Tensor:
     """The buffer before `flush`."""
     return tf.bitwise.left_shift(buffer, tf.constant(WORD_BITS, tf.int64)) | tf.cast(word, tf.int64)

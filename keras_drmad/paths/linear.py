@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.paths.base import End, Path, Point, Segment
-from keras_drmad.typing import Structure
+from keras_drmad.typing import Structure, Tensor
 from keras_drmad.update_rules.base import Iterate
 
 
@@ -39,7 +39,7 @@ class Linear(Path):
         slope = tf.nest.map_structure(lambda a, b: (b - a) / steps, first, last)
         return {"start": first, "slope": slope}
 
-    def point(self, data: dict[str, Iterate], record: Structure, step: tf.Tensor) -> Point:
+    def point(self, data: dict[str, Iterate], record: Structure, step: Tensor) -> Point:
         at = tf.nest.map_structure(
             lambda first, slope: first + tf.cast(step, first.dtype) * slope,
             data["start"],

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.paths.base import End, Path, Point, Segment
-from keras_drmad.typing import Structure, Tensors
+from keras_drmad.typing import Structure, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate
 
 SHORTEST = 4  # steps a segment, on average: fewer knots for shorter training
@@ -90,7 +90,7 @@ class SegmentMeans(Path):
             "slope_before": slope(after - 1).weights if after > 1 else start.arriving,
         }
 
-    def point(self, data: dict[str, Any], record: Structure, step: tf.Tensor) -> Point:
+    def point(self, data: dict[str, Any], record: Structure, step: Tensor) -> Point:
         since = step - data["time"]
         at = tf.nest.map_structure(
             lambda knot, slope: knot + tf.cast(since, knot.dtype) * slope,
@@ -114,7 +114,7 @@ class SegmentMeans(Path):
         return [h - tf.cast(share, h.dtype) * u for h, u in zip(products, unscaled, strict=True)]
 
 
-def _inner(a: Tensors, b: Tensors) -> tf.Tensor:
+def _inner(a: Tensors, b: Tensors) -> Tensor:
     """The inner product of two lists of tensors, in the widest of their dtypes."""
     terms = [tf.reduce_sum(p * q) for p, q in zip(a, b, strict=True)]
     widest = "float64" if any(t.dtype == tf.float64 for t in terms) else "float32"

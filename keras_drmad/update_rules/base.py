@@ -9,10 +9,10 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import tensorflow as tf
 
 from keras_drmad.hyperparameters.groups import Layout
-from keras_drmad.typing import Slots, Tensors
+from keras_drmad.typing import Slots, Tensor, Tensors, Vectors
 
 # Of each kind of hyperparameter one tensor a variable; None where the kind does not act.
-Values: TypeAlias = dict[str, list[tf.Tensor | None]]
+Values: TypeAlias = dict[str, Tensors]
 Numbers: TypeAlias = dict[str, list[float]]  # the same of kinds that act on all variables
 
 
@@ -54,18 +54,18 @@ class UpdateRule:
     clipvalue: float | None = None
     global_clipnorm: float | None = None
     decays: tuple[float, ...] = ()  # the decoupled weight decay of each variable, 0 for none
-    constraints: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...] = ()  # one a variable
+    constraints: tuple[Callable[[Tensor], Tensor] | None, ...] = ()  # one a variable
 
     # -- for subclasses ----------------------------------------------------------------------
 
     def step(
         self,
-        weight: tf.Tensor,
-        slots: dict[str, tf.Tensor],
-        gradient: tf.Tensor,
-        values: dict[str, tf.Tensor | None],
-        iteration: tf.Tensor,
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        weight: Tensor,
+        slots: dict[str, Tensor],
+        gradient: Tensor,
+        values: dict[str, Tensor],
+        iteration: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """One variable's `(weight, slots)` after the step.
 
         `values` are its hyperparameters, its effective learning rate among them; `iteration` is the
@@ -80,7 +80,7 @@ class UpdateRule:
         leaving: Tensors | None,
         gradients: Tensors,
         values: Values,
-        iteration: tf.Tensor,
+        iteration: Tensor,
     ) -> tuple[Slots, Tensors]:
         """`(slots, gradients)` with which the rule would move as an approximate path does.
 
@@ -95,7 +95,7 @@ class UpdateRule:
         raise NotImplementedError
 
     def unscaled(
-        self, directions: Tensors, slots: Slots, values: Values, iteration: tf.Tensor
+        self, directions: Tensors, slots: Slots, values: Values, iteration: Tensor
     ) -> Tensors:
         """`directions` over the size of the step that a gradient makes, `d / α` in plain SGD.
 
@@ -109,11 +109,11 @@ class UpdateRule:
         """What an approximate path keeps means of."""
         return Iterate(iterate.weights, {name: iterate.slots[name] for name in self.averaged})
 
-    def at(self, hyper: dict[str, tf.Tensor], position: tf.Tensor) -> dict[str, tf.Tensor]:
+    def at(self, hyper: Vectors, position: Tensor) -> Vectors:
         """The hyperparameters in force at a position of a learned schedule (`Knots.positions`)."""
         return {kind: self.layout.at(kind, vector, position) for kind, vector in hyper.items()}
 
-    def values(self, hyper: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> Values:
+    def values(self, hyper: Vectors, learning_rate: Tensor) -> Values:
         """The hyperparameters of each variable; learning rates are effective ones:
 
         the global rate times a learned multiplier.
@@ -124,7 +124,7 @@ class UpdateRule:
         ]
         return values
 
-    def numbers(self, hyper: dict[str, tf.Tensor]) -> Numbers:
+    def numbers(self, hyper: Vectors) -> Numbers:
         """`values` at the beginning of a schedule; learning rates are multipliers."""
         values = self.values(self.at(hyper, tf.constant(0.0)), tf.constant(1.0))
         return {
@@ -133,7 +133,7 @@ class UpdateRule:
             if kind not in self.penalties
         }
 
-    def gradients(self, weights: Tensors, raw: Tensors, hyper: dict[str, tf.Tensor]) -> Tensors:
+    def gradients(self, weights: Tensors, raw: Tensors, hyper: Vectors) -> Tensors:
         """The gradients that the step uses: the raw ones plus λ·w, clipped."""
         grads = raw
         if "l2" in self.kinds:
@@ -153,9 +153,9 @@ class UpdateRule:
         self,
         iterate: Iterate,
         gradients: Tensors,
-        hyper: dict[str, tf.Tensor],
-        learning_rate: tf.Tensor,
-        iteration: tf.Tensor,
+        hyper: Vectors,
+        learning_rate: Tensor,
+        iteration: Tensor,
     ) -> Iterate:
         """The `Iterate` after the step with `gradients`, as `self.gradients` gives them."""
         values = self.values(hyper, learning_rate)

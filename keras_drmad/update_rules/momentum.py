@@ -11,18 +11,19 @@ from typing import ClassVar
 import keras
 import tensorflow as tf
 
-from keras_drmad.typing import Slots, Tensors
+from keras_drmad import compat
+from keras_drmad.typing import Slots, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
 
 def momentum_step(
-    weight: tf.Tensor,
-    velocity: tf.Tensor,
-    gradient: tf.Tensor,
-    rate: tf.Tensor,
-    momentum: tf.Tensor,
+    weight: Tensor,
+    velocity: Tensor,
+    gradient: Tensor,
+    rate: Tensor,
+    momentum: Tensor,
     nesterov: bool,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """`(w', v')`:
 
     v' = μ v − α g
@@ -37,17 +38,17 @@ def momentum_step(
 
 
 def apply_momentum(
-    weight: keras.Variable,
+    weight: keras.Variable | tf.Variable,
     velocity: keras.Variable,
-    gradient: tf.Tensor,
-    rate: tf.Tensor,
-    momentum: tf.Tensor,
+    gradient: Tensor,
+    rate: Tensor,
+    momentum: Tensor,
     nesterov: bool,
 ) -> None:
     """`momentum_step` on variables, in place: one operation instead of seven."""
     tf.raw_ops.ResourceApplyKerasMomentum(
-        var=weight.handle,
-        accum=velocity.value.handle,
+        var=compat.handle(weight),
+        accum=compat.handle(velocity),
         lr=rate,
         grad=tf.cast(tf.convert_to_tensor(gradient), weight.dtype),
         momentum=momentum,
@@ -67,12 +68,12 @@ class Momentum(UpdateRule):
 
     def step(
         self,
-        weight: tf.Tensor,
-        slots: dict[str, tf.Tensor],
-        gradient: tf.Tensor,
-        values: dict[str, tf.Tensor | None],
-        iteration: tf.Tensor,
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        weight: Tensor,
+        slots: dict[str, Tensor],
+        gradient: Tensor,
+        values: dict[str, Tensor],
+        iteration: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         weight, velocity = momentum_step(
             weight,
             slots["velocity"],
@@ -90,7 +91,7 @@ class Momentum(UpdateRule):
         leaving: Tensors | None,
         gradients: Tensors,
         values: Values,
-        iteration: tf.Tensor,
+        iteration: Tensor,
     ) -> tuple[Slots, Tensors]:
         """The velocity is the displacement; the gradient `g_t = (μ v_t − v_{t+1}) / α`."""
         if leaving is not None:
@@ -106,7 +107,7 @@ class Momentum(UpdateRule):
         return iterate.slots["velocity"]
 
     def unscaled(
-        self, directions: Tensors, slots: Slots, values: Values, iteration: tf.Tensor
+        self, directions: Tensors, slots: Slots, values: Values, iteration: Tensor
     ) -> Tensors:
         rates = values["learning_rate"]
         return [tf.math.divide_no_nan(d, r) for d, r in zip(directions, rates, strict=True)]

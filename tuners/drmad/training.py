@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from keras_drmad.data import Batches
-from keras_drmad.engine.engine import GROWTH_LIMIT, Engine, build_with
+from keras_drmad.engine.engine import GROWTH_LIMIT, Engine
+from keras_drmad.engine.model_setup import build_with
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths import Path

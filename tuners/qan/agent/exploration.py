@@ -17,8 +17,8 @@ class Exploration:
     In a stretch one random action is taken again and again (single random multipliers have no drift).
     Several groups share it in half of the stretches, and draw each for itself in the others. Or the
     actions follow a guide, with a random sample selection, of which a schedule says nothing. Lengths of
-    stretches are log-uniform, up to a third of the episode (that a rate should fall for long is not found
-    by short ones), or until the rate is a tenth or tenfold.
+    stretches are log-uniform, up to a third of the episode (that a rate should fall for long is not
+    found by short ones), or until the rate is a tenth or tenfold.
 
     Args:
         actions: the `Actions`.

@@ -1,0 +1,70 @@
+"""Every private name of Keras and TensorFlow that is used, each with its reason.
+
+`tests/test_compat.py` says which one a new release has lost.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
+
+LearningRate: TypeAlias = (
+    keras.Variable | keras.optimizers.schedules.LearningRateSchedule | Callable[[], float]
+)
+
+# In the name scope of the operations of a compiled loss; their names say nothing else of it.
+LOSS_SCOPE = "compile_loss"
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """A model's layers and those inside them; `model.layers` has the outermost only."""
+    return list(model._flatten_layers())
+
+
+def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers directly inside a layer, which has no public `layers`."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def compiled_loss(model: keras.Model) -> object | None:
+    """What `compile` makes of the loss, new each time: programs of the one before are stale."""
+    return getattr(model, "_compile_loss", None)
+
+
+def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The variables that an optimizer was built with; `variables` are its own."""
+    return optimizer._trainable_variables
+
+
+def variable_index(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable | tf.Variable
+) -> int:
+    """The place of a variable among those, as Keras's own optimizers look it up."""
+    return optimizer._get_variable_index(variable)
+
+
+def is_decayed(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Whether a variable has weight decay: `exclude_from_weight_decay` has no public inverse."""
+    return optimizer._use_weight_decay(variable)
+
+
+def learning_rate(optimizer: keras.optimizers.Optimizer) -> LearningRate:
+    """What gives the global learning rate; the public property gives its value at this step only."""
+    return optimizer._learning_rate
+
+
+def handle(variable: keras.Variable | tf.Variable) -> Any:
+    """The resource that raw operations take; under a strategy Keras hands out bare TensorFlow's."""
+    undocumented: Any = variable
+    return undocumented.handle
+
+
+def has_gradient(operation: str) -> bool:
+    """Whether a type of TensorFlow operation has a registered gradient."""
+    try:
+        gradient_registry.lookup(operation)
+    except LookupError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""What a compiled model is asked before it is trained: is it built, on what devices, with XLA?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from keras_drmad import compat
+from keras_drmad.data import as_arguments
+from keras_drmad.engine.objective import Objective
+from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
+from keras_drmad.typing import Structure
+
+# Whose XLA programs, differentiated twice, take minutes to compile or run on CPU.
+SLOW_UNDER_XLA_ON_CPU = ("Conv", "DepthwiseConv", "While")
+
+
+def build_with(model: keras.Model, example: Structure) -> None:
+    """Creates what `fit` would create at its first batch: weights, loss, optimizer state."""
+    if model.built and model.optimizer.built:
+        return
+    x, y, sample_weight = as_arguments(example)
+    with model.distribute_strategy.scope():
+        model.compute_loss(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
+        model.reset_metrics()
+        if not model.optimizer.built:
+            with keras.name_scope(model.optimizer.name):
+                model.optimizer.build(model.trainable_variables)
+
+
+def check(
+    model: keras.Model, optimizer: LearnableOptimizer, hyper_variables: Sequence[keras.Variable]
+) -> None:
+    """Raises a ValueError for what cannot be differentiated."""
+    for argument in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+        if getattr(optimizer, argument):
+            raise ValueError(
+                f"A training with `{argument}` cannot be differentiated: leave it out."
+            )
+    trainable = {id(v) for v in model.trainable_variables}
+    for variable in hyper_variables:
+        if not isinstance(variable, keras.Variable) or id(variable) in trainable:
+            raise ValueError(
+                "`hyper_variables` must be a sequence of `keras.Variable`s that are not trained. "
+                f"Received: {variable!r}"
+            )
+
+
+def devices(model: keras.Model) -> tuple[str | None, ...]:
+    """The devices of the strategy that a model was made under; `(None,)` for the default one."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return (None,)
+    found = strategy.extended.worker_devices
+    if len(found) != strategy.num_replicas_in_sync:
+        raise ValueError(
+            "A hypergradient can be split over the devices of one machine "
+            "(`tf.distribute.MirroredStrategy`) only. Received: "
+            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas, "
+            f"{len(found)} of them here. Several machines are used with `gradients_per_step` of "
+            "`keras_drmad.tuners.DrMADTuner`."
+        )
+    return tuple(found)
+
+
+def loss_scale(model: keras.Model) -> float:
+    """The factor by which losses are multiplied before they are differentiated."""
+    scale = getattr(model.optimizer, "dynamic_scale", None)
+    if scale is not None:
+        return float(keras.ops.convert_to_tensor(scale).numpy())
+    return float(learnable_optimizer(model).loss_scale_factor or 1.0)
+
+
+def prefers_xla(model: keras.Model, objective: Objective) -> bool:
+    """Whether programs of a model should be compiled with XLA, if nobody has said so."""
+    if len(objective.devices) > 1:
+        return False  # its programs run on one device
+    if not all(layer.supports_jit for layer in compat.all_layers(model)):
+        return False
+    if any("Random" in kind for kind in objective.operations) and not model.jit_compile:
+        return False  # XLA draws other masks of dropout from the same seeds than `fit` would
+    if any(d.device_type != "CPU" for d in tf.config.list_logical_devices()):
+        return True
+    return not any(name in kind for kind in objective.operations for name in SLOW_UNDER_XLA_ON_CPU)

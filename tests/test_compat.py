@@ -1,0 +1,81 @@
+"""The private names of Keras and TensorFlow that `compat` uses: which one a new release has lost."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad import DrMADSGD, compat
+
+
+@pytest.fixture(scope="module")
+def model():
+    inner = keras.Sequential([keras.layers.Dense(2, name="deep")], name="inner")
+    model = keras.Sequential([keras.layers.Input((3,)), inner, keras.layers.Dense(1, name="out")])
+    optimizer = DrMADSGD(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5), weight_decay=0.1
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model.compile(optimizer, "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    return model
+
+
+USES = {
+    "`Model._flatten_layers()`: all layers": lambda m: (
+        {"inner", "deep", "out"} <= {layer.name for layer in compat.all_layers(m)}
+    ),
+    "`Layer._flatten_layers(include_self, recursive)`: direct layers": lambda m: (
+        {layer.name for layer in compat.inner_layers(m)} & {"inner", "deep", "out"}
+        == {"inner", "out"}
+    ),
+    "`Model._compile_loss`": lambda m: compat.compiled_loss(m) is not None,
+    "`Optimizer._trainable_variables`": lambda m: (
+        [v.path for v in compat.trained_variables(m.optimizer)]
+        == [v.path for v in m.trainable_variables]
+    ),
+    "`Optimizer._get_variable_index()`": lambda m: (
+        [compat.variable_index(m.optimizer, v) for v in m.trainable_variables] == [0, 1, 2, 3]
+    ),
+    "`Optimizer._use_weight_decay()`": lambda m: (
+        [compat.is_decayed(m.optimizer, v) for v in m.trainable_variables]
+        == [True, False, True, False]
+    ),
+    "`Optimizer._learning_rate`": lambda m: isinstance(
+        compat.learning_rate(m.optimizer), keras.optimizers.schedules.LearningRateSchedule
+    ),
+    "`Variable.handle`": lambda m: (
+        compat.handle(m.trainable_variables[0]).dtype == tf.resource
+        and compat.handle(tf.Variable(1.0)).dtype == tf.resource
+    ),
+    "`gradient_registry.lookup()`": lambda m: (
+        compat.has_gradient("MatMul") and not compat.has_gradient("NoSuchOperation")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_private_name_is_there_and_means_the_same(model, name):
+    try:
+        kept = USES[name](model)
+    except (AttributeError, ImportError, TypeError) as error:
+        kept, reason = False, f" ({error})"
+    else:
+        reason = ""
+    assert kept, (
+        f"Keras {keras.__version__} or TensorFlow {tf.__version__} changed {name}{reason}: "
+        "mend `keras_drmad/compat.py`."
+    )
+
+
+def test_a_compiled_loss_is_in_a_name_scope_of_its_own(model):
+    def loss(x, y):
+        return model.compute_loss(x=x, y=y, y_pred=model(x))
+
+    inputs = tf.ones((4, 3)), tf.ones((4, 1))
+    graph = tf.function(loss, autograph=False).get_concrete_function(*inputs).graph
+    names = [operation.name for operation in graph.get_operations()]
+    assert any(compat.LOSS_SCOPE in name for name in names), (
+        f"Keras {keras.__version__} names the scope of a compiled loss otherwise: mend "
+        "`keras_drmad.compat.LOSS_SCOPE`."
+    )
