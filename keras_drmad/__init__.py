@@ -1,4 +1,7 @@
-"""Tuning the training of Keras models, by gradient and by reinforcement learning."""
+"""Tuning the training of Keras models, by gradient and by reinforcement learning.
+
+Whatever learns during or after one training is here; searches of many trainings are in `tuners`.
+"""
 
 from keras_drmad import paths
 from keras_drmad.callbacks import LearnHyperparameters

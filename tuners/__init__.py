@@ -1,11 +1,24 @@
-"""Tuners for KerasTuner: offline hypergradient search, and a learned schedule."""
+"""Tuners and oracles for KerasTuner: by hypergradients, by a learned policy, and by Optuna's samplers.
+
+What they are made of is imported from `keras_drmad`, which does not know them.
+"""
 
 from .drmad.oracle import DrMADOracle
 from .drmad.tuner import DrMADTuner
+from .optuna_oracle import OptunaOracle
 from .qan.oracle import QANOracle
 from .qan.policy import Policy
 from .qan.training.actions import Actions
 from .qan.training.goals import Goal
 from .qan.tuner import QANTuner
 
-__all__ = ["Actions", "DrMADOracle", "DrMADTuner", "Goal", "Policy", "QANOracle", "QANTuner"]
+__all__ = [
+    "Actions",
+    "DrMADOracle",
+    "DrMADTuner",
+    "Goal",
+    "OptunaOracle",
+    "Policy",
+    "QANOracle",
+    "QANTuner",
+]

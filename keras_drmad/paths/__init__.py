@@ -1,4 +1,7 @@
-"""Training paths: where a reverse pass takes the weights of each training step from."""
+"""Training paths: where a reverse pass takes the weights of each training step from.
+
+The walk itself is in `engine`.
+"""
 
 from keras_drmad.paths.base import End, Path, Point, Segment
 from keras_drmad.paths.exact import Checkpointed, Stored

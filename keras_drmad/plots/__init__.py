@@ -1,4 +1,7 @@
-"""Pictures of training: the way of the weights, learned hyperparameters, filters (extra `plots`)."""
+"""Pictures of training: the way of the weights, learned hyperparameters, filters (extra `plots`).
+
+Pictures of a search are beside its tuner (`tuners.qan.plots`).
+"""
 
 from keras_drmad.plots.filter_animation import FilterAnimation
 from keras_drmad.plots.hyperparameters import hyperparameters

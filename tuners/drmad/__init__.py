@@ -1,1 +1,5 @@
-"""DrMAD in KerasTuner: trials are meta-iterations."""
+"""DrMAD in KerasTuner: trials are meta-iterations.
+
+Hypergradients are not computed here (`keras_drmad.engine`), nor is it said how processes work
+together (`distributed`).
+"""

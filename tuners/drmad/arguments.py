@@ -8,7 +8,7 @@ import keras
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.hyperparameters.groups import INIT_SCALE
-from keras_drmad.optimizers.sgd import DrMADSGD
+from keras_drmad.optimizers.learnable import LearnableOptimizer
 
 
 def check_search(epochs: int, batch_size: int | None, fit_arguments: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ def check_search(epochs: int, batch_size: int | None, fit_arguments: dict[str, A
 
 
 def check_learnable(
-    optimizer: DrMADSGD,
+    optimizer: LearnableOptimizer,
     hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None,
     horizon: int | None,
     steps: int,

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.hyperparameters import meta
-from keras_drmad.optimizers.sgd import DrMADSGD
+from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.typing import Arrays
 
 
@@ -16,14 +16,14 @@ class Learned:
 
     Args:
         model: the model.
-        optimizer: its `DrMADSGD`, built.
+        optimizer: its learnable optimizer, built.
         hyper_variables: a function of the model that returns the further variables, or None.
     """
 
     def __init__(
         self,
         model: keras.Model,
-        optimizer: DrMADSGD,
+        optimizer: LearnableOptimizer,
         hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
     ) -> None:
         self.optimizer = optimizer

@@ -80,7 +80,8 @@ class OptimizerControl:
         if self._learned is None or self.groups == [None]:
             self._set_global(rate)
         else:
-            self._learned.set_hyperparameters({g: {"learning_rate": rate} for g in self.groups})
+            of_each = {group: {"learning_rate": rate} for group in self._all_groups}
+            self._learned.set_hyperparameters(of_each)
 
     def apply(self, choices: Sequence[int], rates: np.ndarray, momenta: np.ndarray) -> str:
         """Applies one action to each group, of these present values.
@@ -90,7 +91,7 @@ class OptimizerControl:
 
         What an action leaves as it is, is not set: that takes longer than to look.
         """
-        new = {}
+        changes: dict[str | None, dict[str, float]] = {}
         for group, choice, rate, momentum in zip(self.groups, choices, rates, momenta, strict=True):
             _, slower, _ = self.actions.all[choice]
             wanted, moved = self.actions.rate_after(choice, rate), {}
@@ -99,13 +100,13 @@ class OptimizerControl:
             if slower != 1:
                 moved["momentum"] = 1 - float(np.clip(slower * (1 - momentum), 1e-3, 1.0))
             if moved:
-                new[group] = moved
-        if None in new:  # the whole model
-            moved = new.pop(None)
-            if "learning_rate" in moved:
-                self._set_global(moved.pop("learning_rate"))
-            if moved:
-                new = dict.fromkeys(self._all_groups, moved)
+                changes[group] = moved
+        moved = changes.pop(None, {})  # of the whole model
+        if "learning_rate" in moved:
+            self._set_global(moved.pop("learning_rate"))
+        new = {group: change for group, change in changes.items() if group is not None}
+        if moved:
+            new = dict.fromkeys(self._all_groups, moved)
         if new and self._learned is not None:
             self._learned.set_hyperparameters(new)
         return self.actions.all[choices[0]][2]
