@@ -60,12 +60,11 @@ def picture(tuner, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawn = [plots.learning_curve, plots.learning_rates, plots.actions]
-    if tuner.oracle.actions.chooses_samples():
-        drawn.append(plots.sample_selection)
-    figure, axes = pyplot.subplots(1, len(drawn), figsize=(5 * len(drawn), 4), layout="constrained")
-    for draw, part in zip(drawn, axes, strict=True):
-        draw(tuner, part)
+    panels = 4 if tuner.oracle.actions.chooses_samples() else 3
+    figure, axes = pyplot.subplots(1, panels, figsize=(5 * panels, 4), layout="constrained")
+    plots.learning_curve(tuner, axes[0])
+    plots.learning_rates(tuner, axes[1])
+    plots.actions(tuner, axes[2:])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

@@ -19,8 +19,11 @@ LOSS_SCOPE = "compile_loss"
 
 
 def all_layers(model: keras.Model) -> list[keras.Layer]:
-    """A model's layers and those inside them; `model.layers` has the outermost only."""
-    return list(model._flatten_layers())
+    """A model's layers and those inside them, also inside layers that are no models.
+
+    `model.layers` has the outermost only.
+    """
+    return list(model._flatten_layers(include_self=False))
 
 
 def inner_layers(layer: keras.Layer) -> list[keras.Layer]:

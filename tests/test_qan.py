@@ -249,7 +249,7 @@ def test_pictures_show_what_happened(finished):
     ):
         history = files.read_arrays(finished.project.history(f"{episode.number:02d}"))["decisions"]
         np.testing.assert_array_equal(line.get_ydata(), history["rates"].ravel())
-    image = plots.actions(finished).get_images()[0].get_array()
+    image = plots.actions(finished)[0].get_images()[0].get_array()
     steered = [e for e in episodes if e.kind in (TRAIN, TEST)]
     assert len(image) == len(steered)
     assert np.nanmax(np.abs(image)) <= 1

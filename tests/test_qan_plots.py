@@ -83,19 +83,21 @@ def test_actions_of_one_kind_have_one_panel(tmp_path):
         tmp_path, max_trials=40, actions=Actions((1,), sample_selection=("uniform", "hardest"))
     )
     put(tuner, TEST, 5.0, snapshot=0, actions=((1,), (0,)))
-    axes = plots.actions(tuner)
+    (axes,) = plots.actions(tuner)
     assert axes.get_images()[0].get_array().tolist() == [[1]]
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"uniform", "hardest"}
 
 
-def test_one_axes_shows_the_first_kind(tmp_path):
+def test_actions_are_drawn_on_given_axes(tmp_path):
     tuner = make(
         tmp_path, max_trials=40, actions=Actions((0.5, 1), sample_selection=("uniform", "hardest"))
     )
     put(tuner, TEST, 5.0, snapshot=0)
-    _, axes = pyplot.subplots()
-    assert plots.actions(tuner, axes) is axes
-    assert axes.get_images()[0].get_array().tolist() == [[-1]]
+    _, axes = pyplot.subplots(1, 2)
+    assert plots.actions(tuner, axes) == list(axes)
+    assert axes[0].get_images()[0].get_array().tolist() == [[-1]]
+    with pytest.raises(ValueError, match="must be 2 axes, one for each panel"):
+        plots.actions(tuner, axes[0])
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_the_map_of_actions_shows_what_they_multiply_by(drawn):
         drawn.oracle.start_order.append(trial)
         taken = {"actions": np.array(actions)[:, None]}
         files.write_arrays(drawn.project.history(trial), decisions=taken)
-    image = plots.actions(drawn).get_images()[0].get_array()
+    image = plots.actions(drawn)[0].get_images()[0].get_array()
     np.testing.assert_allclose(image[0], [-1, 1, 0])
     np.testing.assert_allclose(image[1].compressed(), [1, np.log2(0.9)])
 

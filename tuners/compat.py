@@ -6,7 +6,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import keras
 import keras_tuner
@@ -19,9 +19,15 @@ OVERRIDDEN = {
 }
 
 Call = Callable[..., Any]  # of a remote procedure: a request and options, a response
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 # -- oracles ---------------------------------------------------------------------------------
+
+
+def synchronized(method: Method) -> Method:
+    """`keras_tuner.synchronized`, which is public, but makes `Any` of what it decorates."""
+    return cast(Method, keras_tuner.synchronized(method))
 
 
 def set_project_dir(oracle: keras_tuner.Oracle, directory: str, project_name: str) -> None:

@@ -13,6 +13,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import positive_integer, whole_number
 
+from . import compat
 from .distributed.role import role
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class OptunaOracle(keras_tuner.Oracle):
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         if seed is not None:
-            self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
+            compat.set_seed(self, seed)
         self.sampler = optuna.samplers.TPESampler() if sampler is None else sampler
         self.pruner = optuna.pruners.NopPruner() if pruner is None else pruner
         self._search: Search | None = None  # from the first trial on: a tuner may set the objective
@@ -177,7 +178,7 @@ class OptunaOracle(keras_tuner.Oracle):
 
     # -- telling -------------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial:
         """As in `keras_tuner.Oracle`. The status is "STOPPED" where the pruner wants no more of it."""
         trial = super().update_trial(trial_id, metrics, step)
@@ -191,7 +192,7 @@ class OptunaOracle(keras_tuner.Oracle):
                 trial.status = TrialStatus.RUNNING
         return trial
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def end_trial(self, trial: Trial) -> None:
         """As in `keras_tuner.Oracle`. One that ends as "STOPPED" was pruned, and counts."""
         known = self.trials[trial.trial_id]

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.data import as_arguments
 from keras_drmad.typing import Structure
-
-from .layers import all_layers
 
 
 class Retraining:
@@ -54,7 +53,7 @@ class Retraining:
                 with model.distribute_strategy.scope():
                     model.optimizer.build(model.trainable_variables)
         _copy(new.optimizer.variables, self.model.optimizer.variables)
-        for layer in all_layers(self.model):
+        for layer in compat.all_layers(self.model):
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
                 layer.reset_states()  # which are no variables of the model
 

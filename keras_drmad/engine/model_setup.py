@@ -77,7 +77,7 @@ def prefers_xla(model: keras.Model, objective: Objective) -> bool:
     """Whether programs of a model should be compiled with XLA, if nobody has said so."""
     if len(objective.devices) > 1:
         return False  # its programs run on one device
-    if not all(layer.supports_jit for layer in compat.all_layers(model)):
+    if not all(layer.supports_jit for layer in (model, *compat.all_layers(model))):
         return False
     if any("Random" in kind for kind in objective.operations) and not model.jit_compile:
         return False  # XLA draws other masks of dropout from the same seeds than `fit` would

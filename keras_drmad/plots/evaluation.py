@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import as_arguments, as_batches
-from keras_drmad.plots.layers import all_layers
 from keras_drmad.plots.recorded_path import RecordedPath, Values, state_variables
 from keras_drmad.typing import Logs, Structure, Tensors
 
@@ -179,7 +179,7 @@ def _moving_averages(model: keras.Model) -> dict[int, float]:
         ValueError: A layer normalizes by its moving averages in training, too.
     """
     averages = {}
-    for layer in all_layers(model):
+    for layer in compat.all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             if layer.renorm:
                 raise ValueError(

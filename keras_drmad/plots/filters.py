@@ -5,8 +5,8 @@ import math
 import keras
 import numpy as np
 
+from keras_drmad import compat
 from keras_drmad.plots.extras import load
-from keras_drmad.plots.layers import all_layers
 
 GREY, RGB = 1, 3  # channels
 _GAP = 1  # pixels between filters
@@ -19,7 +19,7 @@ def layer_of(model: keras.Model, layer: "str | keras.Layer | None") -> keras.Lay
     Raises:
         ValueError: There is none, or it has no kernel that images can be made of.
     """
-    layers = list(all_layers(model))
+    layers = compat.all_layers(model)
     if layer is None:
         ranks = {rank: [other for other in layers if _rank(other) == rank] for rank in (4, 2)}
         found = [*ranks[4], *ranks[2]]

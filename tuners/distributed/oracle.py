@@ -41,6 +41,8 @@ class ResilientOracle(keras_tuner.Oracle):
     """
 
     project: Project
+    max_trials: int
+    seed: int
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class ResilientOracle(keras_tuner.Oracle):
 
     # -- handing out -------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
         self.workers.asks(tuner_id)
         again = tuner_id in self.ongoing_trials
@@ -108,14 +110,14 @@ class ResilientOracle(keras_tuner.Oracle):
             self.tuner_ids.discard(tuner_id)
         return Trial(hyperparameters=self.get_space(), status=status)
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def forget_the_dead(self) -> None:
         """Forgets workers that have nothing to do and do not ask: a chief would wait for them."""
         for worker in self.tuner_ids - set(self.ongoing_trials):
             if self.workers.is_gone(worker):
                 self.tuner_ids.discard(worker)
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def is_left(self) -> bool:
         """Whether all is done and no worker is there."""
         left = compat.retry_queue(self) and not self.broken
@@ -150,7 +152,7 @@ class ResilientOracle(keras_tuner.Oracle):
 
     # -- coming back -------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def update_trial(self, trial_id: str, metrics: Logs, step: int = 0) -> Trial:
         if trial_id in self.end_order:  # another worker was faster
             return self.trials[trial_id]
@@ -158,7 +160,7 @@ class ResilientOracle(keras_tuner.Oracle):
             return Trial(self.get_space(), trial_id, TrialStatus.RUNNING)
         return super().update_trial(trial_id, metrics, step)
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def end_trial(self, trial: Trial) -> None:
         name = trial.trial_id
         if name not in self.trials:

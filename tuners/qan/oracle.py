@@ -11,6 +11,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.arguments import positive_integer
 from keras_drmad.typing import Logs
 
+from .. import compat
 from ..distributed.oracle import ResilientOracle
 from . import arguments
 from .agent.factory import NetworkArguments
@@ -200,7 +201,7 @@ class QANOracle(ResilientOracle):
 
     # -- deciding ----------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def update_trial(self, trial_id: str, metrics: Logs, step: int = 0) -> Trial:
         if not is_message(metrics):
             return super().update_trial(trial_id, metrics, step)
@@ -212,7 +213,7 @@ class QANOracle(ResilientOracle):
         trial.hyperparameters.values = encode_decision(decision)
         return trial
 
-    @keras_tuner.synchronized
+    @compat.synchronized
     def decide(self, trial_id: str, question: Question) -> Decision:
         """What to do in a training: called in its own process, or by messages of another one.
 

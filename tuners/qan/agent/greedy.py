@@ -10,7 +10,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import layers
 
-from ...layers import all_layers
+from keras_drmad import compat
+
 from .q_network import Dueling, sizes
 
 ArrayFunction: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -115,4 +116,4 @@ def uses_xla(network: keras.Model, jit_compile: bool | str = "auto") -> bool:
     if jit_compile != "auto":
         return bool(jit_compile)
     # Convolutions are slow under XLA on CPUs.
-    return not any("Conv" in type(layer).__name__ for layer in all_layers(network))
+    return not any("Conv" in type(layer).__name__ for layer in compat.all_layers(network))
