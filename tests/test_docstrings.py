@@ -7,7 +7,6 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from matplotlib import pyplot
 from qan_task import make, put
 
 import keras_drmad
@@ -46,6 +45,5 @@ def test_examples(name, tmp_path):
     if name == "tuners.qan.plots":
         names["tuner"] = searched(tmp_path)
     result = doctest.testmod(module, extraglobs=names)
-    pyplot.close("all")
     assert result.attempted
     assert result.failed == 0

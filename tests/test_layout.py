@@ -8,6 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = {"keras_drmad": "keras_drmad", "tuners": "keras_drmad.tuners"}
+MOST_LINES = 400
 
 
 def modules():
@@ -107,3 +108,12 @@ def test_private_names_of_keras_and_tensorflow_are_in_one_file():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and path.name != "compat.py":
                 assert not (node.module or "").startswith(("keras.src", "tensorflow.python")), path
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "tests", "examples", "benchmarks"])
+def test_files_are_short(folder):
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert not {path: lines for path, lines in lengths.items() if lines > MOST_LINES}

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from matplotlib import pyplot
 from processes import ended, starter
 from qan_task import build, make, outcomes, search
 
@@ -253,14 +252,12 @@ def test_pictures_show_what_happened(finished):
     steered = [e for e in episodes if e.kind in (TRAIN, TEST)]
     assert len(image) == len(steered)
     assert np.nanmax(np.abs(image)) <= 1
-    pyplot.close("all")
 
 
 def test_pictures_of_a_search_that_has_not_begun(tmp_path):
     tuner = make(tmp_path)
     for draw in (plots.learning_curve, plots.learning_rates, plots.actions, plots.sample_selection):
         draw(tuner)
-    pyplot.close("all")
 
 
 def test_a_picture_shows_the_pools_of_a_search(tmp_path):
@@ -275,7 +272,6 @@ def test_a_picture_shows_the_pools_of_a_search(tmp_path):
         assert [actions.sample_selection[int(number)] for number in row.compressed()] == taken
     legend = {text.get_text() for text in axes.get_legend().get_texts()}
     assert legend == set(actions.sample_selection)
-    pyplot.close("all")
 
 
 # -- many workers ---------------------------------------------------------------------------

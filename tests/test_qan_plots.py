@@ -16,12 +16,6 @@ from keras_drmad.tuners.storage import files
 CONSTANT, BETTER = (Schedule("constant", peak, 1.0) for peak in (0.1, 0.3))
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    pyplot.close("all")
-
-
 def lines(axes):
     """`{label: rates}` of the legend, and the rates of all lines."""
     found = {line.get_label(): line.get_ydata()[0] for line in axes.get_lines()}
