@@ -45,7 +45,7 @@ def test_interpolation_at_its_ends_is_what_keras_evaluates(layers):
 
 
 def test_interpolation_between_its_ends(plain):
-    model, path = plain_training
+    model, path = plain
     first, last = path.weights[0], path.weights[-1]
     loss = plots.interpolation(model, path, (X, Y), range=(-0.5, 1.5), points=5)[0]
     drawn = curves(loss)["data"]
@@ -94,7 +94,7 @@ def test_moving_statistics_stay_within_the_ends():
 
 
 def test_losses_that_are_no_numbers_are_gaps(plain):
-    model, path = plain_training
+    model, path = plain
     last = path.snapshots[-1]
     broken = last._replace(weights=[last.weights[0] * np.inf, *last.weights[1:]])
     path = RecordedPath([*path.snapshots[:-1], broken])
@@ -162,7 +162,7 @@ def test_a_fresh_model_and_a_path_from_a_file(tmp_path):
 
 
 def test_data_of_other_kinds(plain):
-    model, path = plain_training
+    model, path = plain
     arrays, dataset, weighted = (
         curves(plots.path_loss(model, path, data, points=2, batch_size=20))["training"]
         for data in (

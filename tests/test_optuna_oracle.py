@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from optuna_task import all_kinds, end, make, play, scopes, square
 from processes import ended, starter
 
-from keras_drmad.tuners.optuna_oracle import OptunaOracle
+from keras_drmad.tuners import OptunaOracle
 from keras_drmad.tuners.optuna_parameters import parameter
 
 ORACLES = [

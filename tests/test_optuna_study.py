@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 from optuna_task import all_kinds, end, make, play, scopes, square
 
-from keras_drmad.tuners.optuna_oracle import OptunaOracle
+from keras_drmad.tuners import OptunaOracle
 from keras_drmad.tuners.optuna_parameters import parameter
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

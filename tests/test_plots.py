@@ -89,7 +89,7 @@ def test_the_plane_is_that_of_pca():
 
 
 def test_trajectory_draws_path_chord_and_knots(plain):
-    model, path = plain_training
+    model, path = plain
     ax = plots.trajectory(model, path, DATA, knots=4, points=3, margin=0.0)
     plane = Plane.of(path)
     lines = {line.get_label(): np.array(line.get_data()).T for line in ax.get_lines()}
@@ -122,7 +122,7 @@ def test_segments_without_snapshots_have_no_knot():
 
 
 def test_contours_are_of_the_loss_in_the_plane(plain):
-    model, path = plain_training
+    model, path = plain
     with pytest.MonkeyPatch.context() as patch:
         drawn = {}
         module = sys.modules["keras_drmad.plots.trajectory"]
@@ -141,7 +141,7 @@ def test_contours_are_of_the_loss_in_the_plane(plain):
 
 
 def test_path_loss(plain):
-    model, path = plain_training
+    model, path = plain
     drawn = curves(plots.path_loss(model, path, DATA, points=5))
     assert list(drawn) == ["training", "Linear", "SegmentMeans"]
     ends = [evaluated(model, path.snapshots[i], (X, Y))["loss"] for i in (0, -1)]
@@ -193,7 +193,7 @@ def test_a_hyper_loss_that_comes_late():
 
 
 def test_refusals(plain):
-    model, path = plain_training
+    model, path = plain
     one = RecordedPath(path.snapshots[:1])
 
     def refused(message, draw, *args, **options):

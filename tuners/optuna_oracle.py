@@ -213,7 +213,7 @@ class OptunaOracle(keras_tuner.Oracle):
 
     def _is_going_on(self, trial: Trial) -> bool:
         ended = trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)
-        return not ended or trial.trial_id in self._retry_queue
+        return not ended or trial.trial_id in compat.retry_queue(self)
 
     def _space_of(self, trial: Trial) -> keras_tuner.HyperParameters:
         """All that is tuned, with the values of a trial."""
