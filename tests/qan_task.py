@@ -27,6 +27,17 @@ def build(hp=None, optimizer=None):
     return model
 
 
+class Dense(keras.Model):
+    """For models whose steps are written otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
 def make(folder, hypermodel=build, **arguments):
     arguments = {"goal": GOAL, "max_trials": 12, "decision_every": 3, "contest": 1} | arguments
     arguments = {"schedule_trials": 2, "seed": 0, "network": {"units": (8,)}} | arguments

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import VAL, build
+from qan_task import VAL, Dense, build
 
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan.training.evaluation import Validation
@@ -30,15 +30,6 @@ def halves(model):
 
 
 L = keras.layers
-
-
-class Dense(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.dense = L.Dense(3)
-
-    def call(self, x):
-        return self.dense(x)
 
 
 class Eager(Dense):

@@ -5,7 +5,7 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
-from qan_task import TRAIN, VAL, build, make, outcomes, search
+from qan_task import TRAIN, VAL, Dense, build, make, outcomes, search
 
 from keras_drmad.tuners import Actions, Goal
 from keras_drmad.tuners.qan import plots, summary
@@ -68,15 +68,6 @@ def test_rates_stay_within_the_bounds(tmp_path):
     assert max(map(np.max, rates)) <= 0.0301
     starts = [t.hyperparameters.values[START] for t in tuner.oracle.trials.values()]
     assert max(starts) * 0.02 > 0.03  # there was something to cut
-
-
-class Dense(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.dense = L.Dense(3)
-
-    def call(self, x):
-        return self.dense(x)
 
 
 class Nameless(Dense):
