@@ -66,7 +66,7 @@ def learning_curve(tuner: QANTuner, ax: "Axes | None" = None) -> "Axes":
             label = f"best {name} searched"
             panel.axhline(mean, color=_BASELINE, linestyle=style, linewidth=1, label=label)
     panel.set(xlabel="episode", ylabel=oracle.objective.name.replace("_", " "))
-    figures.legend(panel)
+    figures.legend(panel, columns=3)
     return panel
 
 
