@@ -180,7 +180,7 @@ def test_the_same_optimizer_within_a_loss_scale_is_refused() -> None:
             [L.Input((6,)), L.Dense(3)], keras.optimizers.LossScaleOptimizer(inner_optimizer=inner)
         )
 
-    again = Retraining(scaled(), scaled, TRAIN)
+    again = Retraining(scaled(), scaled, (*TRAIN, ()))
     with pytest.raises(ValueError, match="with a new optimizer"):
         again.restart(0)
 
