@@ -32,11 +32,10 @@ def refuse(names: Iterable[str]) -> None:
 
 def warn_of_fit(hypermodel: object) -> None:
     """Warns of a `HyperModel` with a `fit` of its own, which would be ignored."""
+    if not isinstance(hypermodel, keras_tuner.HyperModel):
+        return
     kind = type(hypermodel)
-    if (
-        isinstance(hypermodel, keras_tuner.HyperModel)
-        and kind.fit is not keras_tuner.HyperModel.fit
-    ):
+    if kind.fit is not keras_tuner.HyperModel.fit:
         warnings.warn(
             f"`fit` of {kind.__name__} is not called: the tuner trains the models itself. Pass what it "
             "gives to `model.fit` to `search`, and do the rest in `build` or in callbacks.",

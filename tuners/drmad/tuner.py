@@ -30,7 +30,8 @@ from .oracle import DrMADOracle
 from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED, configuration
 from .project import DrMADProject
 from .result import TrialResult
-from .training import DifferentiatedTraining, Outcome, retraining
+from .score import metrics, objective_value
+from .training import DifferentiatedTraining, retraining
 
 
 class DrMADTuner(ResilientTuner):
@@ -267,7 +268,7 @@ class DrMADTuner(ResilientTuner):
             raise
         logs = training.rehearse(data, validation_batch_size)
         if not callbacks:  # which might add to what is logged
-            self._objective(logs)
+            objective_value(self.oracle.objective, logs)
         inputs = trained_model.shapes(as_arguments(data.example())[0])
         trained_model.check(
             training.model, lambda: compat.build_model(self, space), inputs, training.steps
@@ -307,12 +308,12 @@ class DrMADTuner(ResilientTuner):
                 **fit_arguments,
             )
             outcomes.append(outcome)
-            objective = self._objective(outcome.logs)
-            if best is None or self.oracle.objective.better_than(objective, best):
-                best = objective
+            score = objective_value(self.oracle.objective, outcome.logs)
+            if best is None or self.oracle.objective.better_than(score, best):
+                best = score
                 trained_model.save(training.model, self.project.checkpoint(trial.trial_id))
         training.result(outcomes).write(self.project.result(trial.trial_id))
-        return self._metrics(outcomes)
+        return metrics(self.oracle.objective, outcomes)
 
     def shown(self, trial: Trial) -> Trial:
         """HParams also show a trial's place, and medians of what is learned."""
@@ -357,25 +358,6 @@ class DrMADTuner(ResilientTuner):
         iteration = place[ITERATION] if self.resample else 0
         words = (place[SEED], place[RUN], iteration, place[GRADIENT_NUMBER], execution)
         return int(np.random.SeedSequence(words).generate_state(1)[0])
-
-    def _objective(self, logs: Logs) -> float:
-        """The objective's value, the worst there is if it is not a number."""
-        objective = self.oracle.objective
-        if not objective.has_value(logs):
-            raise keras_tuner.errors.FatalValueError(
-                f"The objective {objective.name!r} is not among what a training gives: {list(logs)}"
-            )
-        value = objective.get_value(logs)
-        worst = -np.inf if objective.direction == "max" else np.inf
-        return worst if np.isnan(value) else float(value)
-
-    def _metrics(self, outcomes: list[Outcome]) -> Logs:
-        """What KerasTuner is to know of a trial: mean logs, and the objective."""
-        metrics = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
-        metrics["hyper_loss"] = np.mean([o.hyper_loss for o in outcomes])
-        metrics[self.oracle.objective.name] = np.mean([self._objective(o.logs) for o in outcomes])
-        # KerasTuner cannot compare what is not a number.
-        return {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
 
     # -- results -----------------------------------------------------------------------------
 
