@@ -18,6 +18,9 @@ OVERRIDDEN = {
     "Oracle._save_trial": "a trial's file must be the old one or the new one, whenever it is killed",
 }
 
+# The name of the variable in a `keras.random.SeedGenerator`, which says nothing else of itself.
+SEED_STATE = "seed_generator_state"
+
 Call = Callable[..., Any]  # of a remote procedure: a request and options, a response
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -9,6 +9,13 @@ from keras_drmad.data import ArrayBatches, Batches, StreamBatches, as_batches
 from keras_drmad.typing import Structure
 
 
+def as_fit_data(x: Structure, y: Structure, sample_weight: Structure) -> Structure:
+    """What `fit` is given, in one: without targets a list or tuple is one of inputs, not `(x, y)`."""
+    if y is not None or sample_weight is not None:
+        return x, y, sample_weight
+    return (x,) if isinstance(x, tuple | list) else x
+
+
 def training_batches(data: Structure, batch_size: int | None, seed: int | None = None) -> Batches:
     """`Batches` of training data, whatever `fit` takes as `x`, of known length."""
     if data is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import keras_tuner
-from keras_tuner.engine.trial import Trial
+from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import JsonObject, Logs
 
@@ -70,7 +70,7 @@ class ResilientTuner(keras_tuner.Tuner):
         """
         self._hear_the_chief()
         settings.check(self.project.settings, now)
-        self.prepare()
+        self.prepare(*args, **kwargs)
         settings.write(self.project.settings, now)  # not of a search that could not begin
         oracle = self.oracle
         if role() != "worker":
@@ -91,7 +91,7 @@ class ResilientTuner(keras_tuner.Tuner):
         self._raise_failures()
         self._is_torn = False
 
-    def prepare(self) -> None:
+    def prepare(self, *args: Any, **kwargs: Any) -> None:
         """What must be there before the first trial; called once settings are compared."""
 
     def _hear_the_chief(self) -> None:
@@ -112,13 +112,13 @@ class ResilientTuner(keras_tuner.Tuner):
             return
         if self.oracle.broken:
             raise RuntimeError(f"The search was stopped by an error:\n{self.oracle.broken}")
-        if self.oracle.has_failed():
-            last = self.oracle.trials[self.oracle.end_order[-1]]
+        ended = [self.oracle.trials[name] for name in self.oracle.end_order]
+        have_all_failed = ended and all(t.status == TrialStatus.FAILED for t in ended)
+        if have_all_failed or self.oracle.has_failed():
             # KerasTuner does not send it from workers.
-            why = last.message or "Why is in the output of its worker."
-            raise RuntimeError(
-                f"The search was stopped: its last {self.oracle.failures_allowed} trials failed.\n{why}"
-            )
+            why = ended[-1].message or "Why is in the output of its worker."
+            which = "all" if have_all_failed else f"its last {self.oracle.failures_allowed}"
+            raise RuntimeError(f"The search came to an end: {which} trials failed.\n{why}")
 
     def pre_create_trial(self) -> None:
         # KerasTuner asks an idle oracle again at once.

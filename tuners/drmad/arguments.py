@@ -10,17 +10,20 @@ from keras_drmad.arguments import positive_integer
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 
+from ..arguments import refuse
 
-def check_search(epochs: int, batch_size: int | None, fit_arguments: dict[str, Any]) -> None:
+
+def check_search(
+    epochs: int,
+    batch_size: int | None,
+    validation_batch_size: int | None,
+    fit_arguments: dict[str, Any],
+) -> None:
     """Raises a ValueError for what `search` does not take."""
-    unknown = set(fit_arguments) - {"validation_freq", "validation_batch_size"}
-    if unknown:
-        raise ValueError(
-            f"`search` does not take {sorted(unknown)}. Class weights can be given as "
-            "`sample_weight`, validation splits and steps by what is passed as data."
-        )
+    refuse(set(fit_arguments) - {"validation_freq"})
     positive_integer("epochs", epochs)
     positive_integer("batch_size", batch_size, optional=True)
+    positive_integer("validation_batch_size", validation_batch_size, optional=True)
     if epochs % positive_integer("validation_freq", fit_arguments.get("validation_freq", 1)):
         raise ValueError(
             "The last epoch must be validated: `validation_freq` must divide `epochs`. Received: "

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import ArrayBatches, Batches, as_arguments, as_validation
+from keras_drmad.data import (
+    ArrayBatches,
+    Batch,
+    Batches,
+    StreamBatches,
+    as_arguments,
+    as_validation,
+)
 from keras_drmad.typing import JsonObject, Structure
 
 from ..data_checks import check_samples, check_values, training_batches
@@ -19,7 +26,7 @@ class SearchData:
     """The data of a search, checked.
 
     Attributes:
-        hyper: `Batches` of the hyper set.
+        hyper, selected: `Batches` of the hyper set and of the selection set.
         selection: what `fit` takes as `validation_data`.
     """
 
@@ -31,17 +38,24 @@ class SearchData:
         batch_size: int | None,
         shuffle: bool,
         shards: int,
+        resample: bool = True,
+        validation_batch_size: int | None = None,
     ) -> None:
-        self._shuffle, self._shards = shuffle, shards
+        self._shuffle, self._shards, self._resample = shuffle, shards, resample
+        self._train = train
         self._batches = training_batches(train, batch_size)
-        self.hyper = evaluation_batches("validation_data", hyper)
-        self._selected = (
-            self.hyper if selection is None else evaluation_batches("selection_data", selection)
+        self._epoch_steps = self._batches.epoch_steps
+        self._is_unused = True  # the batches have not been trained with
+        self.hyper = evaluation_batches("validation_data", hyper, validation_batch_size)
+        self.selected = (
+            self.hyper
+            if selection is None
+            else evaluation_batches("selection_data", selection, validation_batch_size)
         )
         named = {
             "x": self._batches,
             "validation_data": self.hyper,
-            "selection_data": self._selected,
+            "selection_data": self.selected,
         }
         for name, batches in named.items():
             check_values(name, batches)
@@ -50,11 +64,21 @@ class SearchData:
         if shards > 1 and not isinstance(self._batches, ArrayBatches):
             raise ValueError("`shard=True` needs training data in arrays.")
         self.selection = hyper if selection is None else selection
-        if isinstance(self._selected, ArrayBatches):
-            self.selection = as_arguments(self._selected.data)
+        if isinstance(self.selected, ArrayBatches):
+            self.selection = as_arguments(self.selected.data)
 
     def training(self, seed: int, number: int = 0) -> Batches:
-        """Training `Batches`; of arrays, shard `number` in an order by `seed`."""
+        """Training `Batches`; of arrays, shard `number` in an order by `seed`.
+
+        Of a stream they are read anew for each training that resamples, and are the same otherwise.
+        """
+        if isinstance(self._batches, StreamBatches) and self._resample:
+            self._read_anew()
+        self._is_unused = False
+        return self.batches(seed, number)
+
+    def batches(self, seed: int = 0, number: int = 0) -> Batches:
+        """The same as they have been read last, for what is no training."""
         if not isinstance(self._batches, ArrayBatches):
             return self._batches
         each = self._batches.samples // self._shards  # all take as many steps
@@ -62,21 +86,36 @@ class SearchData:
         data = tf.nest.map_structure(lambda a: a[shard][:each], self._batches.data)
         return ArrayBatches(data, self._batches.batch_size, seed if self._shuffle else None)
 
+    def _read_anew(self) -> None:
+        """Replaces the batches, unless they have just been read; those before are not kept."""
+        if self._is_unused:
+            return
+        self._batches = StreamBatches(self._train)
+        if self._batches.epoch_steps != self._epoch_steps:
+            raise ValueError(
+                "The training data must have the same number of batches each time that they are read. "
+                f"Received: {self._batches.epoch_steps}, and {self._epoch_steps} at first"
+            )
+
+    def example(self) -> Batch:
+        """A training batch."""
+        return self.batches().batch(0)
+
     def steps(self, epochs: int) -> int:
         """Training steps of so many epochs."""
-        steps = self.training(seed=0).epoch_steps
+        steps = self.batches().epoch_steps
         assert steps is not None  # `training_batches` has refused what has no end
         return epochs * steps
 
     def summary(self) -> JsonObject:
         """What must be the same when a search goes on."""
-        sets = {"training": self._batches, "hyper": self.hyper, "selection": self._selected}
+        sets = {"training": self._batches, "hyper": self.hyper, "selection": self.selected}
         return {"shuffle": self._shuffle} | {
             name: [batches.epoch_steps, str(batches.signature(0))] for name, batches in sets.items()
         }
 
 
-def evaluation_batches(name: str, data: Structure) -> Batches:
+def evaluation_batches(name: str, data: Structure, batch_size: int | None) -> Batches:
     """`Batches` of the hyper or the selection set."""
     if data is None:
         raise ValueError(
@@ -84,7 +123,7 @@ def evaluation_batches(name: str, data: Structure) -> Batches:
             "the training data."
         )
     try:
-        return as_validation(data)
+        return as_validation(data, batch_size)
     except ValueError as error:
         raise ValueError(f"`{name}`: {error}") from error
 

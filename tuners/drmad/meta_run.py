@@ -77,6 +77,7 @@ class MetaOptimization:
         failures = 0 if completed else run.failures + 1
         ended = (
             failures >= self._failures_allowed
+            or any(self._project.why_refused(t.trial_id) for t in trials)  # so will be the next
             or (most is not None and run.iteration + 1 >= most)
             or (self._patience is not None and stale >= self._patience)
         )

@@ -135,7 +135,7 @@ class DrMADOracle(ResilientOracle):
                     return {"status": TrialStatus.IDLE}
             if not run.ended and len(run.trial_ids) < self.gradients_per_step:
                 return self._training(run, trial_id)
-        if all(run.ended or self._has_choices() for run in self.runs):
+        if all(run.ended or self.has_choices() for run in self.runs):
             new = self._new_run()
             if new is not None:
                 return self._training(new, trial_id)
@@ -149,13 +149,13 @@ class DrMADOracle(ResilientOracle):
         run.trial_ids.append(trial_id)
         return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
 
-    def _has_choices(self) -> bool:
+    def has_choices(self) -> bool:
         """Whether the hypermodel asks for anything that an outer oracle could choose."""
         return any(not isinstance(hp, Fixed) for hp in self.hyperparameters.space)
 
     def _new_run(self) -> MetaRun | None:
         number = len(self.runs)
-        if not self._has_choices():
+        if not self.has_choices():
             if number or self.exhausted:
                 return None
             self.runs.append(MetaRun(number, {}))
@@ -175,7 +175,7 @@ class DrMADOracle(ResilientOracle):
     def _advance(self, run: MetaRun) -> None:
         """Ends a meta-iteration of a run."""
         most = self.meta_iterations
-        if most is None and self._has_choices():
+        if most is None and self.has_choices():
             most = ITERATIONS_OF_A_CONFIGURATION
         self._meta_optimization.advance(run, [self.trials[name] for name in run.trial_ids], most)
         if run.ended and run.proposal is not None:
@@ -185,6 +185,8 @@ class DrMADOracle(ResilientOracle):
 
     def judge(self, trial: Trial, known: Trial) -> None:
         if trial.status != TrialStatus.COMPLETED:
+            # KerasTuner sends no message from workers.
+            trial.message = self.project.why_refused(trial.trial_id) or trial.message
             return
         try:
             result = TrialResult.read(self.project.result(trial.trial_id))

@@ -33,9 +33,18 @@ class DrMADProject(Project):
         """The trained weights."""
         return self._of(trial_id, "checkpoint.weights.h5")
 
-    def build_config(self, trial_id: str) -> str:
-        """How to build the model before its weights are loaded."""
-        return self._of(trial_id, "build_config.json")
+    def refusal(self, trial_id: str) -> str:
+        """Why the configuration of a trial cannot be trained."""
+        return self._of(trial_id, "refusal.json")
+
+    def why_refused(self, trial_id: str) -> str | None:
+        """What the file says; None if there is none."""
+        return files.read_json(self.refusal(trial_id))
+
+    @property
+    def inputs(self) -> str:
+        """`shapes` of a batch of inputs: how to build a model before its weights are loaded."""
+        return os.path.join(self.folder, "inputs.json")
 
     def tidy(self, trial_ids: Iterable[str], needed: Collection[str]) -> None:
         """Removes what is not needed of the files of ended trials.

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.data import Batches
+from keras_drmad.data import Batches, BufferedBatches, as_arguments
 from keras_drmad.engine.engine import GROWTH_LIMIT, Engine
 from keras_drmad.engine.model_setup import build_with
 from keras_drmad.engine.trajectory import Trajectory
@@ -18,6 +18,7 @@ from keras_drmad.training_loop import fit
 from keras_drmad.typing import Arrays, Logs, Structure
 
 from ..retraining import Retraining
+from .data import SearchData
 from .learned import Learned
 from .result import TrialResult
 
@@ -79,6 +80,22 @@ class DifferentiatedTraining:
         if self.optimizer.init_scales() is not None:
             self.optimizer.scale_initial_weights()
 
+    def rehearse(self, data: SearchData, validation_batch_size: int) -> Logs:
+        """One step there and back and one evaluation, for what they may raise.
+
+        They are compiled here as they will be used. Weights and optimizer stay as they are.
+
+        Returns:
+            What a training logs.
+        """
+        hyper = BufferedBatches([data.hyper.batch(0)])
+        hyper.epoch_steps = 1
+        rehearsal = self.engine.train(self.engine.read(), data.batches(), np.zeros(1))
+        self.engine.differentiate(rehearsal, hyper)
+        x, y, sample_weight = as_arguments(data.selected.batch(0))
+        logs = self._evaluated((x, y, sample_weight), validation_batch_size)
+        return {"loss": 0.0} | logs
+
     def train(
         self,
         batches: Batches,
@@ -92,7 +109,10 @@ class DifferentiatedTraining:
         self._check_horizon(horizon, run)
         logs = {name: values[-1] for name, values in history.history.items()}
         if len(history.epoch) % fit_arguments.get("validation_freq", 1):
-            logs |= self._validated(fit_arguments)  # a callback ended it between two validations
+            # A callback ended it between two validations.
+            logs |= self._evaluated(
+                fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
+            )
         found = self.engine.differentiate(run, hyper)
         gradients = self.learned.gradients(found.adjoint)
         return Outcome(
@@ -130,16 +150,11 @@ class DifferentiatedTraining:
             f"`horizon={horizon}` spans, began. Leave `horizon` out, or the callback that ends it."
         )
 
-    def _validated(self, fit_arguments: dict[str, Any]) -> Logs:
+    def _evaluated(self, data: Structure, batch_size: int) -> Logs:
         """What `fit` logs of its validation set."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(fit_arguments["validation_data"])
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         metrics = self.model.evaluate(
-            x,
-            y,
-            batch_size=fit_arguments["validation_batch_size"],
-            sample_weight=sample_weight,
-            verbose=0,
-            return_dict=True,
+            x, y, batch_size=batch_size, sample_weight=sample_weight, verbose=0, return_dict=True
         )
         return {f"val_{name}": value for name, value in metrics.items()}
 

@@ -11,23 +11,27 @@ import numpy as np
 from keras_tuner.engine.trial import Trial
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.data import VALIDATION_BATCH
+from keras_drmad.data import VALIDATION_BATCH, as_arguments
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.optimizers.sgd import DrMADSGD
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
 from .. import compat
+from ..arguments import warn_of_fit
+from ..data_checks import as_fit_data
+from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files
-from . import arguments
+from . import arguments, trained_model
 from .data import SearchData
 from .learned import Learned
 from .oracle import DrMADOracle
 from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED, configuration
 from .project import DrMADProject
 from .result import TrialResult
-from .training import DifferentiatedTraining, Outcome, retraining
+from .score import metrics, objective_value
+from .training import DifferentiatedTraining, retraining
 
 
 class DrMADTuner(ResilientTuner):
@@ -111,6 +115,7 @@ class DrMADTuner(ResilientTuner):
         max_retries_per_trial: int = 0,
         **kwargs: Any,
     ) -> None:
+        warn_of_fit(hypermodel)
         self.path = SegmentMeans() if path is None else path
         if not isinstance(self.path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
@@ -157,6 +162,7 @@ class DrMADTuner(ResilientTuner):
         validation_data: Structure = None,
         selection_data: Structure = None,
         batch_size: int | None = None,
+        validation_batch_size: int | None = None,
         epochs: int = 1,
         shuffle: bool = True,
         callbacks: Sequence[keras.callbacks.Callback] | None = (),
@@ -170,34 +176,39 @@ class DrMADTuner(ResilientTuner):
 
         Args:
             x, y, sample_weight: The training data, as in `fit`. What comes in batches must have an
-                end; `tf.data` is kept in memory, one training's batches of it.
+                end. `tf.data` is read anew for each training (with `resample=False` once, for all),
+                and kept in memory, one training's batches of it.
             validation_data: The *hyper* set: the hyperparameters are moved along the derivatives of
                 its loss. Not a part of the training data.
             selection_data: Another set that trials are compared by. The hyperparameters are fitted
                 to the hyper set, so its loss flatters them, the more the more there are.
                 Defaults to the hyper set.
             batch_size: Of arrays. Defaults to 32.
+            validation_batch_size: Of the arrays of the hyper and the selection set. Defaults to 256.
             epochs: Of each training.
             shuffle: Whether arrays are shuffled, afresh each epoch.
             callbacks: Callbacks for each training; each gets copies of them.
             verbose: 0, 1 or 2, as in `fit`; also KerasTuner's display.
-            **fit_arguments: `validation_freq`, `validation_batch_size`.
+            **fit_arguments: `validation_freq`.
 
         Raises:
             ValueError: Something in the data, the model or the arguments, before anything is
                 trained.
+            RuntimeError: Every trial has failed, or several after each other, or there was an error
+                in the oracle.
         """
-        arguments.check_search(epochs, batch_size, fit_arguments)
+        arguments.check_search(epochs, batch_size, validation_batch_size, fit_arguments)
         callbacks = list(callbacks or ())
         arguments.check_copyable(callbacks)
-        train = x if y is None and sample_weight is None else (x, y, sample_weight)
         data = SearchData(
-            train,
+            as_fit_data(x, y, sample_weight),
             validation_data,
             selection_data,
             batch_size,
             shuffle,
             self.oracle.gradients_per_step if self.shard else 1,
+            self.resample,
+            validation_batch_size,
         )
         self._search(
             self._settings_now(data, epochs),
@@ -205,6 +216,7 @@ class DrMADTuner(ResilientTuner):
             epochs=epochs,
             callbacks=callbacks,
             verbose=verbose,
+            validation_batch_size=validation_batch_size or VALIDATION_BATCH,
             **fit_arguments,
         )
 
@@ -217,7 +229,7 @@ class DrMADTuner(ResilientTuner):
         space = self.oracle.get_space()
         model = compat.build_model(self, space)
         optimizer = learnable_optimizer(model)
-        example = data.training(seed=0).batch(0)
+        example = data.example()
         steps = data.steps(epochs)
         arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps)
         now = self.settings | {"epochs": epochs, "data": data.summary()}
@@ -236,6 +248,33 @@ class DrMADTuner(ResilientTuner):
         now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
         return now
 
+    def prepare(
+        self,
+        data: SearchData,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+        validation_batch_size: int,
+        **_: Any,
+    ) -> None:
+        """Tries all that a training does, that what fails always fails before the first trial."""
+        if role() == "chief" or self._is_over():  # nothing is trained here
+            return
+        space = self.oracle.get_space()
+        try:
+            training = self._prepared(space, data, epochs)
+        except keras_tuner.errors.FailedTrialError:  # a model that is too large
+            if self.oracle.has_choices():
+                return  # others may not be
+            raise
+        logs = training.rehearse(data, validation_batch_size)
+        if not callbacks:  # which might add to what is logged
+            objective_value(self.oracle.objective, logs)
+        inputs = trained_model.shapes(as_arguments(data.example())[0])
+        trained_model.check(
+            training.model, lambda: compat.build_model(self, space), inputs, training.steps
+        )
+        files.write_json(self.project.inputs, inputs)
+
     # -- a trial -----------------------------------------------------------------------------
 
     def train_trial(
@@ -248,7 +287,11 @@ class DrMADTuner(ResilientTuner):
         **fit_arguments: Any,
     ) -> Logs:
         place = trial.hyperparameters.values
-        self._training = training = self._prepared(trial, data, epochs)
+        try:
+            training = self._prepared(trial.hyperparameters, data, epochs)
+        except (ValueError, keras_tuner.errors.FailedTrialError) as error:
+            files.write_json(self.project.refusal(trial.trial_id), str(error))
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
         values = self._values(place)
         outcomes, best = [], None
         for execution in range(self.executions_per_trial):
@@ -262,19 +305,15 @@ class DrMADTuner(ResilientTuner):
                 callbacks=self._callbacks(callbacks, trial, execution),
                 verbose=verbose,
                 validation_data=data.selection,
-                **{"validation_batch_size": VALIDATION_BATCH, **fit_arguments},
+                **fit_arguments,
             )
             outcomes.append(outcome)
-            files.write_json(
-                self.project.build_config(trial.trial_id), training.model.get_build_config()
-            )
-            objective = self._objective(outcome.logs)
-            if best is None or self.oracle.objective.better_than(objective, best):
-                best = objective
-                with files.replaced(self.project.checkpoint(trial.trial_id), ".weights.h5") as f:
-                    training.model.save_weights(f)
+            score = objective_value(self.oracle.objective, outcome.logs)
+            if best is None or self.oracle.objective.better_than(score, best):
+                best = score
+                trained_model.save(training.model, self.project.checkpoint(trial.trial_id))
         training.result(outcomes).write(self.project.result(trial.trial_id))
-        return self._metrics(outcomes)
+        return metrics(self.oracle.objective, outcomes)
 
     def shown(self, trial: Trial) -> Trial:
         """HParams also show a trial's place, and medians of what is learned."""
@@ -296,46 +335,29 @@ class DrMADTuner(ResilientTuner):
             return None
         return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
 
-    def _prepared(self, trial: Trial, data: SearchData, epochs: int) -> DifferentiatedTraining:
-        """That of a trial's configuration: of one at a time, so that memory does not grow."""
-        hp = trial.hyperparameters
+    def _prepared(
+        self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int
+    ) -> DifferentiatedTraining:
+        """That of a configuration: of one at a time, so that memory does not grow."""
         now = configuration(hp.values)
         if self._training is not None and self._configuration == now:
             return self._training
         self._training, self._configuration = None, now
-        return DifferentiatedTraining(
+        self._training = DifferentiatedTraining(
             compat.build_first_model(self, hp),
             lambda: compat.build_model(self, hp),
-            data.training(seed=0).batch(0),
+            data.example(),
             data.steps(epochs),
             self.path,
             self.hyper_variables,
             self.jit_compile,
         )
+        return self._training
 
     def _derived_seed(self, place: JsonObject, execution: int) -> int:
         iteration = place[ITERATION] if self.resample else 0
         words = (place[SEED], place[RUN], iteration, place[GRADIENT_NUMBER], execution)
         return int(np.random.SeedSequence(words).generate_state(1)[0])
-
-    def _objective(self, logs: Logs) -> float:
-        """The objective's value, the worst there is if it is not a number."""
-        objective = self.oracle.objective
-        if not objective.has_value(logs):
-            raise keras_tuner.errors.FatalValueError(
-                f"The objective {objective.name!r} is not among what a training gives: {list(logs)}"
-            )
-        value = objective.get_value(logs)
-        worst = -np.inf if objective.direction == "max" else np.inf
-        return worst if np.isnan(value) else float(value)
-
-    def _metrics(self, outcomes: list[Outcome]) -> Logs:
-        """What KerasTuner is to know of a trial: mean logs, and the objective."""
-        metrics = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
-        metrics["hyper_loss"] = np.mean([o.hyper_loss for o in outcomes])
-        metrics[self.oracle.objective.name] = np.mean([self._objective(o.logs) for o in outcomes])
-        # KerasTuner cannot compare what is not a number.
-        return {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
 
     # -- results -----------------------------------------------------------------------------
 
@@ -349,15 +371,10 @@ class DrMADTuner(ResilientTuner):
             )
         self._configuration, self._training = None, None  # clearing the session ends its programs
         model = compat.build_first_model(self, trial.hyperparameters)
-        if not model.built:
-            model.build_from_config(files.read_json(self.project.build_config(trial.trial_id)))
-        optimizer = learnable_optimizer(model)
         result = TrialResult.read(self.project.result(trial.trial_id))
-        optimizer.span_schedule(result.steps)
-        with model.distribute_strategy.scope():
-            model.optimizer.build(model.trainable_variables)
-        model.load_weights(checkpoint)
-        Learned(model, optimizer, self.hyper_variables).values = result.values
+        trained_model.load(model, checkpoint, files.read_json(self.project.inputs), result.steps)
+        learned = Learned(model, learnable_optimizer(model), self.hyper_variables)
+        learned.values = result.values
         return model
 
     def get_best_optimizer(self, steps: int | None = None) -> DrMADSGD:

@@ -150,7 +150,7 @@ class Policy:
         Args:
             validation_data: `(x, y)` or a dataset, evaluated at each decision, for policies that look
                 at validation metrics. Without, those of the training batches stand in for them.
-            batch_size: Of validation arrays; at least 1024.
+            batch_size: Of validation arrays. Defaults to 1024.
             budget: Steps of the training, for what the policy sees of time. Defaults to what `fit`
                 is told, or what the policy was learned with if `fit` does not know.
             goal: Of this training, as above. Defaults to what the policy was learned for.

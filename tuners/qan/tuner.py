@@ -13,6 +13,7 @@ from keras_drmad.arguments import positive_integer
 from keras_drmad.typing import Logs, Structure
 
 from .. import compat
+from ..arguments import refuse, warn_of_fit
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files, settings
@@ -114,6 +115,7 @@ class QANTuner(ResilientTuner):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        warn_of_fit(hypermodel)
         if kwargs.get("executions_per_trial", 1) != 1:
             raise ValueError("`executions_per_trial` must be 1: an episode is one training.")
         if regressor is not None and not isinstance(regressor, Regressor):
@@ -162,9 +164,11 @@ class QANTuner(ResilientTuner):
         *,
         validation_data: Structure = None,
         batch_size: int | None = None,
+        validation_batch_size: int | None = None,
         epochs: int = 1,
         callbacks: Structure = (),
         verbose: int | str = "auto",
+        **fit_arguments: Any,
     ) -> None:
         """Learns; or goes on with a search of this project that was broken off.
 
@@ -174,19 +178,23 @@ class QANTuner(ResilientTuner):
 
         Args:
             x, y, sample_weight: The training data, as in `fit`; data in batches must have a length.
-            validation_data: Evaluated at every decision, arrays in batches of at least 1024. Needed
-                where the goal is a validation metric.
+            validation_data: Evaluated at every decision. Needed where the goal is a validation metric.
             batch_size: Of arrays. Defaults to 32.
+            validation_batch_size: Of the arrays of `validation_data`. Defaults to `batch_size`, but at
+                least 1024.
             epochs: Of each episode: its budget.
             callbacks: Callbacks for each episode; each gets copies of them. `BackupAndRestore` is
                 refused: the search goes on by itself.
             verbose: 0: nothing; 1: KerasTuner's display; 2: also `fit`'s.
+            **fit_arguments: None: other arguments of `fit` are refused, with what does the same.
 
         Raises:
             ValueError: Something in the data, the model or the arguments, before anything is
                 trained; or other settings than those of the search that would go on.
-            RuntimeError: Three trials after each other have failed, or there was an error in the oracle.
+            RuntimeError: Every trial has failed, or three after each other, or there was an error in
+                the oracle.
         """
+        refuse(fit_arguments)
         callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
         if any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks):
             raise ValueError(
@@ -201,6 +209,7 @@ class QANTuner(ResilientTuner):
             sample_weight,
             validation_data=validation_data,
             batch_size=batch_size,
+            validation_batch_size=validation_batch_size,
             epochs=epochs,
             every=oracle.decision_every,
             states=oracle.states,
@@ -223,7 +232,7 @@ class QANTuner(ResilientTuner):
         }
         self._search(now, callbacks=callbacks, verbose=verbose)
 
-    def prepare(self) -> None:
+    def prepare(self, **_: Any) -> None:
         if role() != "chief":  # which trains nothing
             self._warm_start.make(self._training, FIRST_SEED)
 

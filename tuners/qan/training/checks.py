@@ -7,9 +7,9 @@ import tensorflow as tf
 from keras_drmad.data import ArrayBatches, as_batches
 from keras_drmad.typing import Logs, Structure
 
-from ...data_checks import check_samples, check_values, training_batches
+from ...data_checks import as_fit_data, check_samples, check_values, training_batches
 from .decision_callback import DecisionCallback
-from .evaluation import check_kind
+from .evaluation import readable
 from .goals import Goal
 
 FRACTIONS = ("accuracy", "acc", "auc", "precision", "recall")  # endings of metrics from 0 to 1
@@ -39,7 +39,7 @@ def checked_data(
     batch_size: int | None,
 ) -> tuple[Structure, int]:
     """The first training batch, and their number, once all data are seen to be in order."""
-    data, steps = x if y is None and sample_weight is None else (x, y, sample_weight), None
+    data, steps = as_fit_data(x, y, sample_weight), None
     if isinstance(x, tf.data.Dataset) and x.cardinality() != tf.data.INFINITE_CARDINALITY:
         if x.cardinality() == tf.data.UNKNOWN_CARDINALITY:
             raise ValueError(
@@ -49,7 +49,7 @@ def checked_data(
         data, steps = x.take(1), int(x.cardinality())  # all of it need not fit in memory
     named = {"x": training_batches(data, batch_size)}
     if validation_data is not None:
-        check_kind(validation_data)
+        validation_data = readable(validation_data)
         is_dataset = isinstance(validation_data, tf.data.Dataset)
         if is_dataset and validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`validation_data` repeats for ever: use `dataset.take(...)`.")

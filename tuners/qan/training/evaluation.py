@@ -26,18 +26,19 @@ class Validation:
     whose `test_step` returns other than its metrics), `evaluate` is called.
 
     Args:
-        data: `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
+        data: `x`, `(x, y)`, `(x, y, sample_weight)`, each an array or a structure of arrays, a
             `tf.data.Dataset` or a `PyDataset`.
-        batch_size: of arrays; at least 1024, as nothing depends on it.
+        batch_size: of arrays. Defaults to 1024: what is larger is quicker, and nothing else depends
+            on it.
 
     Raises:
         ValueError: Data of another kind.
     """
 
     def __init__(self, data: Structure, batch_size: int | None = None) -> None:
-        check_kind(data)
+        data = readable(data)
         positive_integer("batch_size", batch_size, optional=True)
-        self._arrays, self._batch = None, max(batch_size or 0, LEAST_BATCH)
+        self._arrays, self._batch = None, batch_size or LEAST_BATCH
         if isinstance(data, tuple | list):
             self._arrays = as_tensors([part for part in data if part is not None])
         self._data = untuned(data)
@@ -156,13 +157,16 @@ def scalars(logs: Mapping[str, Any]) -> Logs:
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
-def check_kind(data: Structure) -> None:
-    """Refuses validation data that cannot be read again and again."""
-    if not isinstance(data, tuple | list | tf.data.Dataset | keras.utils.PyDataset):
-        raise ValueError(
-            "`validation_data` must be `(x, y)`, `(x, y, sample_weight)`, a `tf.data.Dataset` or a "
-            f"`keras.utils.PyDataset`. Received: a {type(data).__name__}"
-        )
+def readable(data: Structure) -> Structure:
+    """Validation data, inputs alone as `(x,)`; refuses those that cannot be read again and again."""
+    if isinstance(data, tuple | list | tf.data.Dataset | keras.utils.PyDataset):
+        return data
+    if isinstance(data, dict) or hasattr(data, "__array__"):
+        return (data,)
+    raise ValueError(
+        "`validation_data` must be arrays as `x`, `(x, y)` or `(x, y, sample_weight)`, a "
+        f"`tf.data.Dataset` or a `keras.utils.PyDataset`. Received: a {type(data).__name__}"
+    )
 
 
 def _ids(metrics: list[keras.Metric]) -> list[int]:

@@ -16,7 +16,7 @@ from .actions import Actions
 from .checks import check_compiled, check_goal, check_states, checked_data
 from .data import are_arrays, as_tensors, shuffled, untuned
 from .decision_callback import Decide, DecisionCallback
-from .evaluation import Validation, scalars
+from .evaluation import LEAST_BATCH, Validation, scalars
 from .goals import Goal
 from .report import STOP, TRUNCATED, Decision, Report
 from .sample_selection import SampleSelection
@@ -32,6 +32,7 @@ class SteeredTraining:
         x, y, sample_weight: as in `fit`.
         validation_data: as in `fit`, or None.
         batch_size: of arrays.
+        validation_batch_size: of those of the validation data.
         epochs: of a training; its budget.
         every: steps between decisions; also what is compiled into one call.
         states, actions, goal: of `DecisionCallback`.
@@ -49,6 +50,7 @@ class SteeredTraining:
         *,
         validation_data: Structure = None,
         batch_size: int | None = None,
+        validation_batch_size: int | None = None,
         epochs: int = 1,
         every: int = 20,
         states: Sequence[State],
@@ -58,6 +60,7 @@ class SteeredTraining:
         self.epochs = positive_integer("epochs", epochs)
         positive_integer("decision_every", every)
         positive_integer("batch_size", batch_size, optional=True)
+        positive_integer("validation_batch_size", validation_batch_size, optional=True)
         self._first, steps = checked_data(x, y, sample_weight, validation_data, batch_size)
         self.budget = steps * epochs
         self.model = build()
@@ -79,7 +82,9 @@ class SteeredTraining:
         self.model.steps_per_execution = every if replicas == 1 else 1
         validation = None
         if validation_data is not None:
-            validation = Validation(validation_data, batch_size)
+            validation = Validation(
+                validation_data, validation_batch_size or max(batch_size or 0, LEAST_BATCH)
+            )
         self.callback = DecisionCallback(states, actions, goal, every, validation=validation)
         self._selection = None
         if actions.chooses_samples():

@@ -1,0 +1,76 @@
+"""The trained model of a trial: its weights in a file, and how it is made again from them."""
+
+import os
+import tempfile
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from keras_drmad.optimizers.learnable import learnable_optimizer
+from keras_drmad.typing import JsonObject, Structure
+
+from ..retraining import build_by_call
+from ..storage import files
+
+WEIGHTS = ".weights.h5"  # the ending that Keras asks for
+
+
+def shapes(x: Structure) -> JsonObject:
+    """Shapes and dtypes of a batch of inputs, of any structure, such that JSON can hold them."""
+    if isinstance(x, dict):
+        return {"dict": {name: shapes(part) for name, part in x.items()}}
+    if isinstance(x, tuple | list):
+        return {"list": [shapes(part) for part in x]}
+    return {"shape": list(x.shape), "dtype": tf.as_dtype(x.dtype).name}
+
+
+def zeros(batch: JsonObject) -> Structure:
+    """A batch of such shapes and dtypes."""
+    if "dict" in batch:
+        return {name: zeros(part) for name, part in batch["dict"].items()}
+    if "list" in batch:
+        return [zeros(part) for part in batch["list"]]
+    return tf.zeros(batch["shape"], batch["dtype"])
+
+
+def save(model: keras.Model, path: str) -> None:
+    """Writes the weights, all or nothing."""
+    with files.replaced(path, WEIGHTS) as temporary:
+        model.save_weights(temporary)
+
+
+def load(model: keras.Model, path: str, inputs: JsonObject, steps: int) -> None:
+    """Reads the weights into a new model, which is built here if it is not.
+
+    Args:
+        model: compiled with a learnable optimizer.
+        path: the file.
+        inputs: `shapes` of what the model is called on.
+        steps: of the training, which a learned schedule spans.
+    """
+    if not model.built:
+        build_by_call(model, zeros(inputs))
+    learnable_optimizer(model).span_schedule(steps)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+    model.load_weights(path)
+
+
+def check(
+    model: keras.Model, build: Callable[[], keras.Model], inputs: JsonObject, steps: int
+) -> None:
+    """Raises a ValueError if the weights of a model could not be loaded into another one like it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, f"trained{WEIGHTS}")
+        try:
+            model.save_weights(path)
+            load(build(), path, inputs, steps)
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                "The weights of the model could not be loaded again after the search. Give its layers "
+                "their weights in `build` or at the first call, and give layers with state of another "
+                f"kind `save_own_variables` and `load_own_variables`. Keras says: {error}"
+            ) from error
