@@ -13,6 +13,8 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.arguments import positive_integer, whole_number
 
+from . import compat
+from .distributed.guard import entry
 from .distributed.role import role
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ class OptunaOracle(keras_tuner.Oracle):
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         if seed is not None:
-            self.seed = self._seed_state = seed  # KerasTuner takes 0 for none
+            compat.set_seed(self, seed)
         self.sampler = optuna.samplers.TPESampler() if sampler is None else sampler
         self.pruner = optuna.pruners.NopPruner() if pruner is None else pruner
         self._search: Search | None = None  # from the first trial on: a tuner may set the objective
@@ -137,6 +139,7 @@ class OptunaOracle(keras_tuner.Oracle):
 
     # -- asking --------------------------------------------------------------------------------
 
+    @entry
     def create_trial(self, tuner_id: str) -> Trial:
         """As in `keras_tuner.Oracle`. What has gone wrong in Optuna is raised here."""
         trial = super().create_trial(tuner_id)
@@ -164,9 +167,13 @@ class OptunaOracle(keras_tuner.Oracle):
         try:
             yield
         except Exception as error:
-            self._error = error
-            if role() == "chief":
-                _log.exception("The search is stopped by an error in Optuna.")
+            self.breaks(error)
+
+    def breaks(self, error: Exception) -> None:
+        """Ends the search at the next question; a chief's own output says why."""
+        self._error = error
+        if role() == "chief":
+            _log.error("The search is stopped by an error in its oracle.", exc_info=error)
 
     def _searching(self) -> Search:
         if self._search is None:
@@ -177,7 +184,7 @@ class OptunaOracle(keras_tuner.Oracle):
 
     # -- telling -------------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
+    @entry
     def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial:
         """As in `keras_tuner.Oracle`. The status is "STOPPED" where the pruner wants no more of it."""
         trial = super().update_trial(trial_id, metrics, step)
@@ -191,14 +198,21 @@ class OptunaOracle(keras_tuner.Oracle):
                 trial.status = TrialStatus.RUNNING
         return trial
 
-    @keras_tuner.synchronized
+    @entry
     def end_trial(self, trial: Trial) -> None:
         """As in `keras_tuner.Oracle`. One that ends as "STOPPED" was pruned, and counts."""
         known = self.trials[trial.trial_id]
         if self._search and trial.status == TrialStatus.STOPPED and self._reports(known):
             self._search.pruned.add(trial.trial_id)
             trial.status = TrialStatus.COMPLETED
-        super().end_trial(trial)
+        try:
+            super().end_trial(trial)
+        except Exception:
+            # The chief would wait for it.
+            for worker, other in list(self.ongoing_trials.items()):
+                if other is known:
+                    del self.ongoing_trials[worker]
+            raise
 
     def _tell_ended(self) -> None:
         """Tells Optuna what has ended; KerasTuner saves the state at each end."""
@@ -212,7 +226,7 @@ class OptunaOracle(keras_tuner.Oracle):
 
     def _is_going_on(self, trial: Trial) -> bool:
         ended = trial.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)
-        return not ended or trial.trial_id in self._retry_queue
+        return not ended or trial.trial_id in compat.retry_queue(self)
 
     def _space_of(self, trial: Trial) -> keras_tuner.HyperParameters:
         """All that is tuned, with the values of a trial."""

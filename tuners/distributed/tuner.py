@@ -4,7 +4,8 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -16,8 +17,7 @@ from keras_drmad.typing import JsonObject, Logs
 from .. import compat
 from ..storage import files, settings
 from ..storage.project import Project
-from .chief import serving
-from .client import SearchIsOver, outlive_the_chief
+from .errors import SearchIsOver
 from .oracle import ResilientOracle
 from .role import role
 
@@ -57,7 +57,9 @@ class ResilientTuner(keras_tuner.Tuner):
         # Who hands out trials: in a worker KerasTuner's client, otherwise the oracle itself.
         self._chief, self.oracle = self.oracle, oracle
         if role() == "worker":
-            outlive_the_chief(self._chief, self._is_over)
+            from .client import Link  # gRPC is imported only where there is a chief
+
+            self._link = Link(self._chief, oracle.workers.timeout, self._is_over)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
         elif not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
@@ -68,28 +70,49 @@ class ResilientTuner(keras_tuner.Tuner):
         Args:
             now: settings that must be the same when the search goes on.
         """
-        self._hear_the_chief()
+        search = settings.digest(self.project.folder, now)
+        if role() == "worker":
+            self._link.search = search
+            self._hear_the_chief()
         settings.check(self.project.settings, now)
         self.prepare()
-        settings.write(self.project.settings, now)  # not of a search that could not begin
-        oracle = self.oracle
-        if role() != "worker":
-            if self._is_torn and oracle.is_saved:
-                oracle.reload()
-            oracle.tidy()
-        if role() == "chief" and self._is_over():
-            return  # workers see that themselves
-        self._is_torn = True
-        self.oracle = self._chief
+        with self._listening(search) as serve:
+            settings.write(self.project.settings, now)  # not of a search that could not begin
+            if role() != "worker":
+                if self._is_torn and self.oracle.is_saved:
+                    self.oracle.reload()
+                self.oracle.tidy()
+            if role() == "chief" and self._is_over():
+                return  # workers see that themselves
+            self._is_torn = True
+            if role() == "worker":
+                self._work(*args, **kwargs)
+            elif serve is None:
+                super().search(*args, **kwargs)
+            else:
+                self.oracle.verbose = kwargs["verbose"]
+                self.save()
+                serve()
+        self._raise_failures()
+        self._is_torn = False
+
+    def _listening(self, search: str) -> AbstractContextManager[Callable[[], None] | None]:
+        """Of a chief: binds its address, for there may be another chief; gives what serves workers."""
+        if role() != "chief":
+            return contextlib.nullcontext()
+        from .server import bound
+
+        return bound(self.oracle, search)
+
+    def _work(self, *args: Any, **kwargs: Any) -> None:
+        """Takes trials from the chief until the search is over."""
+        oracle, self.oracle = self.oracle, self._chief
         try:
-            with serving(oracle), contextlib.suppress(SearchIsOver):
+            with self._link.alive(), contextlib.suppress(SearchIsOver):
                 super().search(*args, **kwargs)
         finally:
             self.oracle = oracle
-        if role() == "worker":
-            oracle.reload()  # the chief ends with its workers; results are in the project's folder
-        self._raise_failures()
-        self._is_torn = False
+        oracle.reload()  # the chief ends with its workers; results are in the project's folder
 
     def prepare(self) -> None:
         """What must be there before the first trial; called once settings are compared."""

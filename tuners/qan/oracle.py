@@ -11,6 +11,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.arguments import positive_integer
 from keras_drmad.typing import Logs
 
+from ..distributed.guard import Refused, entry
 from ..distributed.oracle import ResilientOracle
 from . import arguments
 from .agent.factory import NetworkArguments
@@ -200,19 +201,20 @@ class QANOracle(ResilientOracle):
 
     # -- deciding ----------------------------------------------------------------------------
 
-    @keras_tuner.synchronized
+    @entry
     def update_trial(self, trial_id: str, metrics: Logs, step: int = 0) -> Trial:
         if not is_message(metrics):
             return super().update_trial(trial_id, metrics, step)
+        try:
+            question = decode(metrics)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise Refused(f"The report of trial {trial_id} is no report: {error!r}") from error
         # The base class would record it, and its trials grow with every decision.
         trial = Trial(keras_tuner.HyperParameters(), trial_id, TrialStatus.RUNNING)
-        decision: Decision = STOP
-        with self.guarded():
-            decision = self.decide(trial_id, decode(metrics))
-        trial.hyperparameters.values = encode_decision(decision)
+        trial.hyperparameters.values = encode_decision(self.decide(trial_id, question))
         return trial
 
-    @keras_tuner.synchronized
+    @entry
     def decide(self, trial_id: str, question: Question) -> Decision:
         """What to do in a training: called in its own process, or by messages of another one.
 
@@ -228,7 +230,7 @@ class QANOracle(ResilientOracle):
         training, number, report, budget, taken = question
         if trial_id in self.end_order or trial_id not in self.trials:
             return STOP  # another worker was faster, or no file had it when this was started again
-        self.workers.lives(trial_id)
+        self._check_holder(trial_id)
         self.curriculum.budget = budget
         trainings = self._rollouts.setdefault(trial_id, {})
         if number == 0:
@@ -236,6 +238,13 @@ class QANOracle(ResilientOracle):
         rollout = trainings.get(training)
         if rollout is None or rollout.reports != number:
             return None
+        size = sum(state.size for state in self.states)
+        expected = (len(report.rates), size) if rollout.report is None else rollout.shape
+        if report.observation.shape != expected:
+            raise Refused(
+                f"A report of trial {trial_id} has observations of the shape "
+                f"{report.observation.shape} instead of {expected}."
+            )
         if taken is not None:
             rollout.recall(report, taken)
             return taken

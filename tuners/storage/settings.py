@@ -1,5 +1,6 @@
 """Settings that a search must have again when it goes on."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -33,6 +34,12 @@ def write(path: str, settings: JsonObject) -> None:
     """Writes the settings of a search that begins."""
     if not os.path.exists(path):
         files.write_json(path, _as_read(settings))
+
+
+def digest(folder: str, settings: JsonObject) -> str:
+    """What tells a search from others: its folder, and its settings."""
+    words = json.dumps([os.path.realpath(folder), _as_read(settings)], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def _as_read(settings: JsonObject) -> JsonObject:
