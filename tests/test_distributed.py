@@ -244,8 +244,18 @@ def test_who_does_not_know_the_secret_is_refused(tmp_path, monkeypatch):
 def tls(folder):
     """A certificate of this host that signs itself, as the variables of chief and workers."""
     key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split()
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", key, "-out", certificate]
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return {
         "KERAS_DRMAD_TLS_CERTIFICATE": certificate,

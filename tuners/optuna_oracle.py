@@ -139,7 +139,6 @@ class OptunaOracle(keras_tuner.Oracle):
 
     # -- asking --------------------------------------------------------------------------------
 
-    @entry
     def create_trial(self, tuner_id: str) -> Trial:
         """As in `keras_tuner.Oracle`. What has gone wrong in Optuna is raised here."""
         trial = super().create_trial(tuner_id)
