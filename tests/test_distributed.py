@@ -247,15 +247,6 @@ def tls(folder):
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     command += ["-keyout", key, "-out", certificate]
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-keyout",
-        key,
-        "-out",
-        certificate,
-    ]
     subprocess.run(command, check=True, capture_output=True)
     return {
         "KERAS_DRMAD_TLS_CERTIFICATE": certificate,

@@ -80,8 +80,8 @@ class QANOracle(ResilientOracle):
             once they have cost so many times what the best schedule does, its misses with what they pay
             on top. Defaults to 1.25.
         policy: A `Policy`, or the file of one, whose network learning begins with.
-        timeout: Seconds without a decision, after which an episode is given to another worker, too.
-            Defaults to four times the longest silence of an episode that has ended.
+        timeout: After so many seconds of silence a worker's episode is given to another one, too. A
+            worker that trains is not silent. Defaults to 60.
         seed: Of everything random; the same seed gives the same search, on one worker. Defaults to a
             draw.
         **kwargs: As in `keras_tuner.Oracle`.
