@@ -23,6 +23,7 @@ from .workers import Workers
 
 _log = logging.getLogger("keras_drmad")
 
+WRITE_AGAIN, GIVE_UP = 2.0, 60.0  # seconds: of tries to write what a full disk has not taken
 ENDED = (TrialStatus.COMPLETED, TrialStatus.INVALID, TrialStatus.FAILED)
 
 
@@ -69,6 +70,9 @@ class ResilientOracle(keras_tuner.Oracle):
         self.workers = Workers(timeout)
         self._unsaved: set[str] = set()  # trials that could not be written
         self.is_saved = False  # as it is now
+        # Since when, and of the last try, files could not be written; None where all are.
+        self._full_since: float | None = None
+        self._tried = 0.0
         self.broken: str | None = None  # an error in here that has ended the search, as text
         # Trials that had ended at a reload: what failed then may have been mended.
         self._old_ends = 0
@@ -100,6 +104,9 @@ class ResilientOracle(keras_tuner.Oracle):
         if tuner_id in self.ongoing_trials:  # a worker that was started again
             trial = self.ongoing_trials[tuner_id]
             compat.display_begin(self, trial)
+        elif self._waits_for_room():
+            self.tuner_ids.add(tuner_id)
+            return Trial(hyperparameters=self.get_space(), status=TrialStatus.IDLE)
         elif (trial := self._take_over(tuner_id)) is None:
             if not self.broken and (compat.retry_queue(self) or not self._is_done()):
                 with self.guarded():
@@ -110,6 +117,25 @@ class ResilientOracle(keras_tuner.Oracle):
             self.workers.takes(tuner_id, trial.trial_id)
             self._began = self._began or time.monotonic()
         return trial
+
+    def _waits_for_room(self) -> bool:
+        """Whether files could not be written; tries it again, and in the end gives the search up.
+
+        What is trained meanwhile would be lost with this process.
+        """
+        if self._full_since is None or self.broken:
+            return False
+        now = time.monotonic()
+        if now - self._tried >= WRITE_AGAIN:
+            self.save()
+        if self._full_since is not None and now - self._full_since > GIVE_UP:
+            with self.guarded():
+                raise OSError(
+                    f"Files in {self.project.folder} could not be written for {GIVE_UP:g} s; why is "
+                    "logged above. Make room on that disk, then start the search again: it goes on, "
+                    "and repeats what was not written."
+                )
+        return self._full_since is not None and not self.broken
 
     def _wait_or_stop(self, tuner_id: str) -> Trial:
         """No new training for a worker: it waits as long as others have one that it might repeat."""
@@ -297,8 +323,17 @@ class ResilientOracle(keras_tuner.Oracle):
     def save(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
-        # An exception would leave KerasTuner's lock held.
+        written = self.write_more()
         self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
+        self._tried = time.monotonic()
+        if self.is_saved and written and not self._unsaved:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = self._tried
+
+    def write_more(self) -> bool:
+        """Writes what a full disk has not taken of a subclass's files; whether nothing is left."""
+        return True
 
     def _save_trial(self, trial: Trial) -> None:
         name = trial.trial_id

@@ -356,6 +356,9 @@ class QANOracle(ResilientOracle):
 
     # -- files -------------------------------------------------------------------------------
 
+    def write_more(self) -> bool:
+        return bool(self.broken) or self.learner.write_more()
+
     def get_state(self) -> dict[str, Any]:
         own = {"learned": self.learner.learned, "references": self._references.names}
         return super().get_state() | self.curriculum.get_state() | own

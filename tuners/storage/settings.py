@@ -31,9 +31,21 @@ def check(path: str, settings: JsonObject) -> None:
 
 
 def write(path: str, settings: JsonObject) -> None:
-    """Writes the settings of a search that begins."""
-    if not os.path.exists(path):
+    """Writes the settings of a search that begins.
+
+    Raises:
+        OSError: There is no room for them.
+    """
+    if os.path.exists(path):
+        return
+    try:
         files.write_json(path, _as_read(settings))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written ({error.strerror}). A search needs room there for its "
+            "trials, its oracle and its weights: make some, or choose another `directory`",
+        ) from error
 
 
 def digest(folder: str, settings: JsonObject) -> str:
