@@ -13,6 +13,7 @@ import types
 from functools import partial
 
 import grpc
+import keras
 import keras_tuner
 import pytest
 import qan_task
@@ -23,6 +24,7 @@ from processes import ended, starter
 
 from keras_drmad.tuners.distributed.errors import SearchIsOver
 from keras_drmad.tuners.distributed.guard import Refused
+from keras_drmad.tuners.distributed.interrupt import Interrupt
 
 OracleStub = protos.get_service_grpc().OracleStub
 GetSpaceRequest = protos.get_service().GetSpaceRequest
@@ -344,3 +346,58 @@ def test_a_learning_search_on_a_full_disk_loses_nothing(tmp_path, disk):
     assert again.learner.learned == tuner.oracle.learner.learned > 0
     assert len(again.learner.agent.replay) == len(tuner.oracle.learner.agent.replay)
     assert len(again.end_order) == 12
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------
+
+
+class Late:
+    """Is interrupted in its destructor, where Python drops the exception."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_in_a_destructor_is_not_lost(tmp_path):
+    begun = []
+
+    def interrupt(batch, logs):
+        begun.append(batch)
+        Late()
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_begin=interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        qan_task.search(qan_task.make(tmp_path), callbacks=[callback])
+    assert len(begun) == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def search_noting_its_end(folder):
+    try:
+        Tuner(folder, seconds=60).search()
+    except KeyboardInterrupt:
+        name = os.environ.get("KERASTUNER_TUNER_ID", "alone")
+        (folder / f"{name}.txt").write_text("as by Ctrl-C")
+
+
+def test_sigterm_ends_a_search_as_an_interrupt_does(tmp_path):
+    start = starter(search_noting_its_end, tmp_path, offset=112)
+    with all_killed({name: start(name) for name in ("worker0", "chief")}) as processes:
+        wait_for(lambda: ran(tmp_path))
+        for process in processes.values():
+            process.terminate()
+            assert ended(process, 10) == 0
+    assert (tmp_path / "worker0.txt").exists() and (tmp_path / "chief.txt").exists()
+
+
+def test_a_programs_own_handler_stays():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        with Interrupt():
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1]

@@ -18,6 +18,7 @@ from .. import compat
 from ..storage import files, settings
 from ..storage.project import Project
 from .errors import SearchIsOver
+from .interrupt import Interrupt
 from .oracle import ResilientOracle
 from .role import role
 
@@ -44,6 +45,7 @@ class ResilientTuner(keras_tuner.Tuner):
 
     def __init__(self, oracle: ResilientOracle, hypermodel: Any, **kwargs: Any) -> None:
         self._idle = False
+        self._interrupt = Interrupt()
         # Whether a search in this process was broken off: its oracle may be in the middle of a change.
         self._is_torn = False
         # Of a worker: its trial, and what came of it.
@@ -76,7 +78,7 @@ class ResilientTuner(keras_tuner.Tuner):
             self._hear_the_chief()
         settings.check(self.project.settings, now)
         self.prepare()
-        with self._listening(search) as serve:
+        with self._interrupt, self._listening(search) as serve:
             settings.write(self.project.settings, now)  # not of a search that could not begin
             if role() != "worker":
                 if self._is_torn and self.oracle.is_saved:
@@ -144,6 +146,7 @@ class ResilientTuner(keras_tuner.Tuner):
             )
 
     def pre_create_trial(self) -> None:
+        self._interrupt.check()
         # KerasTuner asks an idle oracle again at once.
         if self._idle:
             time.sleep(IDLE_SECONDS)
@@ -211,6 +214,7 @@ class _Hooks(keras.callbacks.Callback):
         self._tuner.on_epoch_begin(self._trial, self.model, epoch, logs=logs)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._tuner._interrupt.check()
         self._tuner.on_batch_begin(self._trial, self.model, batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
