@@ -338,7 +338,7 @@ def test_a_disk_that_is_full_at_the_start_is_named(tmp_path, disk):
 def test_a_learning_search_on_a_full_disk_loses_nothing(tmp_path, disk):
     """Whatever its files are, all of its episodes are there when there is room again."""
     disk.room = 12
-    timer = threading.Timer(5, setattr, (disk, "room", math.inf))
+    timer = threading.Timer(3, setattr, (disk, "room", math.inf))
     timer.start()
     tuner = qan_task.search(qan_task.make(tmp_path), epochs=1)
     timer.join()
@@ -401,3 +401,33 @@ def test_a_programs_own_handler_stays():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard == [1]
+
+
+# -- what a user sees -----------------------------------------------------------------------
+
+
+class Failing(Tuner):
+    def train_trial(self, trial, verbose=0):
+        super().train_trial(trial)
+        raise ValueError("no such layer")
+
+
+def fail(folder):
+    with open(folder / f"{os.environ['KERASTUNER_TUNER_ID']}.txt", "w") as said:
+        try:
+            Failing(folder, max_trials=2).search()
+        except RuntimeError as error:
+            print(error, file=said)
+
+
+def test_a_search_whose_trials_all_failed_does_not_end_as_if_it_had_not(tmp_path):
+    for _ in range(2):  # also when it is started again
+        with pytest.raises(RuntimeError, match=r"all its 2 trials[\s\S]*no such layer[\s\S]*Mend"):
+            Failing(tmp_path, max_trials=2).search()
+    folder = tmp_path / "many"
+    folder.mkdir()
+    start = starter(fail, folder, offset=113)
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        assert [ended(process, 20) for process in processes.values()] == [0, 0]
+    for name in ("chief", "worker0"):
+        assert "all its 2 trials failed" in (folder / f"{name}.txt").read_text()

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 import keras_tuner
-from keras_tuner.engine.trial import Trial
+from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import JsonObject, Logs
 
@@ -84,14 +84,12 @@ class ResilientTuner(keras_tuner.Tuner):
                 if self._is_torn and self.oracle.is_saved:
                     self.oracle.reload()
                 self.oracle.tidy()
-            if role() == "chief" and self._is_over():
-                return  # workers see that themselves
             self._is_torn = True
             if role() == "worker":
                 self._work(*args, **kwargs)
             elif serve is None:
                 super().search(*args, **kwargs)
-            else:
+            elif not self._is_over():  # workers see that themselves
                 self.oracle.verbose = kwargs["verbose"]
                 self.save()
                 serve()
@@ -133,17 +131,25 @@ class ResilientTuner(keras_tuner.Tuner):
         return state is not None and len(state["end_order"]) >= self.oracle.max_trials
 
     def _raise_failures(self) -> None:
-        if role() == "worker":
-            return
-        if self.oracle.broken:
-            raise RuntimeError(f"The search was stopped by an error:\n{self.oracle.broken}")
-        if self.oracle.has_failed():
-            last = self.oracle.trials[self.oracle.end_order[-1]]
-            # KerasTuner does not send it from workers.
-            why = last.message or "Why is in the output of its worker."
+        """Raises what has ended the search, or that all of its trials failed."""
+        oracle = self.oracle
+        if oracle.broken:
             raise RuntimeError(
-                f"The search was stopped: its last {self.oracle.failures_allowed} trials failed.\n{why}"
+                f"The search was stopped by an error:\n{oracle.broken}\nMend what it says, and start "
+                "the search again: it goes on."
             )
+        ended = [oracle.trials[name] for name in oracle.end_order]
+        have_all = bool(ended) and all(trial.status == TrialStatus.FAILED for trial in ended)
+        if not (have_all or oracle.has_failed()):
+            return
+        which = f"all its {len(ended)}" if have_all else f"its last {oracle.failures_allowed}"
+        # KerasTuner does not send it from workers.
+        why = ended[-1].message or "Why is in the output of the worker that had the last one."
+        raise RuntimeError(
+            f"The search has found nothing more: {which} trials failed.\n{why}\nMend what it says, "
+            "and start the search again: it goes on. To try failed trials again, use `overwrite=True` "
+            "or another `project_name`."
+        )
 
     def pre_create_trial(self) -> None:
         self._interrupt.check()
