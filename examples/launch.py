@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+GRACE_SECONDS = 20  # for each process, to end by itself
 LAUNCHED = "KERAS_DRMAD_LAUNCHED"  # when, for all processes
 
 
@@ -46,5 +47,10 @@ def launch(workers: int, pin: bool | None = False) -> None:
             time.sleep(0.2)
     finally:
         for process in processes.values():
-            process.terminate()
-            process.wait()
+            process.terminate()  # as Ctrl-C: each ends its search
+        for process in processes.values():
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:  # in the middle of something compiled
+                process.kill()
+                process.wait()

@@ -23,13 +23,14 @@ def started(
 
 
 def starter(
-    function: Callable[..., object], *arguments: Any, offset: int = 0
+    function: Callable[..., object], *arguments: Any, offset: int = 0, **more: str
 ) -> Callable[[str], ForkServerProcess]:
     """A function of a name, "chief" or "worker…", which starts a function as that process.
 
     Args:
         function, arguments: of a module.
         offset: tells the ports of searches of one test process apart.
+        more: variables of their environment.
     """
     variables = {
         "KERASTUNER_ORACLE_IP": "127.0.0.1",
@@ -40,6 +41,8 @@ def starter(
         environment = variables | {"KERASTUNER_TUNER_ID": name}
         return started(function, *arguments, environment=environment)
 
+    variables |= more
+    start.variables = dict(variables)  # type: ignore[attr-defined]  # for calls by hand
     return start
 
 

@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import pathlib
-import types
 
 import keras_tuner
 import pytest
@@ -27,8 +26,7 @@ FUNCTIONS = {
     "engine.base_tuner:BaseTuner._get_tuner_fname": "self",
     "engine.base_tuner:BaseTuner.save": "self",
     "distribute.oracle_client:OracleClient.__init__": "self oracle",
-    "distribute.oracle_client:OracleClient.create_trial": "self tuner_id",
-    "distribute.oracle_chief:start_server": "oracle",
+    "distribute.oracle_chief:OracleServicer.__init__": "self oracle",
 }
 
 
@@ -76,18 +74,8 @@ def test_attributes_of_an_oracle_are_as_they_were(
     assert isinstance(found, kind), lost(f"Oracle.{name}", "has no")
 
 
-def test_the_chief_ends_when_a_function_says_so() -> None:
-    """`start_server` looks it up in its module, each time."""
-    from keras_tuner.src.distribute import oracle_chief
-
-    before = oracle_chief.exit_chief
-    assert "exit_chief" in oracle_chief.start_server.__code__.co_names, lost("exit_chief", "has no")
-    with compat.quick_end(0.1):
-        assert oracle_chief.exit_chief is not before
-    assert oracle_chief.exit_chief is before
-
-
-def test_a_client_calls_through_attributes_of_its_stub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_calls_through_its_stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    import grpc
     from keras_tuner.src.distribute import oracle_client
 
     for name, value in (("IP", "127.0.0.1"), ("PORT", "1")):
@@ -96,8 +84,20 @@ def test_a_client_calls_through_attributes_of_its_stub(monkeypatch: pytest.Monke
     client = oracle_client.OracleClient(ORACLE)
     calls = {"GetSpace", "UpdateSpace", "CreateTrial", "UpdateTrial", "EndTrial", "GetTrial"}
     assert calls <= set(vars(client.stub)), lost("OracleClient.stub", "has other calls of")
-    compat.wrap_calls(client, lambda call: lambda *_, **__: call)
-    assert isinstance(client.stub.GetSpace, types.FunctionType)
+    before = client.stub
+    compat.call_through(client, grpc.insecure_channel("127.0.0.1:1"))
+    assert type(client.stub) is type(before) and client.stub is not before
+
+
+def test_a_lock_is_released_after_an_error() -> None:
+    from keras_tuner.src.engine import oracle
+
+    with pytest.raises(KeyError), compat.locked(ORACLE) as is_outermost:
+        assert is_outermost and oracle.LOCKS[ORACLE].locked()
+        with compat.locked(ORACLE) as is_outermost:
+            assert not is_outermost
+        raise KeyError
+    assert not oracle.LOCKS[ORACLE].locked() and oracle.THREADS[ORACLE] is None
 
 
 def test_a_seed_of_0_is_set() -> None:

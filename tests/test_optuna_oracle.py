@@ -289,6 +289,18 @@ def test_optuna_is_quiet(tmp_path, capfd):
     assert optuna.logging.get_verbosity() == before
 
 
+def test_an_error_of_kerastuner_leaves_nothing_held(tmp_path):
+    oracle = make(tmp_path, allow_new_entries=False)
+    trial = oracle.create_trial("a")
+    trial.hyperparameters.Float("new", 0.0, 1.0)
+    with pytest.raises(RuntimeError, match="allow_new_entries"):
+        end(oracle, trial, 1.0)
+    assert not oracle.ongoing_trials  # for which a chief would wait
+    assert is_free(oracle)
+    with pytest.raises(RuntimeError, match="allow_new_entries"):
+        oracle.create_trial("a")
+
+
 # -- several processes -------------------------------------------------------------------------
 
 

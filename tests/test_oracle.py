@@ -9,11 +9,10 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from keras_tuner.src.distribute import oracle_chief
 from oracle_trials import BOUNDS, end, make, place, rate
 
 from keras_drmad import Sign
-from keras_drmad.tuners.distributed import chief
+from keras_drmad.tuners.distributed import server
 from keras_drmad.tuners.drmad.meta_step import BACK_OFF
 from keras_drmad.tuners.storage import files
 
@@ -82,10 +81,10 @@ def test_the_papers_meta_optimizer_minds_no_growth(tmp_path):
 
 
 def test_a_lost_workers_trial_is_repeated_by_another(tmp_path):
-    oracle = make(tmp_path, gradients_per_step=2, timeout=0.01)
+    oracle = make(tmp_path, gradients_per_step=2, timeout=100)
     lost = oracle.create_trial("a")
     end(oracle, oracle.create_trial("b"))
-    oracle.workers._begun[lost.trial_id] -= 1
+    oracle.workers._seen["a"] -= 101
     again = oracle.create_trial("b")
     assert again.trial_id == lost.trial_id
     end(oracle, again, score=0.5)
@@ -95,18 +94,6 @@ def test_a_lost_workers_trial_is_repeated_by_another(tmp_path):
     end(oracle, lost, score=9.0)
     assert json.dumps(oracle.get_state()) == before
     assert oracle.get_trial(lost.trial_id).score == 0.5
-
-
-def test_the_time_that_a_worker_was_away_is_not_a_trainings(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("keras_drmad.tuners.distributed.workers.time.monotonic", lambda: now[0])
-    oracle = make(tmp_path)
-    oracle.create_trial("a")
-    now[0] += 10_000.0
-    trial = oracle.create_trial("a")  # started again
-    now[0] += 5.0
-    end(oracle, trial)
-    assert oracle.workers.slowest == 5.0
 
 
 def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path):
@@ -129,20 +116,16 @@ def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path
 
 def test_a_chief_whose_last_worker_has_died_ends(tmp_path, monkeypatch):
     """Between its last result and the question that would tell it to stop."""
-    oracle = make(tmp_path, max_trials=1)
+    oracle = make(tmp_path, max_trials=1, timeout=0.5)
     end(oracle, oracle.create_trial("worker"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(free.getsockname()[1]))
-    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
-    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
-    monkeypatch.setattr(chief, "WATCH_SECONDS", 0.2)
-    monkeypatch.setattr("keras_drmad.tuners.distributed.workers.GONE", 0.5)
-    with chief.serving(oracle):
-        server = threading.Thread(target=oracle_chief.start_server, args=(oracle,), daemon=True)
-        server.start()
-        server.join(timeout=30)
-    assert not server.is_alive()
+    with server.bound(oracle, "search") as serve:
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        serving.join(timeout=30)
+    assert not serving.is_alive()
 
 
 def test_each_configuration_has_a_run_of_its_own(tmp_path):
@@ -363,9 +346,8 @@ def test_what_an_old_state_on_disk_needs_stays(oracle, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_json", full)
-        for _ in range(4):
-            end(oracle, trial, score=0.5)
-            trial = oracle.create_trial("a")
+        end(oracle, trial, score=0.5)
+        assert oracle.create_trial("a").status == "IDLE"  # until there is room
     again = make(oracle._directory, meta_optimizer=keras.optimizers.SGD(1.0))
     again.reload()
     trial = again.create_trial("a")

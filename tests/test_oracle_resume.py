@@ -1,9 +1,7 @@
 """The oracle of `DrMADTuner`: killed at every write, a full disk; and what it refuses."""
 
 import os
-import types
 
-import grpc
 import keras
 import keras_tuner
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 from oracle_trials import end, make, place, rate
 
 from keras_drmad.tuners import DrMADOracle
-from keras_drmad.tuners.distributed.client import SearchIsOver, outlive_the_chief
 from keras_drmad.tuners.storage import files
 
 
@@ -100,43 +97,6 @@ def test_metrics_that_died_with_a_chief_are_found_again(tmp_path, monkeypatch):
     assert (again.trial_id, again.status) == (trial.trial_id, "RUNNING")
     end(chief, again)
     assert place(chief.create_trial("a")) == (0, 1, 0)
-
-
-class Cut(grpc.RpcError):
-    def __init__(self, code):
-        self._code = code
-
-    def code(self):
-        return self._code
-
-
-def test_calls_that_a_chiefs_death_has_cut_off_are_made_again(monkeypatch):
-    monkeypatch.setattr("keras_drmad.tuners.distributed.client.AGAIN_SECONDS", 0)
-    left = [Cut(grpc.StatusCode.UNAVAILABLE)] * 2
-
-    def get_space(request, timeout):
-        if left:
-            raise left.pop()
-        return request, timeout
-
-    def end_trial(request):
-        raise Cut(grpc.StatusCode.INTERNAL)
-
-    stub = types.SimpleNamespace(GetSpace=get_space, EndTrial=end_trial)
-    outlive_the_chief(types.SimpleNamespace(stub=stub), is_over=lambda: False)
-    assert stub.GetSpace("space", timeout=1, wait_for_ready=True) == ("space", 1) and not left
-    with pytest.raises(Cut):
-        stub.EndTrial("trial")
-
-
-def test_who_calls_when_the_search_is_over_hears_of_it():
-    def create_trial(request, timeout):
-        raise Cut(grpc.StatusCode.UNAVAILABLE)
-
-    stub = types.SimpleNamespace(CreateTrial=create_trial)
-    outlive_the_chief(types.SimpleNamespace(stub=stub), is_over=lambda: True)
-    with pytest.raises(SearchIsOver):
-        stub.CreateTrial("worker1", timeout=3600)
 
 
 def test_a_trial_without_a_result_has_failed_and_says_why(oracle, monkeypatch):

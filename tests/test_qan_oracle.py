@@ -8,7 +8,14 @@ import pytest
 from qan_task import GOAL, training
 
 from keras_drmad.tuners import QANOracle
-from keras_drmad.tuners.qan.decision_channel import KIND, DecisionChannel, Question, send
+from keras_drmad.tuners.distributed.guard import Refused
+from keras_drmad.tuners.qan.decision_channel import (
+    KIND,
+    DecisionChannel,
+    Question,
+    encode,
+    send,
+)
 from keras_drmad.tuners.qan.search.episode import RANDOM, SCHEDULE, TEST, TRAIN, Episode
 from keras_drmad.tuners.qan.training.report import REACHED, STOP
 from keras_drmad.tuners.storage import files
@@ -128,19 +135,20 @@ def test_of_two_trainings_of_a_trial_the_first_that_ends_counts(oracle, reports)
     assert oracle.curriculum.episodes[0].cost == 16.0
 
 
-def test_decisions_are_signs_of_life(oracle, reports, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("keras_drmad.tuners.distributed.workers.time.monotonic", lambda: now[0])
-    oracle.workers.timeout = 60.0
+@pytest.mark.parametrize(
+    "change", [{"qan/number": float("nan")}, {"qan/ended": 9.0}, {"qan/state/99": 0.0}]
+)
+def test_a_malformed_report_is_refused_alone(oracle, reports, change):
     trial = oracle.create_trial("w")
-    for number, report in enumerate(reports):
-        now[0] += 50.0
-        assert not oracle.workers.is_overdue(trial.trial_id)
-        send(oracle, trial.trial_id, Question(0, number, report, 16))
-    now[0] += 61.0
-    assert oracle.workers.is_overdue(trial.trial_id)
+    message = encode(Question(0, 0, reports[0], 16))
+    with pytest.raises(Refused, match=r"report"):
+        oracle.update_trial(trial.trial_id, message | change)
+    del message["qan/step"]
+    with pytest.raises(Refused, match=r"no report.*qan/step"):
+        oracle.update_trial(trial.trial_id, message)
+    assert not oracle.broken
+    asked(oracle, trial, reports)
     bring(oracle, trial)
-    assert oracle.workers.slowest == 61.0  # of all silences
 
 
 def test_an_episode_whose_decisions_died_with_a_chief_is_told_again(tmp_path, reports, monkeypatch):

@@ -4,9 +4,9 @@
 """
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import keras_tuner
@@ -21,16 +21,8 @@ OVERRIDDEN = {
 # The name of the variable in a `keras.random.SeedGenerator`, which says nothing else of itself.
 SEED_STATE = "seed_generator_state"
 
-Call = Callable[..., Any]  # of a remote procedure: a request and options, a response
-Method = TypeVar("Method", bound=Callable[..., Any])
-
 
 # -- oracles ---------------------------------------------------------------------------------
-
-
-def synchronized(method: Method) -> Method:
-    """`keras_tuner.synchronized`, which is public, but makes `Any` of what it decorates."""
-    return cast(Method, keras_tuner.synchronized(method))
 
 
 def set_project_dir(oracle: keras_tuner.Oracle, directory: str, project_name: str) -> None:
@@ -55,6 +47,26 @@ def write_nothing(oracle: keras_tuner.Oracle) -> None:
 def set_seed(oracle: keras_tuner.Oracle, seed: int) -> None:
     """Sets the seed, which KerasTuner draws if it is 0, as if there were none."""
     oracle.seed = oracle._seed_state = seed
+
+
+@contextlib.contextmanager
+def locked(oracle: keras_tuner.Oracle) -> Iterator[bool]:
+    """Holds KerasTuner's lock of an oracle, which `synchronized` does not release after an error.
+
+    Yields whether this thread did not hold it before.
+    """
+    from keras_tuner.src.engine import oracle as module
+
+    name = threading.current_thread().name
+    if module.THREADS[oracle] == name:
+        yield False
+        return
+    with module.LOCKS[oracle]:
+        module.THREADS[oracle] = name  # type: ignore[assignment]  # it is made of None by default
+        try:
+            yield True
+        finally:
+            module.THREADS[oracle] = None
 
 
 def retry_queue(oracle: keras_tuner.Oracle) -> list[str]:
@@ -111,43 +123,24 @@ def configure_tensorboard(
 # so do these functions.
 
 
-def wrap_calls(client: Any, wrap: Callable[[Call], Call]) -> None:
-    """Replaces each remote call of an `OracleClient` by `wrap(call)`.
+def call_through(client: Any, channel: Any) -> None:
+    """Lets an `OracleClient` make its calls through another channel of gRPC.
 
-    The client makes its calls by a stub of gRPC, whose methods are attributes of the object.
+    Its own has neither options nor credentials, and says nothing of the caller.
     """
-    for name, call in vars(client.stub).items():
-        setattr(client.stub, name, wrap(call))
+    from keras_tuner.src import protos
+
+    client.stub = protos.get_service_grpc().OracleStub(channel)
 
 
-def ask_to_stop(oracle: keras_tuner.Oracle) -> None:
-    """Lets the server of this process hear that a search is over.
+def serve_oracle(server: Any, oracle: keras_tuner.Oracle) -> None:
+    """Lets a server of gRPC answer the calls of `OracleClient`s.
 
-    It ends once a worker has asked and was told to stop; there may be no worker that could ask.
+    KerasTuner's own server has neither options, credentials nor interceptors, shares its port with
+    others, and looks every 20 s only whether all workers have gone.
     """
-    from keras_tuner.src.distribute import oracle_client
-
-    oracle_client.OracleClient(oracle).create_trial("chief")
-
-
-@contextlib.contextmanager
-def quick_end(seconds: float) -> Iterator[None]:
-    """Within it, a chief whose search is over looks every so many seconds whether all workers have gone.
-
-    KerasTuner looks every 20 s; a worker that has heard of the end 50 ms after another one would cost
-    that.
-    """
+    from keras_tuner.src import protos
     from keras_tuner.src.distribute import oracle_chief
 
-    all_gone = oracle_chief.exit_chief
-
-    def wait_until_all_gone(oracle: keras_tuner.Oracle) -> bool:
-        while not all_gone(oracle):
-            time.sleep(seconds)
-        return True
-
-    oracle_chief.exit_chief = wait_until_all_gone
-    try:
-        yield
-    finally:
-        oracle_chief.exit_chief = all_gone
+    servicer = oracle_chief.OracleServicer(oracle)
+    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)

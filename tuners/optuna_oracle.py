@@ -14,6 +14,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.arguments import positive_integer, whole_number
 
 from . import compat
+from .distributed.guard import entry
 from .distributed.role import role
 
 if TYPE_CHECKING:
@@ -165,9 +166,13 @@ class OptunaOracle(keras_tuner.Oracle):
         try:
             yield
         except Exception as error:
-            self._error = error
-            if role() == "chief":
-                _log.exception("The search is stopped by an error in Optuna.")
+            self.breaks(error)
+
+    def breaks(self, error: Exception) -> None:
+        """Ends the search at the next question; a chief's own output says why."""
+        self._error = error
+        if role() == "chief":
+            _log.error("The search is stopped by an error in its oracle.", exc_info=error)
 
     def _searching(self) -> Search:
         if self._search is None:
@@ -178,7 +183,7 @@ class OptunaOracle(keras_tuner.Oracle):
 
     # -- telling -------------------------------------------------------------------------------
 
-    @compat.synchronized
+    @entry
     def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial:
         """As in `keras_tuner.Oracle`. The status is "STOPPED" where the pruner wants no more of it."""
         trial = super().update_trial(trial_id, metrics, step)
@@ -192,14 +197,21 @@ class OptunaOracle(keras_tuner.Oracle):
                 trial.status = TrialStatus.RUNNING
         return trial
 
-    @compat.synchronized
+    @entry
     def end_trial(self, trial: Trial) -> None:
         """As in `keras_tuner.Oracle`. One that ends as "STOPPED" was pruned, and counts."""
         known = self.trials[trial.trial_id]
         if self._search and trial.status == TrialStatus.STOPPED and self._reports(known):
             self._search.pruned.add(trial.trial_id)
             trial.status = TrialStatus.COMPLETED
-        super().end_trial(trial)
+        try:
+            super().end_trial(trial)
+        except Exception:
+            # The chief would wait for it.
+            for worker, other in list(self.ongoing_trials.items()):
+                if other is known:
+                    del self.ongoing_trials[worker]
+            raise
 
     def _tell_ended(self) -> None:
         """Tells Optuna what has ended; KerasTuner saves the state at each end."""

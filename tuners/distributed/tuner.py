@@ -4,7 +4,8 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -16,8 +17,8 @@ from keras_drmad.typing import JsonObject, Logs
 from .. import compat
 from ..storage import files, settings
 from ..storage.project import Project
-from .chief import serving
-from .client import SearchIsOver, outlive_the_chief
+from .errors import SearchIsOver
+from .interrupt import Interrupt
 from .oracle import ResilientOracle
 from .role import role
 
@@ -44,6 +45,7 @@ class ResilientTuner(keras_tuner.Tuner):
 
     def __init__(self, oracle: ResilientOracle, hypermodel: Any, **kwargs: Any) -> None:
         self._idle = False
+        self._interrupt = Interrupt()
         # Whether a search in this process was broken off: its oracle may be in the middle of a change.
         self._is_torn = False
         # Of a worker: its trial, and what came of it.
@@ -57,7 +59,9 @@ class ResilientTuner(keras_tuner.Tuner):
         # Who hands out trials: in a worker KerasTuner's client, otherwise the oracle itself.
         self._chief, self.oracle = self.oracle, oracle
         if role() == "worker":
-            outlive_the_chief(self._chief, self._is_over)
+            from .client import Link  # gRPC is imported only where there is a chief
+
+            self._link = Link(self._chief, oracle.workers.timeout, self._is_over)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
         elif not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
@@ -68,28 +72,47 @@ class ResilientTuner(keras_tuner.Tuner):
         Args:
             now: settings that must be the same when the search goes on.
         """
-        self._hear_the_chief()
+        search = settings.digest(self.project.folder, now)
+        if role() == "worker":
+            self._link.search = search
+            self._hear_the_chief()
         settings.check(self.project.settings, now)
         self.prepare(*args, **kwargs)
-        settings.write(self.project.settings, now)  # not of a search that could not begin
-        oracle = self.oracle
-        if role() != "worker":
-            if self._is_torn and oracle.is_saved:
-                oracle.reload()
-            oracle.tidy()
-        if role() == "chief" and self._is_over():
-            return  # workers see that themselves
-        self._is_torn = True
-        self.oracle = self._chief
+        with self._interrupt, self._listening(search) as serve:
+            settings.write(self.project.settings, now)  # not of a search that could not begin
+            if role() != "worker":
+                if self._is_torn and self.oracle.is_saved:
+                    self.oracle.reload()
+                self.oracle.tidy()
+            self._is_torn = True
+            if role() == "worker":
+                self._work(*args, **kwargs)
+            elif serve is None:
+                super().search(*args, **kwargs)
+            elif not self._is_over():  # workers see that themselves
+                self.oracle.verbose = kwargs["verbose"]
+                self.save()
+                serve()
+        self._raise_failures()
+        self._is_torn = False
+
+    def _listening(self, search: str) -> AbstractContextManager[Callable[[], None] | None]:
+        """Of a chief: binds its address, for there may be another chief; gives what serves workers."""
+        if role() != "chief":
+            return contextlib.nullcontext()
+        from .server import bound
+
+        return bound(self.oracle, search)
+
+    def _work(self, *args: Any, **kwargs: Any) -> None:
+        """Takes trials from the chief until the search is over."""
+        oracle, self.oracle = self.oracle, self._chief
         try:
-            with serving(oracle), contextlib.suppress(SearchIsOver):
+            with self._link.alive(), contextlib.suppress(SearchIsOver):
                 super().search(*args, **kwargs)
         finally:
             self.oracle = oracle
-        if role() == "worker":
-            oracle.reload()  # the chief ends with its workers; results are in the project's folder
-        self._raise_failures()
-        self._is_torn = False
+        oracle.reload()  # the chief ends with its workers; results are in the project's folder
 
     def prepare(self, *args: Any, **kwargs: Any) -> None:
         """What must be there before the first trial; called once settings are compared."""
@@ -108,19 +131,28 @@ class ResilientTuner(keras_tuner.Tuner):
         return state is not None and len(state["end_order"]) >= self.oracle.max_trials
 
     def _raise_failures(self) -> None:
-        if role() == "worker":
+        """Raises what has ended the search, or that all of its trials failed."""
+        oracle = self.oracle
+        if oracle.broken:
+            raise RuntimeError(
+                f"The search was stopped by an error:\n{oracle.broken}\nMend what it says, and start "
+                "the search again: it goes on."
+            )
+        ended = [oracle.trials[name] for name in oracle.end_order]
+        have_all = bool(ended) and all(trial.status == TrialStatus.FAILED for trial in ended)
+        if not (have_all or oracle.has_failed()):
             return
-        if self.oracle.broken:
-            raise RuntimeError(f"The search was stopped by an error:\n{self.oracle.broken}")
-        ended = [self.oracle.trials[name] for name in self.oracle.end_order]
-        have_all_failed = ended and all(t.status == TrialStatus.FAILED for t in ended)
-        if have_all_failed or self.oracle.has_failed():
-            # KerasTuner does not send it from workers.
-            why = ended[-1].message or "Why is in the output of its worker."
-            which = "all" if have_all_failed else f"its last {self.oracle.failures_allowed}"
-            raise RuntimeError(f"The search came to an end: {which} trials failed.\n{why}")
+        which = f"all its {len(ended)}" if have_all else f"its last {oracle.failures_allowed}"
+        # KerasTuner does not send it from workers.
+        why = ended[-1].message or "Why is in the output of the worker that had the last one."
+        raise RuntimeError(
+            f"The search has found nothing more: {which} trials failed.\n{why}\nMend what it says, "
+            "and start the search again: it goes on. To try failed trials again, use `overwrite=True` "
+            "or another `project_name`."
+        )
 
     def pre_create_trial(self) -> None:
+        self._interrupt.check()
         # KerasTuner asks an idle oracle again at once.
         if self._idle:
             time.sleep(IDLE_SECONDS)
@@ -188,6 +220,7 @@ class _Hooks(keras.callbacks.Callback):
         self._tuner.on_epoch_begin(self._trial, self.model, epoch, logs=logs)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._tuner._interrupt.check()
         self._tuner.on_batch_begin(self._trial, self.model, batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:

@@ -56,9 +56,8 @@ class DrMADOracle(ResilientOracle):
             goes back to the values of its best one, with half the meta-optimizer's step (unless
             that has a schedule). None for never. Defaults to 3.
         gradients_per_step: M, trainings whose hypergradients make one meta-step. Defaults to 1.
-        timeout: After so many seconds a trial that was handed out is given to the next idle worker
-            too; the first result counts. Defaults to four times the slowest trial so far, at least
-            60 (900 before the first has ended).
+        timeout: After so many seconds of silence a worker's trial is given to the next idle worker
+            too; the first result counts. A worker that trains is not silent. Defaults to 60.
         keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
         seed: Of everything random; the same seed gives the same search. Defaults to a draw.
         **kwargs: `hyperparameters`, `tune_new_entries`, `allow_new_entries`, and

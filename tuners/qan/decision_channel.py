@@ -4,6 +4,7 @@ A message is metrics to `update_trial`, and values in its answer: KerasTuner han
 processes. Metrics with this prefix are never recorded as a trial's.
 """
 
+import math
 import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -123,7 +124,13 @@ def encode(question: Question) -> dict[str, float]:
 
 
 def decode(metrics: Mapping[str, float]) -> Question:
-    """The `Question` of a message."""
+    """The `Question` of a message.
+
+    Raises:
+        ArithmeticError, LookupError, ValueError: The metrics are none.
+    """
+    if not all(map(math.isfinite, metrics.values())):
+        raise ValueError("something in it is not finite")
     groups = int(metrics[PREFIX + "groups"])
     size = sum(name.startswith(_STATE) for name in metrics)
     observation = np.array([metrics[f"{_STATE}{i}"] for i in range(size)], "float32")

@@ -11,7 +11,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.arguments import positive_integer
 from keras_drmad.typing import Logs
 
-from .. import compat
+from ..distributed.guard import Refused, entry
 from ..distributed.oracle import ResilientOracle
 from . import arguments
 from .agent.factory import NetworkArguments
@@ -80,8 +80,8 @@ class QANOracle(ResilientOracle):
             once they have cost so many times what the best schedule does, its misses with what they pay
             on top. Defaults to 1.25.
         policy: A `Policy`, or the file of one, whose network learning begins with.
-        timeout: Seconds without a decision, after which an episode is given to another worker, too.
-            Defaults to four times the longest silence of an episode that has ended.
+        timeout: After so many seconds of silence a worker's episode is given to another one, too. A
+            worker that trains is not silent. Defaults to 60.
         seed: Of everything random; the same seed gives the same search, on one worker. Defaults to a
             draw.
         **kwargs: As in `keras_tuner.Oracle`.
@@ -201,19 +201,20 @@ class QANOracle(ResilientOracle):
 
     # -- deciding ----------------------------------------------------------------------------
 
-    @compat.synchronized
+    @entry
     def update_trial(self, trial_id: str, metrics: Logs, step: int = 0) -> Trial:
         if not is_message(metrics):
             return super().update_trial(trial_id, metrics, step)
+        try:
+            question = decode(metrics)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise Refused(f"The report of trial {trial_id} is no report: {error!r}") from error
         # The base class would record it, and its trials grow with every decision.
         trial = Trial(keras_tuner.HyperParameters(), trial_id, TrialStatus.RUNNING)
-        decision: Decision = STOP
-        with self.guarded():
-            decision = self.decide(trial_id, decode(metrics))
-        trial.hyperparameters.values = encode_decision(decision)
+        trial.hyperparameters.values = encode_decision(self.decide(trial_id, question))
         return trial
 
-    @compat.synchronized
+    @entry
     def decide(self, trial_id: str, question: Question) -> Decision:
         """What to do in a training: called in its own process, or by messages of another one.
 
@@ -229,7 +230,7 @@ class QANOracle(ResilientOracle):
         training, number, report, budget, taken = question
         if trial_id in self.end_order or trial_id not in self.trials:
             return STOP  # another worker was faster, or no file had it when this was started again
-        self.workers.lives(trial_id)
+        self._check_holder(trial_id)
         self.curriculum.budget = budget
         trainings = self._rollouts.setdefault(trial_id, {})
         if number == 0:
@@ -237,6 +238,13 @@ class QANOracle(ResilientOracle):
         rollout = trainings.get(training)
         if rollout is None or rollout.reports != number:
             return None
+        size = sum(state.size for state in self.states)
+        expected = (len(report.rates), size) if rollout.report is None else rollout.shape
+        if report.observation.shape != expected:
+            raise Refused(
+                f"A report of trial {trial_id} has observations of the shape "
+                f"{report.observation.shape} instead of {expected}."
+            )
         if taken is not None:
             rollout.recall(report, taken)
             return taken
@@ -347,6 +355,9 @@ class QANOracle(ResilientOracle):
         return own | self.learner.settings() | self.curriculum.settings()
 
     # -- files -------------------------------------------------------------------------------
+
+    def write_more(self) -> bool:
+        return bool(self.broken) or self.learner.write_more()
 
     def get_state(self) -> dict[str, Any]:
         own = {"learned": self.learner.learned, "references": self._references.names}

@@ -1,5 +1,6 @@
 """Settings that a search must have again when it goes on."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -30,9 +31,27 @@ def check(path: str, settings: JsonObject) -> None:
 
 
 def write(path: str, settings: JsonObject) -> None:
-    """Writes the settings of a search that begins."""
-    if not os.path.exists(path):
+    """Writes the settings of a search that begins.
+
+    Raises:
+        OSError: There is no room for them.
+    """
+    if os.path.exists(path):
+        return
+    try:
         files.write_json(path, _as_read(settings))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written ({error.strerror}). A search needs room there for its "
+            "trials, its oracle and its weights: make some, or choose another `directory`",
+        ) from error
+
+
+def digest(folder: str, settings: JsonObject) -> str:
+    """What tells a search from others: its folder, and its settings."""
+    words = json.dumps([os.path.realpath(folder), _as_read(settings)], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def _as_read(settings: JsonObject) -> JsonObject:

@@ -23,6 +23,7 @@ class Checkpoints:
     def __init__(self, project: QANProject) -> None:
         self._project = project
         self.episodes = 0  # that were learned from at the last file
+        self.is_written = True  # whether the last state could be
         self._trajectories = 0
         self._unwritten: dict[int, Arrays] = {}  # trajectories
 
@@ -32,6 +33,7 @@ class Checkpoints:
 
     def write(self, episodes: int, **state: Arrays) -> None:
         """Writes the state after so many episodes, and trajectories that are not written yet."""
+        self.is_written = False
         for number, trajectory in list(self._unwritten.items()):
             path = self._project.trajectory(number)
             if not files.attempt(files.write_arrays, path, trajectory=trajectory):
@@ -39,7 +41,7 @@ class Checkpoints:
             del self._unwritten[number]
         state["memory"] = {"trajectories": np.array(self._trajectories)}
         if files.attempt(files.write_arrays, self._project.learner(episodes), **state):
-            self.episodes = episodes
+            self.episodes, self.is_written = episodes, True
 
     def read(self) -> dict[str, Arrays] | None:
         """The state of the last file; None before there is one."""
@@ -57,7 +59,7 @@ class Checkpoints:
 
     def rewind(self, episodes: int) -> None:
         """Goes back to the last file of at most so many episodes."""
-        self._trajectories, self._unwritten = 0, {}
+        self._trajectories, self._unwritten, self.is_written = 0, {}, True
         self.episodes = self._project.last_learner(episodes)
         if self.episodes < episodes:
             _log.warning(

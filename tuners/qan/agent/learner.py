@@ -149,9 +149,7 @@ class Learner:
         bounds = self.rewards.bounds(trajectory, agent.gamma, shaping)
         logs = agent.learn(len(trajectory.costs) * self.gradient_steps, shaping, bounds)
 
-        self._checkpoints.write(
-            self.learned, agent=agent.get_state(), rewards=self.rewards.get_state()
-        )
+        self._write()
         logs = {f"agent_{name}": value for name, value in logs.items()}
         return logs | {"learning": time.perf_counter() - begun}
 
@@ -165,6 +163,17 @@ class Learner:
     def take_snapshot(self, number: int) -> None:
         """Keeps the present network (its running average) under a number."""
         self.snapshots.add(number, self.agent.target.get_weights())
+
+    def write_more(self) -> bool:
+        """Writes what a full disk has not taken; whether nothing is left."""
+        if not self._checkpoints.is_written:
+            self._write()
+        return self.snapshots.write_more() and self._checkpoints.is_written
+
+    def _write(self) -> None:
+        self._checkpoints.write(
+            self.learned, agent=self.agent.get_state(), rewards=self.rewards.get_state()
+        )
 
     def reload(self) -> None:
         """Goes on from the last file of at most `learned` episodes."""

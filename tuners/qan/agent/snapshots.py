@@ -62,5 +62,10 @@ class Snapshots:
         needed = set(needed)
         self._weights = {n: w for n, w in self._weights.items() if n in needed}
         self._unwritten &= needed
+        self.write_more()
+
+    def write_more(self) -> bool:
+        """Writes what a full disk has not taken; whether nothing is left."""
         for number in sorted(self._unwritten):
             self._write(number)
+        return not self._unwritten

@@ -112,6 +112,11 @@ class Rollout:
         return least_gap(self._gaps)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an observation."""
+        return self._observations[-1].shape
+
+    @property
     def is_begun(self) -> bool:
         """Whether there was a transition."""
         return len(self._observations) > 1

@@ -1,0 +1,433 @@
+"""Chief and workers where something fails: no call hangs, no trial is lost or trained twice."""
+
+import contextlib
+import errno
+import math
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import types
+from functools import partial
+
+import grpc
+import keras
+import keras_tuner
+import pytest
+import qan_task
+from distributed_task import Oracle, Tuner, client, ran, run
+from keras_tuner.errors import FatalRuntimeError
+from keras_tuner.src import protos
+from processes import ended, starter
+
+from keras_drmad.tuners.distributed.errors import SearchIsOver
+from keras_drmad.tuners.distributed.guard import Refused
+from keras_drmad.tuners.distributed.interrupt import Interrupt
+
+OracleStub = protos.get_service_grpc().OracleStub
+GetSpaceRequest = protos.get_service().GetSpaceRequest
+
+
+@contextlib.contextmanager
+def all_killed(processes):
+    """What is still there at the end of a test ends with it."""
+    try:
+        yield processes
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.join()
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Narrow(Tuner):
+    """Asks for a hyperparameter in some trials only."""
+
+    def train_trial(self, trial, verbose=0):
+        metrics = super().train_trial(trial)
+        if trial.hyperparameters.values["number"] == 1:
+            trial.hyperparameters.Float("rate", 0.0, 1.0)
+        return metrics
+
+
+def fixed_space():
+    space = keras_tuner.HyperParameters()
+    space.Fixed("width", 1)
+    return Oracle(hyperparameters=space, allow_new_entries=False)
+
+
+def search_narrowly(folder):
+    with open(folder / f"{os.environ['KERASTUNER_TUNER_ID']}.txt", "w") as said:
+        try:
+            Narrow(folder, fixed_space()).search()
+        except Exception as error:
+            print(error, file=said, flush=True)
+            raise
+
+
+def address(start):
+    return f"127.0.0.1:{start.variables['KERASTUNER_ORACLE_PORT']}"
+
+
+# -- errors in the chief --------------------------------------------------------------------
+
+
+def test_an_error_in_the_chiefs_oracle_ends_it(tmp_path):
+    """Raised by KerasTuner, with its lock held."""
+    start = starter(search_narrowly, tmp_path, offset=101)
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        assert ended(processes["worker0"], 20) == 1
+        assert ended(processes["chief"], 5) == 1
+    for name in ("chief", "worker0"):
+        assert "allow_new_entries" in (tmp_path / f"{name}.txt").read_text()
+
+
+def test_an_error_of_kerastuner_leaves_a_search_alone_unlocked(tmp_path):
+    tuner = Narrow(tmp_path, fixed_space())
+    with pytest.raises(RuntimeError, match="allow_new_entries"):
+        tuner.search()
+    tuner.oracle.hyperparameters.Float("rate", 0.0, 1.0)
+    tuner = Narrow(tmp_path, Oracle())  # it goes on, once that is mended
+    tuner.search()
+    assert len(tuner.oracle.end_order) == 4
+
+
+def test_a_call_that_makes_no_sense_is_refused_alone(tmp_path, monkeypatch):
+    start = starter(run, tmp_path, offset=102)
+    with all_killed({"chief": start("chief")}) as processes:
+        worker = client(monkeypatch, start, tmp_path, "worker0")
+        trial = worker.create_trial("worker0")
+        for metrics in ({}, {"other": 1.0}):
+            with pytest.raises(Refused, match=r"refused.*score"):
+                worker.update_trial(trial.trial_id, metrics)
+        with pytest.raises(Refused, match="no trial 'x'"):
+            worker.get_trial("x")
+        with pytest.raises(Refused, match="ends as one of"):
+            worker.end_trial(trial)  # as "RUNNING"
+        processes["worker0"] = start("worker0")
+        assert ended(processes["worker0"], 20) == 0
+        assert ended(processes["chief"], 5) == 0
+    assert len(ran(tmp_path)) == 4
+
+
+def test_nobody_ends_or_scores_the_trial_of_another(tmp_path, monkeypatch):
+    start = starter(run, tmp_path, offset=103)
+    with all_killed({"chief": start("chief")}) as processes:
+        worker = client(monkeypatch, start, tmp_path, "worker0")
+        rogue = client(monkeypatch, start, tmp_path, "worker1")
+        trial = worker.create_trial("worker0")
+        with pytest.raises(Refused, match="not given to worker1"):
+            rogue.update_trial(trial.trial_id, {"score": -1.0})
+        trial.status = "FAILED"
+        with pytest.raises(Refused, match="not given to worker1"):
+            rogue.end_trial(trial)
+        with pytest.raises(Refused, match="in the name of worker0"):
+            rogue.create_trial("worker0")
+        processes["worker0"] = start("worker0")
+        assert ended(processes["worker0"], 20) == 0
+        assert ended(processes["chief"], 5) == 0
+    scores = [trial.score for trial in Tuner(tmp_path).oracle.trials.values()]
+    assert scores == [0.0, 1.0, 2.0, 3.0]
+
+
+# -- signs of life --------------------------------------------------------------------------
+
+
+def test_a_slow_worker_keeps_its_trial(tmp_path):
+    """It is at it for longer than the timeout, and another one waits for work."""
+    start = starter(partial(run, seconds=3, timeout=1, max_trials=1), tmp_path, offset=104)
+    names = ("chief", "worker0", "worker1")
+    with all_killed({name: start(name) for name in names}) as processes:
+        assert [ended(processes[name], 20) for name in reversed(names)] == [0, 0, 0]
+    assert len(ran(tmp_path)) == 1
+
+
+def test_a_silent_worker_loses_its_trial(tmp_path):
+    """It is frozen; when it goes on, what it brings is dropped."""
+    start = starter(partial(run, seconds=1, timeout=2, max_trials=2), tmp_path, offset=105)
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        wait_for(lambda: ran(tmp_path))
+        os.kill(processes["worker0"].pid, signal.SIGSTOP)
+        processes["worker1"] = start("worker1")
+        wait_for(lambda: ["worker1", "0"] in ran(tmp_path))
+        os.kill(processes["worker0"].pid, signal.SIGCONT)
+        assert [ended(process, 20) for process in processes.values()] == [0, 0, 0]
+    trainings = ran(tmp_path)
+    assert sorted(trial for _, trial in trainings) == ["0", "0", "1"]
+
+
+# -- the chief vanishes ---------------------------------------------------------------------
+
+
+def run_impatiently(folder, **arguments):
+    from keras_drmad.tuners.distributed import client
+
+    client.CALL_SECONDS = 3.0
+    run(folder, **arguments)
+
+
+def test_a_search_survives_a_chief_that_vanishes(tmp_path):
+    """Frozen, it closes no connection; then another chief is at its address."""
+    work = partial(run_impatiently, seconds=1, max_trials=6)
+    start = starter(work, tmp_path, offset=106)
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        wait_for(lambda: len(ran(tmp_path)) == 2)
+        os.kill(processes["chief"].pid, signal.SIGSTOP)
+        time.sleep(5)  # in which the worker's calls find nobody
+        processes["chief"].kill()
+        processes["chief"].join()
+        processes["chief"] = start("chief")
+        assert [ended(process, 30) for process in processes.values()] == [0, 0]
+    assert sorted(trial for _, trial in ran(tmp_path)) == list("012345")
+
+
+def test_a_worker_says_for_whom_it_waits(tmp_path, monkeypatch, caplog):
+    start = starter(run, tmp_path, offset=107)
+    over = iter([False, False, True])
+    with pytest.raises(SearchIsOver):
+        client(monkeypatch, start, tmp_path, "worker0", is_over=lambda: next(over)).get_space()
+    assert (
+        f"Waiting for the chief at {address(start)}, for 0 s so far, at most 60 minutes"
+        in caplog.text
+    )
+
+
+# -- two searches at one address ------------------------------------------------------------
+
+
+def test_a_second_chief_at_an_address_is_refused(tmp_path, monkeypatch):
+    start = starter(run, tmp_path, offset=108)
+    with all_killed({"chief": start("chief")}):
+        client(monkeypatch, start, tmp_path, "worker0").get_space()  # it is there
+        for name, value in start.variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+        with pytest.raises(RuntimeError, match=rf"listen at {address(start)}: .* choose other"):
+            run(tmp_path / "other")
+    assert not (tmp_path / "other" / "p" / "oracle.json").exists()
+
+
+def test_a_worker_of_another_search_is_refused_before_it_trains(tmp_path, monkeypatch):
+    start = starter(run, tmp_path, offset=109)
+    with all_killed({"chief": start("chief")}):
+        for folder, settings in ((tmp_path / "other", 0), (tmp_path, 1)):
+            stranger = client(monkeypatch, start, folder, "worker0", settings)
+            with pytest.raises(FatalRuntimeError, match=f"another search, that of .*{tmp_path}"):
+                stranger.create_trial("worker0")
+        for name, value in (*start.variables.items(), ("KERASTUNER_TUNER_ID", "worker0")):
+            monkeypatch.setenv(name, value)
+        with pytest.raises(FatalRuntimeError, match="another search"):
+            run(tmp_path / "other")
+    assert not ran(tmp_path) and not ran(tmp_path / "other")
+
+
+# -- who may call ---------------------------------------------------------------------------
+
+
+def test_who_does_not_know_the_secret_is_refused(tmp_path, monkeypatch):
+    start = starter(run, tmp_path, offset=110, KERAS_DRMAD_TOKEN="Straße")
+    with all_killed({"chief": start("chief")}):
+        worker = client(monkeypatch, start, tmp_path, "worker0")
+        assert worker.get_space().space == []
+        for token in ("", "another"):
+            monkeypatch.setitem(start.variables, "KERAS_DRMAD_TOKEN", token)
+            stranger = client(monkeypatch, start, tmp_path, "worker0")
+            with pytest.raises(FatalRuntimeError, match="KERAS_DRMAD_TOKEN"):
+                stranger.create_trial("worker0")
+        plain = OracleStub(grpc.insecure_channel(address(start)))
+        with pytest.raises(grpc.RpcError) as refused:
+            plain.GetSpace(GetSpaceRequest())
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def tls(folder):
+    """A certificate of this host that signs itself, as the variables of chief and workers."""
+    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    return {
+        "KERAS_DRMAD_TLS_CERTIFICATE": certificate,
+        "KERAS_DRMAD_TLS_KEY": key,
+        "KERAS_DRMAD_TLS_AUTHORITY": certificate,
+    }
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
+def test_calls_are_encrypted(tmp_path, monkeypatch):
+    start = starter(run, tmp_path, offset=111, **tls(tmp_path))
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        assert [ended(process, 20) for process in processes.values()] == [0, 0]
+    start = starter(run, tmp_path / "b", offset=111, **tls(tmp_path))
+    with all_killed({"chief": start("chief")}):
+        assert client(monkeypatch, start, tmp_path / "b", "worker0").get_space().space == []
+        plain = OracleStub(grpc.insecure_channel(address(start)))
+        with pytest.raises(grpc.RpcError):
+            plain.GetSpace(GetSpaceRequest(), timeout=5)
+
+
+def test_a_tls_file_that_is_not_there_is_named(tmp_path, monkeypatch):
+    for name, value in (("ORACLE_IP", ""), ("ORACLE_PORT", "0"), ("TUNER_ID", "chief")):
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    monkeypatch.setenv("KERAS_DRMAD_TLS_CERTIFICATE", "lost.pem")
+    with pytest.raises(ValueError, match=r"KERAS_DRMAD_TLS_CERTIFICATE .*'lost.pem'"):
+        run(tmp_path)
+    monkeypatch.delenv("KERAS_DRMAD_TLS_CERTIFICATE")
+    monkeypatch.setenv("KERAS_DRMAD_TLS_KEY", __file__)
+    with pytest.raises(ValueError, match="must be set together"):
+        run(tmp_path)
+
+
+# -- a full disk ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Full while `disk.room` is less than 1, of which each file takes one."""
+    disk, replace = types.SimpleNamespace(room=math.inf), os.replace
+
+    def put(source, target):
+        if disk.room < 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        disk.room -= 1
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", put)
+    monkeypatch.setattr("keras_drmad.tuners.distributed.oracle.WRITE_AGAIN", 0.1)
+    return disk
+
+
+def test_a_search_waits_for_room(tmp_path, disk):
+    disk.room = 6
+    timer = threading.Timer(2, setattr, (disk, "room", math.inf))
+    timer.start()
+    Tuner(tmp_path).search()
+    timer.join()
+    assert len(ran(tmp_path)) == 4
+    scores = [trial.score for trial in Tuner(tmp_path).oracle.trials.values()]
+    assert scores == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("room", [6, 15])  # in the middle, at the end
+def test_a_search_on_a_full_disk_ends_with_an_error_and_goes_on(tmp_path, disk, monkeypatch, room):
+    monkeypatch.setattr("keras_drmad.tuners.distributed.oracle.GIVE_UP", 0.5)
+    disk.room = room
+    with pytest.raises(RuntimeError, match=f"{tmp_path}.*[Mm]ake room"):
+        Tuner(tmp_path).search()
+    disk.room = math.inf
+    Tuner(tmp_path).search()
+    assert len(Tuner(tmp_path).oracle.end_order) == 4
+
+
+def test_a_disk_that_is_full_at_the_start_is_named(tmp_path, disk):
+    disk.room = 0
+    with pytest.raises(OSError, match=rf"{tmp_path}.*No space left.*another `directory`"):
+        Tuner(tmp_path).search()
+    assert not ran(tmp_path)
+
+
+def test_a_learning_search_on_a_full_disk_loses_nothing(tmp_path, disk):
+    """Whatever its files are, all of its episodes are there when there is room again."""
+    disk.room = 12
+    timer = threading.Timer(3, setattr, (disk, "room", math.inf))
+    timer.start()
+    tuner = qan_task.search(qan_task.make(tmp_path), epochs=1)
+    timer.join()
+    again = qan_task.make(tmp_path).oracle
+    assert again.learner.learned == tuner.oracle.learner.learned > 0
+    assert len(again.learner.agent.replay) == len(tuner.oracle.learner.agent.replay)
+    assert len(again.end_order) == 12
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------
+
+
+class Late:
+    """Is interrupted in its destructor, where Python drops the exception."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_in_a_destructor_is_not_lost(tmp_path):
+    begun = []
+
+    def interrupt(batch, logs):
+        begun.append(batch)
+        Late()
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_begin=interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        qan_task.search(qan_task.make(tmp_path), callbacks=[callback])
+    assert len(begun) == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def search_noting_its_end(folder):
+    try:
+        Tuner(folder, seconds=60).search()
+    except KeyboardInterrupt:
+        name = os.environ.get("KERASTUNER_TUNER_ID", "alone")
+        (folder / f"{name}.txt").write_text("as by Ctrl-C")
+
+
+def test_sigterm_ends_a_search_as_an_interrupt_does(tmp_path):
+    start = starter(search_noting_its_end, tmp_path, offset=112)
+    with all_killed({name: start(name) for name in ("worker0", "chief")}) as processes:
+        wait_for(lambda: ran(tmp_path))
+        for process in processes.values():
+            process.terminate()
+            assert ended(process, 10) == 0
+    assert (tmp_path / "worker0.txt").exists() and (tmp_path / "chief.txt").exists()
+
+
+def test_a_programs_own_handler_stays():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        with Interrupt():
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1]
+
+
+# -- what a user sees -----------------------------------------------------------------------
+
+
+class Failing(Tuner):
+    def train_trial(self, trial, verbose=0):
+        super().train_trial(trial)
+        raise ValueError("no such layer")
+
+
+def fail(folder):
+    with open(folder / f"{os.environ['KERASTUNER_TUNER_ID']}.txt", "w") as said:
+        try:
+            Failing(folder, max_trials=2).search()
+        except RuntimeError as error:
+            print(error, file=said)
+
+
+def test_a_search_whose_trials_all_failed_does_not_end_as_if_it_had_not(tmp_path):
+    for _ in range(2):  # also when it is started again
+        with pytest.raises(RuntimeError, match=r"all its 2 trials[\s\S]*no such layer[\s\S]*Mend"):
+            Failing(tmp_path, max_trials=2).search()
+    folder = tmp_path / "many"
+    folder.mkdir()
+    start = starter(fail, folder, offset=113)
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        assert [ended(process, 20) for process in processes.values()] == [0, 0]
+    for name in ("chief", "worker0"):
+        assert "all its 2 trials failed" in (folder / f"{name}.txt").read_text()
