@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.ops import gradient_registry
 
 LearningRate: TypeAlias = (
@@ -68,3 +69,14 @@ def has_gradient(operation: str) -> bool:
     except LookupError:
         return False
     return True
+
+
+def is_stateful(operation: str) -> bool:
+    """Whether a type of TensorFlow operation reads or changes more than its inputs and outputs."""
+    definition = op_def_registry.get(operation)  # None of a function's
+    return definition is not None and bool(definition.is_stateful)
+
+
+def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The averages of weights of `use_ema`, which no public name tells from other variables."""
+    return list(optimizer._model_variables_moving_average)

@@ -141,7 +141,7 @@ class _Run:
             now = min(stop, part) - self.done
             rates = self.engine.optimizer.learning_rates(now)
             state = self.engine.advance(self.trajectory, rates, self.on_step)
-            self.engine.write(state, now)
+            self.engine.write(state, sum(self.trajectory.taken[-now:]))
             self.losses += self.trajectory.losses[-now:]
             self.done += now
             if skipping:

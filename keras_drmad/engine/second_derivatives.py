@@ -20,6 +20,9 @@ WRONG = (
     "ResizeBilinearGrad",
 )
 
+# A loop may have a derivative that is traced, and that no kernel computes (`keras.losses.CTC`).
+LOOP, FAILS_WHEN_RUN = "While", "SymbolicGradient"
+
 # Operations without a gradient that no derivative goes through; the list only saves time.
 NEVER_DIFFERENTIATED = (
     "EmptyTensorList",
@@ -82,17 +85,18 @@ def check(
         example: a batch.
     """
     bad = [o for o in found if o[0] in WRONG]
-    suspects = [o for o in found if not _has_gradient(o[0])]
+    suspects = [o for o in found if not _has_gradient(o[0]) or o[0] == LOOP]
     if suspects and not bad:
         # Whether derivatives go through them, only differentiating can tell.
         try:
-            tf.function(differentiate_twice, autograph=False).get_concrete_function(example)
+            twice = tf.function(differentiate_twice, autograph=False).get_concrete_function(example)
+            bad = [o for o in operations(twice.graph) if o[0] == FAILS_WHEN_RUN]
         except LookupError as error:
             bad = [o for o in suspects if o[0] in str(error)] or suspects
     if bad:
         kind, path = bad[0]
         raise ValueError(
-            f"{_part(model, path)} cannot be differentiated twice, as a hypergradient must: "
+            f"{layer_of(model, path)} cannot be differentiated twice, as a hypergradient must: "
             f"TensorFlow has no derivative of its operation `{kind}`. Use a layer or an option "
             'without it (`UpSampling2D(interpolation="nearest")` for images, '
             "`use_cudnn=False` in recurrent layers), or put it before all trainable layers."
@@ -106,7 +110,7 @@ def _has_gradient(kind: str) -> bool:
     return kind != "PreventGradient" and compat.has_gradient(kind)
 
 
-def _part(model: keras.Model, path: str) -> str:
+def layer_of(model: keras.Model, path: str) -> str:
     """The part of the model in whose name scope an operation is, in words."""
     part: keras.Layer = model
     for scope in path.split("/"):

@@ -35,11 +35,16 @@ class ScheduledOptimizer(keras.optimizers.Optimizer):
         """How many training steps the optimizer has taken."""
         return int(self.iterations.numpy())
 
-    def learning_rates(self, steps: int) -> np.ndarray:
-        """The global learning rates of the next `steps` steps."""
+    def follows_schedule(self) -> bool:
+        """Whether the global learning rate is a function of the step."""
+        rate = compat.learning_rate(self)
+        return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+
+    def learning_rates(self, steps: int, first: int | None = None) -> np.ndarray:
+        """The global learning rates of `steps` steps, from number `first` on; by default the next."""
         rate = compat.learning_rate(self)
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            now = self.steps_taken()
+            now = self.steps_taken() if first is None else first
             return np.array([float(rate(now + i)) for i in range(steps)])
         return np.full(steps, self._global_rate())
 
