@@ -102,9 +102,8 @@ class DrMADSGD(LearnableOptimizer):
         self.momentum, self.l2 = float(momentum), float(l2)
         self.nesterov = bool(nesterov)
 
-    def update_rule(self) -> Momentum:
-        """The training step of this optimizer as pure functions."""
-        return Momentum(**self._shared_by_rules(), nesterov=self.nesterov)
+    def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> Momentum:
+        return Momentum(**self._shared_by_rules(variables), nesterov=self.nesterov)
 
     def exclude_from_l2(
         self,
