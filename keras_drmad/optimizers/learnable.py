@@ -13,12 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.effective_values import EffectiveValues
-from keras_drmad.typing import Hyperparameters, Logs, Tensor, Vectors
+from keras_drmad.typing import Hyperparameters, Tensor
 from keras_drmad.update_rules.base import UpdateRule
 
 _log = logging.getLogger("keras_drmad")
@@ -312,9 +311,7 @@ def learnable_optimizer(model: keras.Model) -> LearnableOptimizer:
     return inner
 
 
-compat.reach_through_loss_scaling(
-    "hyperparameters", "set_hyperparameters", "move_hyperparameters"
-)
+compat.reach_through_loss_scaling("hyperparameters", "set_hyperparameters", "move_hyperparameters")
 
 
 class _Engines:

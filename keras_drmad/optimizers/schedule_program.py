@@ -64,6 +64,8 @@ class ScheduleProgram:
         return float(self._search(*numbers).numpy())
 
 
-def _compiled(function: object, *signature: tf.TensorSpec) -> tf.types.experimental.ConcreteFunction:
+def _compiled(
+    function: object, *signature: tf.TensorSpec
+) -> tf.types.experimental.ConcreteFunction:
     compiled = tf.function(function, autograph=False, input_signature=signature)
     return compiled.get_concrete_function()

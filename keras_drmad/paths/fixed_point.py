@@ -69,15 +69,14 @@ def encode(values: Tensors) -> Tensors:
 
 def decode(integers: Tensors, dtypes: Sequence[str], unit: Tensor | float = UNIT) -> Tensors:
     """Fixed point to floats."""
-    return [
-        tf.cast(tf.cast(i, "float64") * unit, d) for i, d in zip(integers, dtypes, strict=True)
-    ]
+    return [tf.cast(tf.cast(i, "float64") * unit, d) for i, d in zip(integers, dtypes, strict=True)]
 
 
 def fits(*values: Tensors) -> Tensor:
     """Whether all numbers of lists of floats, alike in shapes, are within the range; NaN is not."""
-    largest = [functools.reduce(tf.maximum, map(tf.abs, alike)) for alike in zip(*values)]
-    return tf.reduce_all([tf.reduce_all(size < LARGEST) for size in largest])
+    inside = [[tf.abs(v) < LARGEST for v in alike] for alike in zip(*values, strict=True)]
+    together = [tf.reduce_all(functools.reduce(tf.logical_and, alike)) for alike in inside]
+    return tf.reduce_all(together)
 
 
 def multiply(velocity: Tensor, buffer: Tensor, n: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
