@@ -56,7 +56,8 @@ class DrMADSGD(LearnableOptimizer):
             Defaults to `None`: they are constant.
         name, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
             ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps: as in
-            `keras.optimizers.Optimizer`.
+            `keras.optimizers.Optimizer`. Gradients of embeddings are summed row by row before they
+            are clipped, as with a regularizer; without one, Keras clips repeated rows apart.
 
     Raises:
         ValueError: A hyperparameter out of range, or an unknown `per` or `learn`.
