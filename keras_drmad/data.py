@@ -81,7 +81,7 @@ _NOT_NUMERIC = {  # by NumPy's kinds
 
 
 def _signature(batch: Batch) -> Signature:
-    return tuple((tuple(a.shape), a.dtype) for a in tf.nest.flatten(batch))
+    return tuple((tuple(a.shape), tf.as_dtype(a.dtype)) for a in tf.nest.flatten(batch))
 
 
 class Batches:
@@ -151,7 +151,7 @@ class ArrayBatches(Batches):
         self.samples = len(leaves[0]) if leaves else 0
         if not self.samples:
             raise ValueError(
-                f"Arrays must hold one sample at least. Received: shapes {[a.shape for a in leaves]}"
+                f"Arrays must hold at least one sample. Received: shapes {[a.shape for a in leaves]}"
             )
         self.batch_size = min(batch_size, self.samples)
         self.epoch_steps = -(-self.samples // self.batch_size)

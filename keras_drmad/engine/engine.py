@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ class Engine:
         traced = [model, compat.compiled_loss(model), model.optimizer]
         traced += [*model.trainable_variables, *hyper_variables]
         averages = optimizer.use_ema, optimizer.ema_momentum, optimizer.loss_scale_factor
-        settings = path, jit_compile, model.run_eagerly, averages, optimizer.update_rule()
+        rule = optimizer.update_rule(model.trainable_variables)
+        settings = path, jit_compile, model.run_eagerly, averages, rule
         key = (settings, tuple(map(id, traced)))
         engines = optimizer.engines.by_key
         if key not in engines:
@@ -103,7 +105,8 @@ class Engine:
         self.objective = Objective(
             model, example, hyper_variables, self.loss_scale, model_setup.devices(model), check
         )
-        self._signatures: set[Signature] = set()
+        # Of batches to train on, and of those to validate with.
+        self._signatures: tuple[set[Signature], set[Signature]] = set(), set()
         self._is_relaxed = False
         self._traced: list[object] = []
         self._free_to_choose = jit_compile == "auto"
@@ -120,19 +123,21 @@ class Engine:
 
     def _compile(self, xla: bool) -> None:
         self.xla = xla
+        rule = self.optimizer.update_rule(self.objective.weights)
         self.programs = Programs(
             self.objective,
-            self.optimizer.update_rule(),
+            dataclasses.replace(rule, idle=self.objective.idle),
             self.path,
             xla,
             self.optimizer.ema_momentum,
             self._is_relaxed,
         )
 
-    def _sees(self, signature: Signature) -> None:
+    def _sees(self, signature: Signature, validating: bool = False) -> None:
         """Notes the shapes of a batch; of too many, each would be compiled for longer than trained."""
-        self._signatures.add(signature)
-        if len(self._signatures) > SIGNATURES and not self._is_relaxed:
+        seen = self._signatures[validating]
+        seen.add(signature)
+        if len(seen) > SIGNATURES and not self._is_relaxed:
             self._is_relaxed = True
             self._compile(xla=False)
 
@@ -140,8 +145,11 @@ class Engine:
 
     def _variables(self) -> TrainingState:
         o = self.objective
-        slots = {name: list(variables) for name, variables in self.optimizer.slots.items()}
-        averages = compat.averages(self.optimizer) if self.optimizer.use_ema else []
+        slots = self.optimizer.slots_of(o.weights)
+        averages = []
+        if self.optimizer.use_ema:
+            of = compat.averages(self.optimizer)
+            averages = [of[compat.variable_index(self.optimizer, w)] for w in o.weights]
         scale = self.loss_scale.variables
         return TrainingState(o.weights, slots, o.state, o.random, averages, scale)
 
@@ -396,13 +404,12 @@ class Engine:
         scales = self.optimizer.init_scales()
         if scales is None:
             return
-        slices = self.optimizer.layout.slices[INIT_SCALE]
-        products = [
-            tf.reduce_sum(dw * w)
-            for dw, w, s in zip(adjoint.weights, run.start.weights, slices, strict=True)
-            if s is not None
-        ]
-        adjoint.hyper[INIT_SCALE] = tf.stack(products) / tf.cast(scales, products[0].dtype)
+        slices = self.programs.rule.layout.slices[INIT_SCALE]
+        products = np.zeros(scales.shape)
+        for dw, w, s in zip(adjoint.weights, run.start.weights, slices, strict=True):
+            if s is not None:
+                products[s.start] = tf.reduce_sum(dw * w)
+        adjoint.hyper[INIT_SCALE] = tf.constant(products, scales.dtype) / scales
 
     def _segment_data(self, run: Trajectory, segment: Segment) -> Structure:
         rule = self.programs.rule
@@ -453,7 +460,7 @@ class Engine:
         assert validation.epoch_steps is not None  # `as_validation` has seen to it
         for steps, _ in validation.pieces(range(validation.epoch_steps)):
             for step in steps:
-                self._sees(validation.signature(step))
+                self._sees(validation.signature(step), validating=True)
                 batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
                 total = self.programs.validate(end, run.hyper_variables, batch, total)
         samples, loss, *gradients = total

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import keras
@@ -33,25 +35,56 @@ NEVER_DIFFERENTIATED = (
 )
 
 
-@contextlib.contextmanager
-def mended_moments() -> Iterator[None]:
+class _MendedMoments:
     """Makes `tf.nn.moments`, as batch and group normalization call it, right in second derivatives.
 
     It takes the mean in `mean((x − mean)²)` for a constant, which leaves the variance and its
     first derivatives right. `mean((x − c)²) − (mean − c)²` is the variance for every constant, so
     it is right in all derivatives; and this one is the same to the last bit.
+
+    TensorFlow's function is replaced while any thread is inside, and acts as ever in all others.
     """
-    original = tf.nn.moments
 
-    def moments(*args: Structure, **kwargs: Structure) -> tuple[Tensor, Tensor]:
-        mean, variance = original(*args, **kwargs)
-        return mean, variance - tf.math.squared_difference(mean, tf.stop_gradient(mean))
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0  # in how many calls, of all threads
+        self._thread = threading.local()
 
-    tf.nn.moments = moments
-    try:
-        yield
-    finally:
-        tf.nn.moments = original
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._original = tf.nn.moments
+                tf.nn.moments = self._mended(self._original)
+            self._inside += 1
+        around, self._thread.mends = self._mends, True
+        try:
+            yield
+        finally:
+            self._thread.mends = around
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    tf.nn.moments = self._original
+
+    @property
+    def _mends(self) -> bool:
+        """Whether this thread is inside."""
+        return getattr(self._thread, "mends", False)
+
+    def _mended(
+        self, original: Callable[..., tuple[Tensor, Tensor]]
+    ) -> Callable[..., tuple[Tensor, Tensor]]:
+        @functools.wraps(original)
+        def moments(*args: Structure, **kwargs: Structure) -> tuple[Tensor, Tensor]:
+            mean, variance = original(*args, **kwargs)
+            if self._mends:
+                variance -= tf.math.squared_difference(mean, tf.stop_gradient(mean))
+            return mean, variance
+
+        return moments
+
+
+mended_moments = _MendedMoments()
 
 
 def operations(graph: tf.Graph) -> list[tuple[str, str]]:

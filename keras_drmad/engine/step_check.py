@@ -85,11 +85,13 @@ def _silent(engine: Engine) -> Iterator[None]:
     """Metrics, the optimizer's word about frozen values, and Python's generators stay as they are."""
     model, optimizer = engine.model, engine.optimizer
     is_learning, optimizer.is_learning = optimizer.is_learning, True
-    state = np.random.get_state()
+    state, metrics = np.random.get_state(), list(model.metrics_variables)
     try:
-        with _undone(model.metrics_variables):
+        with _undone(metrics):
             yield
     finally:
+        if len(model.metrics_variables) > len(metrics):  # they were made by the first step
+            model.reset_metrics()
         optimizer.is_learning = is_learning
         np.random.set_state(state)
 
