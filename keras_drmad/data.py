@@ -178,7 +178,8 @@ class ArrayBatches(Batches):
     def signature(self, step: int) -> Signature:
         last = step % self.epoch_steps == self.epoch_steps - 1
         size = self.samples - (self.epoch_steps - 1) * self.batch_size if last else self.batch_size
-        return tuple(((size, *a.shape[1:]), a.dtype) for a in tf.nest.flatten(self.data))
+        leaves = tf.nest.flatten(self.data)
+        return tuple(((size, *a.shape[1:]), tf.as_dtype(a.dtype)) for a in leaves)
 
     def batch(self, step: int) -> Batch:
         index = self._indices(step)

@@ -18,13 +18,13 @@ SLOW_UNDER_XLA_ON_CPU = ("Conv", "DepthwiseConv", "While")
 
 
 def build_with(model: keras.Model, example: Structure) -> None:
-    """Creates what `fit` would create at its first batch: weights, loss, optimizer state."""
+    """Creates what `fit` would create at its first batch: weights, optimizer state."""
     if model.built and model.optimizer.built:
         return
-    x, y, sample_weight = as_arguments(tf.nest.map_structure(tf.convert_to_tensor, example))
+    x, *_ = as_arguments(tf.nest.map_structure(tf.convert_to_tensor, example))
     with model.distribute_strategy.scope():
-        model.compute_loss(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
-        model.reset_metrics()
+        if not model.built:
+            model(x)
         if not model.optimizer.built:
             with keras.name_scope(model.optimizer.name):
                 model.optimizer.build(model.trainable_variables)
