@@ -1,4 +1,4 @@
-"""State outside of `model.variables`, variables of other optimizers, and frozen ones: right or refused."""
+"""State outside of `model.variables`, and variables that are frozen: right or refused."""
 
 import keras
 import numpy as np

@@ -77,6 +77,7 @@ class Engine:
         traced += [*model.trainable_variables, *hyper_variables]
         averages = optimizer.use_ema, optimizer.ema_momentum, optimizer.loss_scale_factor
         rule = optimizer.update_rule(model.trainable_variables)
+        rule = dataclasses.replace(rule, layout=optimizer.layout)  # the same object each time
         settings = path, jit_compile, model.run_eagerly, averages, rule
         key = (settings, tuple(map(id, traced)))
         engines = optimizer.engines.by_key

@@ -106,11 +106,13 @@ def _train_by_keras(engine: Engine, example: Batch) -> None:
     def step() -> None:
         model.distribute_strategy.run(model.train_step, args=(data,))
 
+    take = step
     if not model.run_eagerly:
         # Compiled only where other random numbers would be drawn without.
-        step = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
+        function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
+        take = function.get_concrete_function()
     for _ in range(STEPS):
-        step()
+        take()
 
 
 def _first_difference(
