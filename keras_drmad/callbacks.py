@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import Batches, BufferedBatches, as_validation
+from keras_drmad.engine import step_check
 from keras_drmad.engine.engine import GROWTH_LIMIT, Derivatives, Engine
+from keras_drmad.engine.norm import global_norm
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
@@ -22,8 +23,9 @@ from keras_drmad.typing import Logs, Structure, Tensors
 _log = logging.getLogger("keras_drmad")
 
 # A replayed window that ends further than this from where `fit` ended it (relative to the way
-# between) was trained in another way than the compiled loss and optimizer say.
-REPLAY_TOLERANCE = 0.5
+# between) was trained in another way than the compiled loss and optimizer say. Rounding grows over a
+# window; a path that only comes near is less easily misled.
+REPLAY_TOLERANCE, OF_NEAR_PATHS, OF_HALF_PRECISION = 0.01, 0.05, 0.2
 
 
 class LearnHyperparameters(keras.callbacks.Callback):
@@ -49,6 +51,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.03, epsilon=1e-12)`,
             which moves by some percent a window whatever the size of the gradient.
         batch_size: Of `validation_data`, if arrays. Defaults to 256.
+        check: As in `hypergradient`. Defaults to `True`.
         verbose: 1 prints a line at each update.
 
     Added to `logs` at the end of each epoch, and so found in `History`, `CSVLogger` and TensorBoard
@@ -78,6 +81,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         path: Path | None = None,
         meta_optimizer: keras.optimizers.Optimizer | None = None,
         batch_size: int | None = None,
+        check: bool = True,
         verbose: int = 0,
     ) -> None:
         super().__init__()
@@ -88,7 +92,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.horizon = positive_integer("horizon", horizon, optional=True)
         self.path = SegmentMeans() if path is None else path
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.03, epsilon=meta.EPSILON)
-        self.verbose = verbose
+        self.check, self.verbose = check, verbose
         self.validation = as_validation(validation_data, batch_size)
         self.hyper_loss: float | None = None
 
@@ -210,7 +214,7 @@ class _Window:
         self.rates: list[float] = []
         self._owner = owner
         self.batches.append(first)
-        self._engine = Engine.of(owner.model, self.batches.batch(0), owner.path)
+        self._engine = Engine.of(owner.model, self.batches.batch(0), owner.path, check=owner.check)
         self._start, self._first = self._engine.read(), owner.optimizer.steps_taken()
         self.batches = BufferedBatches()
 
@@ -221,14 +225,19 @@ class _Window:
     def add(self, fed: list[Structure]) -> None:
         for data in fed:
             self.batches.append(data)
-        self.rates.extend(self._owner.optimizer.learning_rates(len(fed)))
+        optimizer = self._owner.optimizer
+        if optimizer.follows_schedule():  # as far as the loss scale leaves no step out
+            first = self._first + len(self.rates)
+            self.rates.extend(optimizer.learning_rates(len(fed), first))
+        else:
+            self.rates.extend(optimizer.learning_rates(len(fed)))
 
     def differentiate(self, validation: Batches) -> Derivatives | None:
         """`Derivatives` of the window, or None if it cannot be trained again."""
         run = self._engine.train(self._start, self.batches, self.rates, first=self._first)
         trained = self._engine.read().weights
         off = _distance(run.end.weights, trained)
-        if off > REPLAY_TOLERANCE * _distance(self._start.weights, trained):
+        if not off <= self._tolerance() * _distance(self._start.weights, trained):
             _log.warning(
                 "A window of %d steps was skipped: trained again, it ends elsewhere. Either the "
                 "training is chaotic, or `train_step` or another callback changes the weights in a "
@@ -238,8 +247,11 @@ class _Window:
             return None
         return self._engine.differentiate(run, validation)
 
+    def _tolerance(self) -> float:
+        if step_check.precision(self._engine) > 1e-6:
+            return OF_HALF_PRECISION
+        return REPLAY_TOLERANCE if self._engine.path.exact else OF_NEAR_PATHS
+
 
 def _distance(a: Tensors, b: Tensors) -> float:
-    return float(
-        tf.linalg.global_norm([tf.cast(p - q, "float32") for p, q in zip(a, b, strict=True)])
-    )
+    return float(global_norm([p - q for p, q in zip(a, b, strict=True)]))

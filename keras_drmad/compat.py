@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.ops import gradient_registry
 
 LearningRate: TypeAlias = (
@@ -49,13 +50,49 @@ def variable_index(
 
 
 def is_decayed(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
-    """Whether a variable has weight decay: `exclude_from_weight_decay` has no public inverse."""
-    return optimizer._use_weight_decay(variable)
+    """Whether a variable has weight decay: `exclude_from_weight_decay` has no public inverse.
+
+    Keras asks it of TensorFlow's variable, which has the path in its name, and keeps the answer.
+    """
+    return optimizer._use_weight_decay(variable.value)
+
+
+def is_overwritten(variable: keras.Variable) -> bool:
+    """Whether an optimizer replaces a variable by its gradient, as scales of float8 are."""
+    return getattr(variable, "overwrite_with_gradient", False)
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> LearningRate:
     """What gives the global learning rate; the public property gives its value at this step only."""
     return optimizer._learning_rate
+
+
+def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """What Keras calls a schedule with; `iterations` counts accumulated gradients as one."""
+    return optimizer._iterations
+
+
+def reach_through_loss_scaling(*names: str) -> None:
+    """Makes attributes of a wrapped optimizer attributes of Keras's `LossScaleOptimizer` too.
+
+    Under `mixed_float16`, `compile` wraps the optimizer by itself, so that `model.optimizer` would
+    not have what the user's optimizer has. Keras has no hook for it.
+    """
+
+    def through(name: str) -> property:
+        def read(wrapper: keras.optimizers.LossScaleOptimizer) -> object:
+            inner = wrapper.inner_optimizer
+            if not hasattr(type(inner), name):
+                raise AttributeError(
+                    f"`LossScaleOptimizer.{name}` is that of the optimizer in it, and "
+                    f"{type(inner).__name__} has none."
+                )
+            return getattr(inner, name)
+
+        return property(read, doc=f"`{name}` of the optimizer whose losses are scaled.")
+
+    for name in names:
+        setattr(keras.optimizers.LossScaleOptimizer, name, through(name))
 
 
 def handle(variable: keras.Variable | tf.Variable) -> Any:
@@ -71,3 +108,14 @@ def has_gradient(operation: str) -> bool:
     except LookupError:
         return False
     return True
+
+
+def is_stateful(operation: str) -> bool:
+    """Whether a type of TensorFlow operation reads or changes more than its inputs and outputs."""
+    definition = op_def_registry.get(operation)  # None of a function's
+    return definition is not None and bool(definition.is_stateful)
+
+
+def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The averages of weights of `use_ema`, which no public name tells from other variables."""
+    return list(optimizer._model_variables_moving_average)

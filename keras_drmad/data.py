@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.typing import Structure
+from keras_drmad.typing import Structure, Tensor
 
 # Of one stack of batches, or of what a path stores of one: large enough to hide its dispatch.
 STACK_BYTES = 8 * 2**20
@@ -26,9 +26,23 @@ Signature: TypeAlias = tuple[tuple[tuple[int, ...], Any], ...]  # shape and dtyp
 
 
 def as_batch(data: Structure) -> Batch:
-    """`(x, y, sample_weight)` with `()` for what is missing (`tf.nest` would see None as a leaf)."""
-    x, y, sample_weight = map(_without_none, keras.utils.unpack_x_y_sample_weight(data))
-    return x, y, sample_weight
+    """`(x, y, sample_weight)` of dense arrays and tensors, with `()` for what is missing.
+
+    Not None, which `tf.nest` would see as a leaf.
+
+    Raises:
+        ValueError: A leaf that is no dense array of numbers, or leaves of other lengths.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    batch = tf.nest.map_structure(_dense, (x, y, sample_weight))
+    shapes = [tuple(leaf.shape) for leaf in tf.nest.flatten(batch)]
+    if not all(shapes) or len({shape[0] for shape in shapes if shape}) > 1:
+        raise ValueError(
+            "The arrays of a batch must have the same number of samples, along their first axis. "
+            f"Received: shapes {shapes}. Use `dataset.batch(...)` on data of single samples, and "
+            "arrays instead of lists."
+        )
+    return batch
 
 
 def as_arguments(batch: Batch) -> tuple[Structure, Structure, Structure]:
@@ -37,15 +51,37 @@ def as_arguments(batch: Batch) -> tuple[Structure, Structure, Structure]:
     return x, y, sample_weight
 
 
-def _without_none(part: Structure) -> Structure:
-    def convert(leaf: Any) -> Any:  # `tf.data` hands None out as an Optional
-        return () if leaf is None or isinstance(leaf, tf.experimental.Optional) else leaf
+def _dense(leaf: Any) -> Any:
+    """The gate for all data: a leaf of a batch as an array or a tensor, `()` for none."""
+    if leaf is None or isinstance(leaf, tf.experimental.Optional):  # `tf.data` hands None out so
+        return ()
+    if isinstance(leaf, tf.RaggedTensor):
+        wrong = "ragged. Use `.to_tensor()` on them, and mask what pads them"
+    elif isinstance(leaf, tf.SparseTensor) or hasattr(leaf, "tocsr"):
+        wrong = "sparse. Use `tf.sparse.to_dense` or `.toarray()` on them"
+    else:
+        leaf = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
+        kind = np.dtype(leaf.dtype.as_numpy_dtype if tf.is_tensor(leaf) else leaf.dtype).kind
+        wrong = _NOT_NUMERIC.get(kind, "")
+    if wrong:
+        raise ValueError(
+            f"Batches must hold dense arrays of numeric values. Received: a {type(leaf).__name__} of "
+            f"shape {leaf.shape}, {wrong}."
+        )
+    return leaf
 
-    return tf.nest.map_structure(convert, part)
+
+_TEXT = "of text. Map it to integers before, by `dataset.map(TextVectorization(...))`"
+_NOT_NUMERIC = {  # by NumPy's kinds
+    "c": "of complex numbers. Split them into real and imaginary parts",
+    "O": "of objects or text. Map them to numbers before",
+    "S": _TEXT,
+    "U": _TEXT,
+}
 
 
 def _signature(batch: Batch) -> Signature:
-    return tuple((tuple(a.shape), a.dtype) for a in tf.nest.flatten(batch))
+    return tuple((tuple(a.shape), tf.as_dtype(a.dtype)) for a in tf.nest.flatten(batch))
 
 
 class Batches:
@@ -93,8 +129,15 @@ class Batches:
     def stack(self, steps: Sequence[int], capacity: int) -> Structure:
         """The batches `steps` along a new first axis, padded to `capacity`."""
         batches = [self.batch(step) for step in steps]
-        batches += batches[-1:] * (capacity - len(batches))
-        return tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *batches)
+
+        def stack(*leaves: Any) -> Tensor:
+            padded = leaves + leaves[-1:] * (capacity - len(leaves))
+            if any(tf.is_tensor(leaf) for leaf in leaves):
+                return tf.stack(padded)
+            # TensorFlow would convert each array by itself: longer than training on them takes.
+            return tf.convert_to_tensor(np.stack(padded))
+
+        return tf.nest.map_structure(stack, *batches)
 
 
 class ArrayBatches(Batches):
@@ -105,13 +148,11 @@ class ArrayBatches(Batches):
     def __init__(self, data: Structure, batch_size: int, seed: int | None = None) -> None:
         self.data = tf.nest.map_structure(_as_array, as_batch(data))
         leaves = tf.nest.flatten(self.data)
-        sizes = sorted({len(a) for a in leaves})
-        if len(sizes) != 1 or sizes[0] == 0:
+        self.samples = len(leaves[0]) if leaves else 0
+        if not self.samples:
             raise ValueError(
-                "All arrays must have the same number of samples, at least one. "
-                f"Received: {[a.shape for a in leaves]}"
+                f"Arrays must hold at least one sample. Received: shapes {[a.shape for a in leaves]}"
             )
-        self.samples = sizes[0]
         self.batch_size = min(batch_size, self.samples)
         self.epoch_steps = -(-self.samples // self.batch_size)
         self._seed = seed
@@ -137,7 +178,8 @@ class ArrayBatches(Batches):
     def signature(self, step: int) -> Signature:
         last = step % self.epoch_steps == self.epoch_steps - 1
         size = self.samples - (self.epoch_steps - 1) * self.batch_size if last else self.batch_size
-        return tuple(((size, *a.shape[1:]), a.dtype) for a in tf.nest.flatten(self.data))
+        leaves = tf.nest.flatten(self.data)
+        return tuple(((size, *a.shape[1:]), tf.as_dtype(a.dtype)) for a in leaves)
 
     def batch(self, step: int) -> Batch:
         index = self._indices(step)
@@ -158,8 +200,6 @@ class ArrayBatches(Batches):
 
 def _as_array(leaf: Any) -> np.ndarray:
     array = np.asarray(leaf)
-    if array.dtype == object:
-        raise ValueError(f"Arrays must be numeric. Received: dtype object, shape {array.shape}")
     if np.issubdtype(array.dtype, np.floating) and array.dtype != np.float16:
         array = array.astype(keras.config.floatx(), copy=False)  # as `fit` does
     return array
@@ -250,13 +290,9 @@ class StreamBatches(BufferedBatches):
 
     def _read(self) -> bool:
         for data in self._iterator:
-            self.append(tf.nest.map_structure(_as_tensor, data))
+            self.append(data)
             return True
         return False
-
-
-def _as_tensor(leaf: Any) -> Any:
-    return leaf if leaf is None or tf.is_tensor(leaf) else tf.convert_to_tensor(leaf)
 
 
 def as_batches(data: Any, batch_size: int | None = None, seed: int | None = None) -> Batches:

@@ -60,8 +60,10 @@ def hypergradient(
     path: Path | None = None,
     hyper_variables: Sequence[keras.Variable] = (),
     batch_size: int | None = None,
+    validation_batch_size: int | None = None,
     seed: int | None = None,
     jit_compile: bool | str = "auto",
+    check: bool = True,
     verbose: int | str = "auto",
 ) -> Hypergradient:
     """Trains a model and differentiates its validation loss by how it was trained.
@@ -83,10 +85,15 @@ def hypergradient(
         path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
         hyper_variables: Further `keras.Variable`s that the training loss reads.
         batch_size: Of `train_data`, if arrays. Defaults to 32.
+        validation_batch_size: Of `validation_data`, if arrays. Defaults to 256.
         seed: Arrays are shuffled by it, afresh each epoch. Defaults to a draw from NumPy's global
             generator, which `keras.utils.set_random_seed` seeds.
         jit_compile: Whether to compile with XLA. `"auto"` leaves it out where it takes minutes
             (convolutions and recurrent layers on CPU) or would draw other dropout masks than `fit`.
+        check: Whether two steps are first taken beside Keras's own `train_step`, on copies, and
+            compared. Without, a training that is not what the compiled loss and optimizer say (an
+            own `train_step`, state that Keras does not know) is differentiated as if it were, and
+            the hypergradients are silently wrong.
         verbose: 0 for silence, 1 for a progress bar, `"auto"` for one on runs of over five seconds.
 
     Returns:
@@ -106,29 +113,24 @@ def hypergradient(
     ['learning_rate', 'momentum', 'l2']
     """
     optimizer = learnable_optimizer(model)
-    if optimizer.use_ema:
-        raise ValueError(
-            "`hypergradient` does not keep the averages of `use_ema=True`: train with `fit`, and "
-            "learn with `LearnHyperparameters`."
-        )
     if seed is None:
         seed = int(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
     batches = as_batches(train_data, batch_size, seed)
-    validation = as_validation(validation_data)
+    validation = as_validation(validation_data, validation_batch_size)
     steps = _steps(steps, batches)
     optimizer.span_schedule(steps)
     path = SegmentMeans() if path is None else path
     if not isinstance(path, Path):
         raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
-    engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile)
+    engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
     advance = _progress(verbose, 2 * steps)
     run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
-    engine.write(run.end, steps)
+    engine.write(run.end, sum(run.taken))
     found = engine.differentiate(run, validation, advance)
     information = path.arithmetic.information(run.start.weights, run.closed, steps)
     finite = found.finite
     if path.replay == "backward":
-        information["undone_exactly"] = finite and engine.returned(run)
+        information["undone_exactly"] = finite and found.undone
         finite = information["undone_exactly"]
     return Hypergradient(
         validation_loss=found.validation_loss,

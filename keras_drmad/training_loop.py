@@ -78,7 +78,10 @@ class _Epoch(keras.utils.PyDataset):
         # Keras builds a distributed model with one batch, whose parts must be equal.
         even = np.arange(max(samples // replicas, 1) * replicas) % samples
         batch = tf.nest.map_structure(lambda leaf: tf.gather(leaf, even, axis=0), batch)
-        self._batch = keras.utils.pack_x_y_sample_weight(*as_arguments(batch))
+        x, *others = as_arguments(batch)
+        x = tuple(x) if isinstance(x, list) else x  # `tf.data` takes no lists
+        packed = keras.utils.pack_x_y_sample_weight(x, *others)
+        self._batch = packed if isinstance(packed, tuple) and packed is not x else (x,)
 
     def __len__(self) -> int:
         return self._length
@@ -141,7 +144,7 @@ class _Run:
             now = min(stop, part) - self.done
             rates = self.engine.optimizer.learning_rates(now)
             state = self.engine.advance(self.trajectory, rates, self.on_step)
-            self.engine.write(state, now)
+            self.engine.write(state, sum(self.trajectory.taken[-now:]))
             self.losses += self.trajectory.losses[-now:]
             self.done += now
             if skipping:

@@ -21,6 +21,20 @@ def model():
     return model
 
 
+def _without_decay(model, name):
+    optimizer = keras.optimizers.SGD(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=[name])
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _float8():
+    layer = keras.layers.Dense(2)
+    layer.build((None, 2))
+    layer.quantize("float8")
+    return layer
+
+
 USES = {
     "`Model._flatten_layers()`: all layers": lambda m: (
         {"inner", "deep", "out"} <= {layer.name for layer in compat.all_layers(m)}
@@ -41,6 +55,15 @@ USES = {
         [compat.is_decayed(m.optimizer, v) for v in m.trainable_variables]
         == [True, False, True, False]
     ),
+    "`Optimizer._use_weight_decay()`, of a variable's path": lambda m: (
+        compat.is_decayed(m.optimizer, m.layers[0].layers[0].kernel)
+        and not compat.is_decayed(_without_decay(m, "deep"), m.layers[0].layers[0].kernel)
+    ),
+    "`Variable.overwrite_with_gradient`": lambda m: (
+        [compat.is_overwritten(v) for v in _float8().trainable_variables].count(True) > 0
+        and not any(compat.is_overwritten(v) for v in m.trainable_variables)
+    ),
+    "`Optimizer._iterations`": lambda m: int(compat.step_counter(m.optimizer).numpy()) == 1,
     "`Optimizer._learning_rate`": lambda m: isinstance(
         compat.learning_rate(m.optimizer), keras.optimizers.schedules.LearningRateSchedule
     ),
@@ -79,3 +102,19 @@ def test_a_compiled_loss_is_in_a_name_scope_of_its_own(model):
         f"Keras {keras.__version__} names the scope of a compiled loss otherwise: mend "
         "`keras_drmad.compat.LOSS_SCOPE`."
     )
+
+
+def test_hyperparameters_are_reached_through_a_loss_scale_optimizer():
+    inner = DrMADSGD(0.05)
+    scaled = keras.optimizers.LossScaleOptimizer(inner)
+    scaled.build([keras.Variable([1.0], name="w")])
+    scaled.set_hyperparameters({"w": {"learning_rate": 0.01}})
+    assert scaled.hyperparameters == inner.hyperparameters
+    assert scaled.hyperparameters["w"]["learning_rate"] == pytest.approx(0.01)
+    scaled.move_hyperparameters({"w": {"learning_rate": 1.0}}, keras.optimizers.SGD(1.0))
+    assert scaled.hyperparameters["w"]["learning_rate"] < 0.01
+    plain = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    for name in ("hyperparameters", "set_hyperparameters", "move_hyperparameters"):
+        assert not hasattr(plain, name)
+    with pytest.raises(AttributeError, match="SGD has none"):
+        _ = plain.hyperparameters

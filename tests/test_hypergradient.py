@@ -236,7 +236,7 @@ def test_another_optimizer_is_refused():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"gradient_accumulation_steps": 2}, {"use_ema": True}],
+    [{"gradient_accumulation_steps": 2}, {"ema_overwrite_frequency": 2, "use_ema": True}],
     ids=lambda a: next(iter(a)),
 )
 def test_what_the_engine_cannot_follow_is_refused(arguments):

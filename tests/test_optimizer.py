@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from classifier import X, Y, classifier, layers, train, weights
 
-from keras_drmad import DrMADSGD
+from keras_drmad import DrMADSGD, Knots
 
 TWINS = {
     "plain": {},
@@ -79,6 +79,77 @@ def test_sparse_gradients():
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+APART = {
+    "no gradient": {},
+    "weight_decay": {"weight_decay": 0.1},
+    "without decay by path": {"weight_decay": 0.1},
+    "clipnorm": {"clipnorm": 0.1},
+    "global_clipnorm": {"global_clipnorm": 0.1},
+    "clipvalue": {"clipvalue": 0.01},
+    "clipnorm of 0": {"clipnorm": 0.0},
+    "use_ema": {"use_ema": True},
+    "accumulation": {"gradient_accumulation_steps": 2},
+}
+
+
+@pytest.mark.parametrize("name", APART)
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_variables_are_treated_apart_as_keras_does(name):
+    """One without a gradient, one that is overwritten by it, one with a constraint."""
+
+    def trained(make, l2):
+        rng = np.random.default_rng(0)
+        variables = []
+        for layer in ("moving", "idle", "scale", "bound"):
+            with keras.name_scope(layer):
+                variables.append(keras.Variable(rng.normal(size=3), dtype="float32", name="kernel"))
+        variables[2].overwrite_with_gradient = True
+        variables[3].constraint = keras.constraints.NonNeg()
+        optimizer = make(0.05, momentum=0.9, **APART[name])
+        if name == "without decay by path":
+            optimizer.exclude_from_weight_decay(var_names=["moving"])
+        optimizer.build(variables)
+        for step in range(4):
+            gradients = [v.value * (step + 1) for v in variables]
+            gradients = [g + l2 * v.value for g, v in zip(gradients, variables, strict=True)]
+            gradients[1] = None if step else gradients[1]  # with a velocity, at first
+            gradients[2] = tf.fill((3,), 0.5 + step)
+            optimizer.apply(gradients, variables)
+        optimizer.apply([], [])
+        if name != "use_ema":  # Keras does not average what is overwritten
+            optimizer.finalize_variable_values(variables)
+        return [v.numpy() for v in variables]
+
+    theirs = trained(keras.optimizers.SGD, l2=0.1)
+    ours = trained(lambda *args, **kwargs: DrMADSGD(*args, l2=0.1, learn=(), **kwargs), l2=0.0)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_overwritten_by_its_gradient_has_no_update_rule():
+    scale = keras.Variable([1.0], name="scale")
+    scale.overwrite_with_gradient = True
+    optimizer = DrMADSGD(0.05)
+    optimizer.build([keras.Variable([1.0], name="kernel"), scale])
+    with pytest.raises(ValueError, match="'scale' is replaced by its gradient"):
+        optimizer.update_rule()
+
+
+def test_the_engine_asks_for_weight_decay_as_keras_does():
+    """By the path, which the name of a Keras variable has not."""
+    optimizer = DrMADSGD(0.05, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["hidden"])
+    model = classifier(optimizer)
+    optimizer.build(model.trainable_variables)
+    assert optimizer.update_rule().decays == (0.0, 0.0, 0.1, 0.1)
+
+
+def test_learned_schedules_go_with_accumulated_gradients():
+    optimizer = DrMADSGD(0.05, schedule=Knots(2, steps=8), learn=(), gradient_accumulation_steps=2)
+    train(classifier(optimizer), epochs=1)
+    assert optimizer.steps_taken() > 0
 
 
 # -- groups ------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """What cannot be differentiated twice is refused by name; what can be, is not."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from keras import layers
 from repeated_training import Training, both, check, compiled, mlp, normal, vectors
 
 from keras_drmad import LearnHyperparameters, hypergradient
+from keras_drmad.engine.second_derivatives import mended_moments
 
 
 def resizing(interpolation, *, first=False, **options):
@@ -72,3 +75,43 @@ def test_what_xla_does_not_have_is_compiled_without_it():
     assert np.isfinite(found.validation_loss)
     with pytest.raises(tf.errors.InvalidArgumentError, match="ResizeBicubic"):
         hypergradient(model, *data, jit_compile=True, verbose=0)
+
+
+def test_tensorflow_is_mended_in_the_threads_that_are_inside_only():
+    original, x = tf.nn.moments, tf.constant([[1.0], [3.0]])
+
+    def curvature():
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                variance = tf.nn.moments(x, [0])[1]
+            gradient = tape.gradient(variance, x)
+        return outer.gradient(gradient, x).numpy().tolist()
+
+    before, seen = curvature(), {}
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first():
+        with mended_moments():
+            first_in.set()
+            second_in.wait(20)
+        first_out.set()
+
+    def second():
+        first_in.wait(20)
+        seen["outside"] = curvature()
+        with mended_moments(), mended_moments():
+            second_in.set()
+            first_out.wait(20)
+            seen["inside"] = curvature()
+        seen["after"] = curvature()
+
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tf.nn.moments is original
+    assert seen["outside"] == seen["after"] == before
+    assert seen["inside"] == [[0.0], [0.0]] != before  # rows of [[½, −½], [−½, ½]] sum to 0

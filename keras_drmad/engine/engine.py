@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.data import STACK_BYTES, STACK_STEPS, Batches
-from keras_drmad.engine import model_setup
+from keras_drmad.data import STACK_BYTES, STACK_STEPS, Batches, Signature
+from keras_drmad.engine import loss_scale, model_setup, step_check
+from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
 from keras_drmad.engine.trajectory import Trajectory
@@ -27,6 +29,9 @@ from keras_drmad.typing import Structure, Tensor
 # path left the region where it was stable. Healthy runs stay below 10.
 GROWTH_LIMIT = 100.0
 
+# So many shapes of batches have programs of their own; beyond it one program serves all.
+SIGNATURES = 3
+
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
 
 
@@ -38,6 +43,7 @@ class Derivatives:
     adjoint: Adjoint
     growth: float
     finite: bool
+    undone: bool = False  # of a path that undoes training: whether it came back to its start
 
 
 class Engine:
@@ -54,16 +60,33 @@ class Engine:
         path: Path,
         hyper_variables: Sequence[keras.Variable] = (),
         jit_compile: bool | str = "auto",
+        check: bool = True,
     ) -> Engine:
-        """The engine for these arguments, with its compiled programs, made at the first call."""
+        """The engine for these arguments, with its compiled programs, made at the first call.
+
+        With `check` it then takes some steps beside Keras's own; see `step_check`.
+
+        Raises:
+            ValueError: Something that cannot be differentiated, or is not trained as Keras does it.
+        """
         optimizer = learnable_optimizer(model)
+        model_setup.check(model, optimizer, hyper_variables)
+        model_setup.build_with(model, example)
         # What a program was traced with; held by the engine, so that no id is used again.
-        traced = [model, compat.compiled_loss(model), *model.trainable_variables, *hyper_variables]
-        key = (path, jit_compile, model.run_eagerly, tuple(map(id, traced)))
+        traced = [model, compat.compiled_loss(model), model.optimizer]
+        traced += [*model.trainable_variables, *hyper_variables]
+        averages = optimizer.use_ema, optimizer.ema_momentum, optimizer.loss_scale_factor
+        rule = optimizer.update_rule(model.trainable_variables)
+        rule = dataclasses.replace(rule, layout=optimizer.layout)  # the same object each time
+        settings = path, jit_compile, model.run_eagerly, averages, rule
+        key = (settings, tuple(map(id, traced)))
         engines = optimizer.engines.by_key
         if key not in engines:
-            engines[key] = cls(model, example, path, hyper_variables, jit_compile)
-            engines[key]._traced = traced
+            engine = cls(model, example, path, hyper_variables, jit_compile, check)
+            engine._traced = traced
+            if check:
+                step_check.check(engine, example)
+            engines[key] = engine
         return engines[key]
 
     def __init__(
@@ -73,22 +96,19 @@ class Engine:
         path: Path,
         hyper_variables: Sequence[keras.Variable] = (),
         jit_compile: bool | str = "auto",
+        check: bool = True,
     ) -> None:
-        self.optimizer = learnable_optimizer(model)
-        model_setup.check(model, self.optimizer, hyper_variables)
+        self.model, self.optimizer = model, learnable_optimizer(model)
         self.hyper_variables = list(hyper_variables)
         self.path = path
         example = tf.nest.map_structure(tf.convert_to_tensor, example)
-        model_setup.build_with(model, example)
-        if not model.trainable_variables:
-            raise ValueError(f"Model {model.name!r} has no trainable variables.")
+        self.loss_scale = loss_scale.of(model)
         self.objective = Objective(
-            model,
-            example,
-            hyper_variables,
-            model_setup.loss_scale(model),
-            model_setup.devices(model),
+            model, example, hyper_variables, self.loss_scale, model_setup.devices(model), check
         )
+        # Of batches to train on, and of those to validate with.
+        self._signatures: tuple[set[Signature], set[Signature]] = set(), set()
+        self._is_relaxed = False
         self._traced: list[object] = []
         self._free_to_choose = jit_compile == "auto"
         self._compile(
@@ -100,25 +120,46 @@ class Engine:
         record = tf.nest.flatten(path.step_record(at.iterate, at.state))
         record_bytes = sum(r.dtype.size * int(tf.size(r)) for r in record)
         self._stack_limit = max(1, min(STACK_STEPS, STACK_BYTES // max(record_bytes, 1)))
-        self._norm = tf.function(tf.linalg.global_norm)
+        self._norm = tf.function(global_norm)
 
     def _compile(self, xla: bool) -> None:
         self.xla = xla
-        self.programs = Programs(self.objective, self.optimizer.update_rule(), self.path, xla)
+        rule = self.optimizer.update_rule(self.objective.weights)
+        self.programs = Programs(
+            self.objective,
+            dataclasses.replace(rule, idle=self.objective.idle),
+            self.path,
+            xla,
+            self.optimizer.ema_momentum,
+            self._is_relaxed,
+        )
+
+    def _sees(self, signature: Signature, validating: bool = False) -> None:
+        """Notes the shapes of a batch; of too many, each would be compiled for longer than trained."""
+        seen = self._signatures[validating]
+        seen.add(signature)
+        if len(seen) > SIGNATURES and not self._is_relaxed:
+            self._is_relaxed = True
+            self._compile(xla=False)
 
     # -- the model's variables ---------------------------------------------------------------
 
     def _variables(self) -> TrainingState:
         o = self.objective
-        slots = {name: list(variables) for name, variables in self.optimizer.slots.items()}
-        return TrainingState(o.weights, slots, o.state, o.random)
+        slots = self.optimizer.slots_of(o.weights)
+        averages = []
+        if self.optimizer.use_ema:
+            of = compat.averages(self.optimizer)
+            averages = [of[compat.variable_index(self.optimizer, w)] for w in o.weights]
+        scale = self.loss_scale.variables
+        return TrainingState(o.weights, slots, o.state, o.random, averages, scale)
 
     def read(self) -> TrainingState:
         """The `TrainingState` that the model and its optimizer are in."""
         return tf.nest.map_structure(_value, self._variables())
 
     def write(self, state: TrainingState, steps: int) -> None:
-        """Puts the model and its optimizer into `state`, `steps` steps on."""
+        """Puts the model and its optimizer into `state`, `steps` steps on (of those taken)."""
         tf.nest.map_structure(
             lambda variable, value: variable.assign(value), self._variables(), state
         )
@@ -163,7 +204,15 @@ class Engine:
             constants=arithmetic.constants(values),
             first=self.optimizer.steps_taken() if first is None else first,
             segments=segments,
-            carry={"at": at, "state": start.state, "random": start.random, "sums": None},
+            carry={
+                "at": at,
+                "state": start.state,
+                "random": start.random,
+                "sums": None,
+                "averages": start.averages,
+                "scale": start.scale,
+                "taken": tf.constant(0) if start.scale else (),
+            },
         )
 
     def advance(
@@ -175,7 +224,12 @@ class Engine:
         """Takes the next steps of a run, one a rate, and returns the `TrainingState` after them."""
         first = run.steps
         run.cuts.append(first)
+        del run.planned[sum(run.taken) :]  # for steps that were left out
+        run.planned.extend(np.asarray(rates, keras.config.floatx()))
         run.rates.extend(np.asarray(rates, keras.config.floatx()))
+        run.iterations.extend(range(run.first + first, run.first + run.steps))
+        run.taken.extend([True] * (run.steps - first))
+        run.scales.extend([1.0] * (run.steps - first))
         while first < run.steps:
             segment = run.segments[len(run.summaries)]
             if first == segment.start:
@@ -211,8 +265,10 @@ class Engine:
 
     def _state(self, run: Trajectory) -> TrainingState:
         iterate = self.path.arithmetic.decode(run.carry["at"], self.programs.rule.dtypes)
+        carry = run.carry
         return TrainingState(
-            iterate.weights, iterate.slots, run.carry["state"], run.carry["random"]
+            *(iterate.weights, iterate.slots, carry["state"], carry["random"]),
+            *(carry["averages"], carry["scale"]),
         )
 
     def _constants(self, run: Trajectory, replaying: bool) -> dict[str, Any]:
@@ -232,10 +288,12 @@ class Engine:
         replaying: bool = False,
     ) -> tuple[dict[str, Any], dict[tuple[int, ...], Structure]]:
         """Trains over steps, or over them again; `(carry, {steps of a piece: records})`."""
-        program = self.programs.replay if replaying else self.programs.forward
         constants, records = self._constants(run, replaying), {}
         for piece, capacity in self._pieces(run, steps):
+            program = self.programs.replay if replaying else self.programs.forward
             inputs = self._inputs(run, piece, capacity)
+            if self.loss_scale.is_dynamic:
+                constants |= self._ahead(run, piece, capacity, carry["taken"])
             try:
                 carry, outputs = program(constants, carry, inputs, len(piece))
             except tf.errors.InvalidArgumentError as error:
@@ -249,6 +307,8 @@ class Engine:
                 run.losses.extend(outputs["loss"].numpy()[: len(piece)])
                 for seen, seeds in zip(run.random, outputs["random"], strict=True):
                     seen[piece] = seeds.numpy()[: len(piece)]
+                if self.loss_scale.is_dynamic:
+                    run.remember(piece, outputs["scaled"])
             if on_step:
                 on_step(len(piece))
         return carry, records
@@ -260,7 +320,10 @@ class Engine:
     def _pieces(self, run: Trajectory, steps: Sequence[int]) -> Iterator[tuple[list[int], int]]:
         """Steps in stacks, none across a cut: on the way back they are those of the way forth."""
         for _, part in itertools.groupby(steps, lambda step: bisect.bisect(run.cuts, step)):
-            yield from run.batches.pieces(part, self._stack_limit)
+            for piece, capacity in run.batches.pieces(part, self._stack_limit):
+                self._sees(run.batches.signature(piece[0]))
+                # A relaxed program takes stacks of any length, which then need no padding.
+                yield piece, len(piece) if self._is_relaxed else capacity
 
     def _inputs(
         self, run: Trajectory, steps: Sequence[int], capacity: int, record: Structure = ()
@@ -275,18 +338,46 @@ class Engine:
             learning_rate=column([run.rates[step] for step in steps]),
             random=[column(seeds[steps]) for seeds in run.random],
             step=column(np.asarray(steps, "float32")),
-            iteration=column(run.first + np.asarray(steps)),
-            position=column(self.optimizer.positions(run.first + np.asarray(steps))),
+            iteration=column([run.iterations[step] for step in steps]),
+            position=column(self.optimizer.positions([run.iterations[step] for step in steps])),
             record=record,
+            **self._scaled_inputs(run, steps, column),
         )
+
+    def _scaled_inputs(
+        self, run: Trajectory, steps: Sequence[int], column: Callable[..., Tensor]
+    ) -> dict[str, Tensor]:
+        if not self.loss_scale.is_dynamic:
+            return {}
+        scales = np.array([run.scales[step] for step in steps], "float32")
+        return {"taken": column([run.taken[step] for step in steps]), "scale": column(scales)}
+
+    def _ahead(
+        self, run: Trajectory, steps: Sequence[int], capacity: int, taken: Tensor
+    ) -> dict[str, Structure]:
+        """What the next steps use, by how many are taken before them in this stack."""
+        first = steps[0]
+        before = sum(run.taken[:first])
+        iterations = run.first + before + np.arange(capacity)
+        planned = [run.planned[min(before + i, len(run.planned) - 1)] for i in range(capacity)]
+        return {
+            "ahead": {
+                "learning_rate": tf.constant(planned),
+                "iteration": tf.constant(iterations),
+                "position": tf.constant(self.optimizer.positions(iterations)),
+            },
+            "taken": taken,
+            "by_iteration": tf.constant(self.optimizer.follows_schedule()),
+        }
 
     # -- reverse -----------------------------------------------------------------------------
 
     def differentiate(
         self, run: Trajectory, validation: Batches, on_step: OnStep | None = None
     ) -> Derivatives:
-        """Walks back along a `Trajectory` from the validation loss at its end."""
+        """Walks back along a `Trajectory` from the validation loss at its end; it stays as it is."""
         loss, adjoint = self._validation(run, validation)
+        undoing = dict(run.carry)  # of a path that undoes training
         size = float(self._norm(adjoint.weights))
         growth, finite = 1.0, bool(np.isfinite(loss) and np.isfinite(size))
         for segment in reversed(self.path.reverse_segments(run.segments)) if finite else ():
@@ -297,7 +388,7 @@ class Engine:
                 "size": tf.constant(size),
                 "segment_data": self._segment_data(run, segment),
             }
-            for inputs, length in self._inputs_back(run, segment):
+            for inputs, length in self._inputs_back(run, segment, undoing):
                 adjoint, _ = self.programs.reverse(constants, adjoint, inputs, length)
                 norm = float(self._norm(adjoint.weights))
                 finite = bool(np.isfinite(norm))
@@ -307,20 +398,19 @@ class Engine:
                 if not finite:
                     return Derivatives(loss, adjoint, growth, finite)
         self._add_init_scales(run, adjoint)
-        return Derivatives(loss, adjoint, growth, finite)
+        return Derivatives(loss, adjoint, growth, finite, self._is_back(run, undoing["at"]))
 
     def _add_init_scales(self, run: Trajectory, adjoint: Adjoint) -> None:
         """w_0 is a scale times what the initializer gave: ∂L/∂scale = ⟨∂L/∂w_0, w_0⟩ / scale."""
         scales = self.optimizer.init_scales()
         if scales is None:
             return
-        slices = self.optimizer.layout.slices[INIT_SCALE]
-        products = [
-            tf.reduce_sum(dw * w)
-            for dw, w, s in zip(adjoint.weights, run.start.weights, slices, strict=True)
-            if s is not None
-        ]
-        adjoint.hyper[INIT_SCALE] = tf.stack(products) / tf.cast(scales, products[0].dtype)
+        slices = self.programs.rule.layout.slices[INIT_SCALE]
+        products = np.zeros(scales.shape)
+        for dw, w, s in zip(adjoint.weights, run.start.weights, slices, strict=True):
+            if s is not None:
+                products[s.start] = tf.reduce_sum(dw * w)
+        adjoint.hyper[INIT_SCALE] = tf.constant(products, scales.dtype) / scales
 
     def _segment_data(self, run: Trajectory, segment: Segment) -> Structure:
         rule = self.programs.rule
@@ -330,31 +420,39 @@ class Engine:
         ]
         return self.path.segment_data(segment, run.segments, run.summaries, *ends)
 
-    def _inputs_back(self, run: Trajectory, segment: Segment) -> Iterator[tuple[Inputs, int]]:
-        """The `(inputs, length)` of the pieces of a segment, last first."""
+    def _inputs_back(
+        self, run: Trajectory, segment: Segment, undoing: dict[str, Any]
+    ) -> Iterator[tuple[Inputs, int]]:
+        """The `(inputs, length)` of the pieces of a segment, last first.
+
+        `undoing` is the loop's carry on the way back, of a path that undoes training.
+        """
         records = run.records
         if self.path.replay == "forward":
             again, carry = range(segment.start, segment.stop), run.checkpoints[segment.start]
             _, records = self._over(again, run, carry, replaying=True)
         if self.path.replay == "backward":
             closed = run.closed[run.segments.index(segment)]
-            run.carry["at"] = self.path.arithmetic.reopen(run.carry["at"], closed)
+            undoing["at"] = self.path.arithmetic.reopen(undoing["at"], closed)
         visited = self.path.visited_steps(segment)
         for steps, capacity in reversed(list(self._pieces(run, visited))):
             if self.path.replay == "backward":
                 inputs = self._inputs(run, steps[::-1], capacity)
                 constants = self._constants(run, replaying=True)
-                run.carry, outputs = self.programs.replay(constants, run.carry, inputs, len(steps))
+                if self.loss_scale.is_dynamic:
+                    constants |= self._ahead(run, steps, capacity, undoing["taken"])
+                undone, outputs = self.programs.replay(constants, undoing, inputs, len(steps))
+                undoing.update(undone)
                 yield inputs._replace(record=outputs["record"]), len(steps)
             else:
                 record = records.get(tuple(steps), ())
                 yield self._inputs(run, steps, capacity, record), len(steps)
 
-    def returned(self, run: Trajectory) -> bool:
+    def _is_back(self, run: Trajectory, undone: Structure) -> bool:
         """Whether an undone run is back at its start, bit for bit."""
         start = tf.nest.flatten(self.path.arithmetic.encode(run.start.iterate))
-        undone = tf.nest.flatten(run.carry["at"])
-        return all(bool(tf.reduce_all(a == b)) for a, b in zip(start, undone, strict=True))
+        ends = zip(start, tf.nest.flatten(undone), strict=True)
+        return self.path.replay == "backward" and all(bool(tf.reduce_all(a == b)) for a, b in ends)
 
     def _validation(self, run: Trajectory, validation: Batches) -> tuple[float, Adjoint]:
         end = run.end
@@ -363,6 +461,7 @@ class Engine:
         assert validation.epoch_steps is not None  # `as_validation` has seen to it
         for steps, _ in validation.pieces(range(validation.epoch_steps)):
             for step in steps:
+                self._sees(validation.signature(step), validating=True)
                 batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
                 total = self.programs.validate(end, run.hyper_variables, batch, total)
         samples, loss, *gradients = total

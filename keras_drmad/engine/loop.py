@@ -20,6 +20,7 @@ class Loop:
             stack of outputs by; only shapes are used.
         xla: whether to compile with XLA.
         reverse: whether to begin at the last input.
+        relaxed: whether one program serves inputs of other shapes, too; without XLA.
     """
 
     def __init__(
@@ -28,11 +29,14 @@ class Loop:
         outputs: Callable[..., Structure],
         xla: bool,
         reverse: bool = False,
+        relaxed: bool = False,
     ) -> None:
         self._body, self._outputs, self._reverse = body, outputs, reverse
         self._xla = xla
         program = self._while if xla else self._step
-        self._program = tf.function(program, jit_compile=xla, autograph=False)
+        self._program = tf.function(
+            program, jit_compile=xla, autograph=False, reduce_retracing=relaxed
+        )
 
     def __call__(
         self, constants: Structure, carry: Structure, xs: Structure, length: int

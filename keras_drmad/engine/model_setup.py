@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_drmad import compat
 from keras_drmad.data import as_arguments
 from keras_drmad.engine.objective import Objective
-from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
+from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.typing import Structure
 
 # Whose XLA programs, differentiated twice, take minutes to compile or run on CPU.
@@ -18,16 +18,18 @@ SLOW_UNDER_XLA_ON_CPU = ("Conv", "DepthwiseConv", "While")
 
 
 def build_with(model: keras.Model, example: Structure) -> None:
-    """Creates what `fit` would create at its first batch: weights, loss, optimizer state."""
+    """Creates what `fit` would create at its first batch: weights, optimizer state."""
     if model.built and model.optimizer.built:
         return
-    x, y, sample_weight = as_arguments(example)
+    x, *_ = as_arguments(tf.nest.map_structure(tf.convert_to_tensor, example))
     with model.distribute_strategy.scope():
-        model.compute_loss(x=x, y=y, y_pred=model(x), sample_weight=sample_weight)
-        model.reset_metrics()
+        if not model.built:
+            model(x)
         if not model.optimizer.built:
             with keras.name_scope(model.optimizer.name):
                 model.optimizer.build(model.trainable_variables)
+    if not model.trainable_variables:
+        raise ValueError(f"Model {model.name!r} has no trainable variables.")
 
 
 def check(
@@ -63,14 +65,6 @@ def devices(model: keras.Model) -> tuple[str | None, ...]:
             "`keras_drmad.tuners.DrMADTuner`."
         )
     return tuple(found)
-
-
-def loss_scale(model: keras.Model) -> float:
-    """The factor by which losses are multiplied before they are differentiated."""
-    scale = getattr(model.optimizer, "dynamic_scale", None)
-    if scale is not None:
-        return float(keras.ops.convert_to_tensor(scale).numpy())
-    return float(learnable_optimizer(model).loss_scale_factor or 1.0)
 
 
 def prefers_xla(model: keras.Model, objective: Objective) -> bool:

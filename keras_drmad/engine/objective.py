@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.data import as_arguments
-from keras_drmad.engine import second_derivatives
+from keras_drmad.engine import hidden_state, second_derivatives
+from keras_drmad.engine.loss_scale import DynamicScale, FixedScale
 from keras_drmad.typing import Structure, Tensor, Tensors
 
 
@@ -38,14 +40,16 @@ class Objective:
         example: one batch, to find out what a training step changes.
         hyper_variables: further variables to differentiate by.
         devices: names of the devices over which batches are split; None for the default one.
-        loss_scale: the factor by which losses are multiplied before they are differentiated (and
-            gradients divided after), against underflow in float16.
+        check: whether state that Keras does not know of is refused.
+        loss_scale: by what losses are multiplied before they are differentiated (and gradients
+            divided after), against underflow in float16.
 
     Attributes:
         weights: the trainable variables.
         state: other floating-point variables that a training step changes (moving statistics). They
             are differentiated through.
         random: variables of other dtypes that it changes (seeds of dropout, counters).
+        idle: for each weight, whether no gradient reaches it; Keras then leaves it as it is.
         operations: the types of the TensorFlow operations in the loss and its gradient.
     """
 
@@ -54,20 +58,24 @@ class Objective:
         model: keras.Model,
         example: Structure,
         hyper_variables: Sequence[keras.Variable] = (),
-        loss_scale: float = 1.0,
+        loss_scale: FixedScale | DynamicScale | None = None,
         devices: tuple[str | None, ...] = (None,),
+        check: bool = True,
     ) -> None:
         self.model = model
         self.devices = devices
         self.weights = list(model.trainable_variables)
         self.hyper_variables = list(hyper_variables)
-        self.loss_scale = loss_scale
+        self.loss_scale = loss_scale or FixedScale(1.0)
         self._model_takes_training = _takes(model.call, "training")
         self._loss_takes_training = _takes(model.compute_loss, "training")
         self.state: list[keras.Variable] = []
         self.random: list[keras.Variable] = []
+        self.idle: tuple[bool, ...] = ()
         operations = self._probe(example)
         self.operations = {kind for kind, _ in operations}
+        if check:
+            hidden_state.check(model, operations)
         second_derivatives.check(model, operations, self._differentiate_twice, example)
 
     def gradient(
@@ -77,11 +85,15 @@ class Objective:
         random: Tensors,
         hyper_variables: Tensors,
         batch: Structure,
+        scale: Tensor = (),
     ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
-        """`(gradients, state, random, loss)` of the training loss; the states after the step."""
+        """`(gradients, state, random, loss)` of the training loss; the states after the step.
+
+        `scale` is that of the loss, where it is a dynamic one.
+        """
+        at = weights, state, random, hyper_variables
         parts = [
-            (part.share, self._part_gradient(weights, state, random, hyper_variables, part.batch))
-            for part in self._parts(batch)
+            (part.share, self._part_gradient(*at, part.batch, scale)) for part in self._parts(batch)
         ]
         (_, first), *others = parts
         if not others:
@@ -96,6 +108,7 @@ class Objective:
         random: Tensors,
         hyper_variables: Tensors,
         batch: Structure,
+        scale: Tensor = (),
     ) -> tuple[Tensors, Tensors, Callable[[Tensors, Tensors], tuple[Tensors, Tensors, Tensors]]]:
         """`(gradients, state, vjp)`: as `gradient`, and what takes their adjoints back.
 
@@ -107,7 +120,7 @@ class Objective:
             with tf.device(part.device), tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(at)
                 gradients, after, *_ = self._part_gradient(
-                    weights, state, random, hyper_variables, part.batch
+                    weights, state, random, hyper_variables, part.batch, scale
                 )
             found.append((part, tape, (gradients, after)))
 
@@ -130,13 +143,15 @@ class Objective:
         random: Tensors,
         hyper_variables: Tensors,
         batch: Structure,
+        scale: Tensor,
     ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             loss, scope = self._loss(weights, state, random, hyper_variables, batch, training=True)
-            scaled = loss * self.loss_scale
+            factor = scale if self.loss_scale.is_dynamic else self.loss_scale.factor
+            scaled = loss * tf.cast(factor, loss.dtype)
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
-        gradients = [_dense(g) / self.loss_scale for g in gradients]
+        gradients = [_dense(g) / tf.cast(factor, g.dtype) for g in gradients]
         after = [[scope.get_current_value(v) for v in vs] for vs in (self.state, self.random)]
         return gradients, *after, loss
 
@@ -219,11 +234,15 @@ class Objective:
                 loss, scope = self._loss(weights, [], [], hyper_variables, batch, training=True)
             # Whatever the step assigned, in the model or outside it (Keras's global seed).
             for variable in scope.assigned.values():
+                if any(variable is weight for weight in self.weights):
+                    raise ValueError(_assigns(self.model, variable))
                 if id(variable) in ignored:
                     continue
                 floating = tf.as_dtype(variable.dtype).is_floating
                 (self.state if floating else self.random).append(variable)
-            return [_dense(g) for g in tape.gradient(loss, weights, unconnected_gradients="zero")]
+            gradients = tape.gradient(loss, weights)
+            self.idle = tuple(g is None for g in gradients)
+            return [_dense(g) for g in gradients if g is not None]
 
         graph = tf.function(step, autograph=False).get_concrete_function(example).graph
         return second_derivatives.operations(graph)
@@ -234,8 +253,30 @@ class Objective:
         weights, state, random, hyper_variables = [
             [tf.convert_to_tensor(v.value) for v in group] for group in variables
         ]
-        gradients, state_after, vjp = self.vjp(weights, state, random, hyper_variables, batch)
+        scale = tf.constant(1.0) if self.loss_scale.is_dynamic else ()
+        gradients, state_after, vjp = self.vjp(
+            weights, state, random, hyper_variables, batch, scale
+        )
         return vjp(gradients, state_after)
+
+
+def _assigns(model: keras.Model, variable: keras.Variable) -> str:
+    """What there is to say of a trained variable that is changed by more than the optimizer."""
+    owners = [
+        layer
+        for layer in compat.all_layers(model)
+        if any(own is variable for own in layer.trainable_variables)
+    ]
+    owner = owners[-1] if owners else model  # the innermost
+    for layer in owners:  # what assigns it may be a layer around it
+        if isinstance(layer, keras.layers.Wrapper):
+            owner = layer
+    return (
+        f"Layer {owner.name!r} ({type(owner).__name__}) assigns its trained variable "
+        f"{variable.path!r} while it is called, beside what the optimizer does. Such a training "
+        "cannot be differentiated: leave the layer out, or use a `kernel_constraint` or a "
+        "`kernel_regularizer` instead."
+    )
 
 
 class _Part(NamedTuple):

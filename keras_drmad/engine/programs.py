@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_drmad.engine.loop import Loop
+from keras_drmad.engine.loss_scale import DynamicScale, all_finite
+from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.paths.base import Path, Point
 from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
@@ -21,6 +23,8 @@ class TrainingState(NamedTuple):
     slots: Slots
     state: Tensors
     random: Tensors
+    averages: Tensors  # of the weights, with `use_ema`; else empty
+    scale: Tensors  # of a dynamic loss scale its variables; else empty
 
     @property
     def iterate(self) -> Iterate:
@@ -51,22 +55,44 @@ class Inputs(NamedTuple):
     iteration: Tensor  # its number for the optimizer
     position: Tensor  # where it stands in a learned schedule
     record: Structure = ()  # what the path stored of it
+    # Under a dynamic loss scale, else empty: whether the step was taken, and with which scale.
+    taken: Tensor = ()
+    scale: Tensor = ()
 
 
 class Programs:
-    """Forward, reverse and validation programs for an objective, an update rule and a path."""
+    """Forward, reverse and validation programs for an objective, an update rule and a path.
 
-    def __init__(self, objective: Objective, rule: UpdateRule, path: Path, xla: bool) -> None:
+    Args:
+        objective, rule, path: what they are made of.
+        xla: whether to compile with XLA.
+        ema_momentum: of the averages of weights, if there are any.
+        relaxed: whether one program serves batches of many shapes; without XLA.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        rule: UpdateRule,
+        path: Path,
+        xla: bool,
+        ema_momentum: float = 0.0,
+        relaxed: bool = False,
+    ) -> None:
         self.objective, self.rule, self.path = objective, rule, path
+        self.ema_momentum = ema_momentum
         stores = path.replay != "forward"
-        self.forward = Loop(self._train(stores), self._outputs(stores), xla)
+        kind = {"xla": xla, "relaxed": relaxed}
+        self.forward = Loop(self._train(stores), self._outputs(stores), **kind)
         # Undoing must use the very program that trained.
         backward = path.replay == "backward"
         self.replay = (
-            self.forward if backward else Loop(self._train(True), self._outputs(True), xla)
+            self.forward if backward else Loop(self._train(True), self._outputs(True), **kind)
         )
-        self.reverse = Loop(self._step_back, lambda *_: (), xla, reverse=not backward)
-        self.validate = tf.function(self._validate, jit_compile=xla, autograph=False)
+        self.reverse = Loop(self._step_back, lambda *_: (), reverse=not backward, **kind)
+        self.validate = tf.function(
+            self._validate, jit_compile=xla, autograph=False, reduce_retracing=relaxed
+        )
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -78,7 +104,10 @@ class Programs:
         ) -> dict[str, Structure]:
             iterate = self.path.arithmetic.decode(carry["at"], self.rule.dtypes)
             record = self.path.step_record(iterate, carry["state"]) if stores else ()
-            return {"random": carry["random"], "record": record, "loss": tf.constant(0.0)}
+            outputs = {"random": carry["random"], "record": record, "loss": tf.constant(0.0)}
+            if self.objective.loss_scale.is_dynamic:
+                outputs["scaled"] = _scaled(inputs)
+            return outputs
 
         return outputs
 
@@ -86,14 +115,20 @@ class Programs:
         """The body of a training loop; it returns loss, seeds and, if it `stores`, the path's record.
 
         Its constants: `hyper`, `hyper_variables`, `arithmetic` (of the path's arithmetic) and the
-        bool `replaying`: whether steps are taken again with the seeds that they saw.
+        bool `replaying`: whether steps are taken again with the seeds that they saw. Under a dynamic
+        loss scale also `ahead`, the `Inputs` of the next steps by how many are taken before them,
+        `taken`, how many were before this call, and `by_iteration`: whether the learning rate follows
+        them, too.
         """
+        loss_scale = self.objective.loss_scale
 
         def body(
             constants: dict[str, Any], carry: dict[str, Any], inputs: Inputs
         ) -> tuple[dict[str, Any], dict[str, Structure]]:
             arithmetic, rule = self.path.arithmetic, self.rule
             at, replaying = carry["at"], constants["replaying"]
+            if loss_scale.is_dynamic:
+                inputs = _follow(constants, carry, inputs)
             hyper = rule.at(constants["hyper"], inputs.position)
             random = [
                 tf.where(replaying, seen, now)
@@ -101,10 +136,15 @@ class Programs:
             ]
             weights = arithmetic.position(at, replaying, rule.dtypes)
             raw, state, next_random, loss = self.objective.gradient(
-                weights, carry["state"], random, constants["hyper_variables"], inputs.batch
+                weights,
+                carry["state"],
+                random,
+                constants["hyper_variables"],
+                inputs.batch,
+                inputs.scale,
             )
             gradients = rule.gradients(weights, raw, hyper)
-            at, slots = arithmetic.step(
+            after, slots = arithmetic.step(
                 at,
                 weights,
                 gradients,
@@ -115,13 +155,35 @@ class Programs:
                 constants["arithmetic"],
                 replaying,
             )
+            outputs = {"random": random, "loss": tf.cast(loss, "float32")}
+            averages, scale, number = carry["averages"], carry["scale"], carry["taken"]
+            if averages:
+                moved = arithmetic.decode(after, rule.dtypes).weights
+                averages = self._averaged(averages, moved, inputs.iteration)
+            if isinstance(loss_scale, DynamicScale):
+                taken = tf.where(replaying, inputs.taken, all_finite(raw))
+                outputs["scaled"] = _scaled(inputs._replace(taken=taken))
+                after = _where(taken, after, at)
+                averages = _where(taken, averages, carry["averages"])
+                scale = loss_scale.after(scale, taken)
+                number = number + tf.cast(taken, number.dtype)
             before = Iterate(weights, slots)
-            record = self.path.step_record(before, carry["state"]) if stores else ()
+            outputs["record"] = self.path.step_record(before, carry["state"]) if stores else ()
             sums = self.path.accumulate(carry["sums"], rule.means(before))
-            carry = {"at": at, "state": state, "random": next_random, "sums": sums}
-            return carry, {"random": random, "record": record, "loss": tf.cast(loss, "float32")}
+            carry = {"at": after, "state": state, "random": next_random, "sums": sums}
+            return carry | {"averages": averages, "scale": scale, "taken": number}, outputs
 
         return body
+
+    def _averaged(self, averages: Tensors, weights: Tensors, iteration: Tensor) -> Tensors:
+        """The averages of weights after a step, as Keras takes them: the first is the weights."""
+        found = []
+        for average, weight in zip(averages, weights, strict=True):
+            momentum = tf.cast(iteration != 0, weight.dtype) * tf.cast(
+                self.ema_momentum, weight.dtype
+            )
+            found.append(momentum * average + (1 - momentum) * weight)
+        return found
 
     # -- validation --------------------------------------------------------------------------
 
@@ -170,6 +232,7 @@ class Programs:
             inputs.random,
             constants["hyper_variables"],
             inputs.batch,
+            inputs.scale,
         )
         l2 = {kind: vector for kind, vector in now.items() if kind == "l2"}
         with _tape() as of_gradients:
@@ -200,7 +263,7 @@ class Programs:
         products, state, variables_part = vjp(directions, adjoint.state)
         unscaled = rule.unscaled(directions, slots, values, inputs.iteration)
         products = self.path.adjust_hvp(products, directions, unscaled)
-        return Adjoint(
+        back = Adjoint(
             weights=[a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)],
             slots=slots_before,
             state=state,
@@ -208,7 +271,10 @@ class Programs:
             hyper_variables=[
                 a + b for a, b in zip(adjoint.hyper_variables, variables_part, strict=True)
             ],
-        ), ()
+        )
+        if self.objective.loss_scale.is_dynamic:  # a step that was left out changed nothing
+            back = _where(inputs.taken, back, adjoint)
+        return back, ()
 
     def _on_path(
         self, point: Point, evaluated: Tensors, values: Values, iteration: Tensor
@@ -221,13 +287,39 @@ class Programs:
         return self.rule.along(iterate, point.arriving, point.leaving, evaluated, values, iteration)
 
 
+def _follow(constants: dict[str, Any], carry: dict[str, Any], inputs: Inputs) -> Inputs:
+    """Under a dynamic loss scale: the inputs of a step, after those that were taken before it."""
+    replaying, ahead = constants["replaying"], constants["ahead"]
+    index = carry["taken"] - constants["taken"]
+    by_iteration = {
+        "iteration": ~replaying,
+        "position": ~replaying,
+        "learning_rate": ~replaying & constants["by_iteration"],
+    }
+    followed = {
+        name: tf.where(follows, ahead[name][index], getattr(inputs, name))
+        for name, follows in by_iteration.items()
+    }
+    return inputs._replace(scale=tf.where(replaying, inputs.scale, carry["scale"][0]), **followed)
+
+
+def _scaled(inputs: Inputs) -> dict[str, Tensor]:
+    """What is remembered of a step under a dynamic loss scale."""
+    names = ("taken", "scale", "learning_rate", "iteration", "position")
+    return {name: getattr(inputs, name) for name in names}
+
+
+def _where(condition: Tensor, a: Structure, b: Structure) -> Structure:
+    return tf.nest.map_structure(lambda p, q: tf.where(condition, p, q), a, b)
+
+
 def _tape() -> tf.GradientTape:
     return tf.GradientTape(watch_accessed_variables=False)
 
 
 def _limited(adjoint: Adjoint, limit: Tensor) -> Adjoint:
     """`adjoint` scaled down to where the norm of its weights is `limit`, if it is above."""
-    norm = tf.linalg.global_norm(adjoint.weights)
+    norm = global_norm(adjoint.weights)
     scale = tf.minimum(tf.math.divide_no_nan(tf.cast(limit, norm.dtype), norm), 1.0)
     scale = tf.where(norm > 0, scale, tf.ones_like(scale))
 

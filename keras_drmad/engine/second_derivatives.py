@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import keras
@@ -20,6 +22,9 @@ WRONG = (
     "ResizeBilinearGrad",
 )
 
+# A loop may have a derivative that is traced, and that no kernel computes (`keras.losses.CTC`).
+LOOP, FAILS_WHEN_RUN = "While", "SymbolicGradient"
+
 # Operations without a gradient that no derivative goes through; the list only saves time.
 NEVER_DIFFERENTIATED = (
     "EmptyTensorList",
@@ -30,25 +35,56 @@ NEVER_DIFFERENTIATED = (
 )
 
 
-@contextlib.contextmanager
-def mended_moments() -> Iterator[None]:
+class _MendedMoments:
     """Makes `tf.nn.moments`, as batch and group normalization call it, right in second derivatives.
 
     It takes the mean in `mean((x − mean)²)` for a constant, which leaves the variance and its
     first derivatives right. `mean((x − c)²) − (mean − c)²` is the variance for every constant, so
     it is right in all derivatives; and this one is the same to the last bit.
+
+    TensorFlow's function is replaced while any thread is inside, and acts as ever in all others.
     """
-    original = tf.nn.moments
 
-    def moments(*args: Structure, **kwargs: Structure) -> tuple[Tensor, Tensor]:
-        mean, variance = original(*args, **kwargs)
-        return mean, variance - tf.math.squared_difference(mean, tf.stop_gradient(mean))
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0  # in how many calls, of all threads
+        self._thread = threading.local()
 
-    tf.nn.moments = moments
-    try:
-        yield
-    finally:
-        tf.nn.moments = original
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._original = tf.nn.moments
+                tf.nn.moments = self._mended(self._original)
+            self._inside += 1
+        around, self._thread.mends = self._mends, True
+        try:
+            yield
+        finally:
+            self._thread.mends = around
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    tf.nn.moments = self._original
+
+    @property
+    def _mends(self) -> bool:
+        """Whether this thread is inside."""
+        return getattr(self._thread, "mends", False)
+
+    def _mended(
+        self, original: Callable[..., tuple[Tensor, Tensor]]
+    ) -> Callable[..., tuple[Tensor, Tensor]]:
+        @functools.wraps(original)
+        def moments(*args: Structure, **kwargs: Structure) -> tuple[Tensor, Tensor]:
+            mean, variance = original(*args, **kwargs)
+            if self._mends:
+                variance -= tf.math.squared_difference(mean, tf.stop_gradient(mean))
+            return mean, variance
+
+        return moments
+
+
+mended_moments = _MendedMoments()
 
 
 def operations(graph: tf.Graph) -> list[tuple[str, str]]:
@@ -82,17 +118,18 @@ def check(
         example: a batch.
     """
     bad = [o for o in found if o[0] in WRONG]
-    suspects = [o for o in found if not _has_gradient(o[0])]
+    suspects = [o for o in found if not _has_gradient(o[0]) or o[0] == LOOP]
     if suspects and not bad:
         # Whether derivatives go through them, only differentiating can tell.
         try:
-            tf.function(differentiate_twice, autograph=False).get_concrete_function(example)
+            twice = tf.function(differentiate_twice, autograph=False).get_concrete_function(example)
+            bad = [o for o in operations(twice.graph) if o[0] == FAILS_WHEN_RUN]
         except LookupError as error:
             bad = [o for o in suspects if o[0] in str(error)] or suspects
     if bad:
         kind, path = bad[0]
         raise ValueError(
-            f"{_part(model, path)} cannot be differentiated twice, as a hypergradient must: "
+            f"{layer_of(model, path)} cannot be differentiated twice, as a hypergradient must: "
             f"TensorFlow has no derivative of its operation `{kind}`. Use a layer or an option "
             'without it (`UpSampling2D(interpolation="nearest")` for images, '
             "`use_cudnn=False` in recurrent layers), or put it before all trainable layers."
@@ -106,7 +143,7 @@ def _has_gradient(kind: str) -> bool:
     return kind != "PreventGradient" and compat.has_gradient(kind)
 
 
-def _part(model: keras.Model, path: str) -> str:
+def layer_of(model: keras.Model, path: str) -> str:
     """The part of the model in whose name scope an operation is, in words."""
     part: keras.Layer = model
     for scope in path.split("/"):

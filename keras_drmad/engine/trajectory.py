@@ -26,7 +26,14 @@ class Trajectory:
     first: int  # the number that the optimizer gives to the first step
     segments: list[Segment]  # planned; cut off by `Engine.finish` where training ended early
     carry: dict[str, Any]  # of the training loop, at the last step taken
-    rates: list[float] = field(default_factory=list)  # the global learning rate of each step
+    planned: list[float] = field(
+        default_factory=list
+    )  # global learning rates, of steps to be taken
+    # Of each step, the ones with what a dynamic loss scale made of it.
+    rates: list[float] = field(default_factory=list)  # its global learning rate
+    iterations: list[int] = field(default_factory=list)  # its number for the optimizer
+    taken: list[bool] = field(default_factory=list)  # or left out, as its gradients overflowed
+    scales: list[float] = field(default_factory=list)  # of the loss
     losses: list[float] = field(default_factory=list)  # and its training loss
     cuts: list[int] = field(default_factory=list)  # step numbers at which `advance` began
     summaries: list[Structure] = field(default_factory=list)  # what the path keeps of each segment
@@ -47,6 +54,17 @@ class Trajectory:
     def lengths(self) -> tuple[int, ...]:
         """Steps of each segment."""
         return tuple(s.length for s in self.segments)
+
+    def remember(self, steps: list[int], scaled: dict[str, Tensor]) -> None:
+        """What the steps of a stack have used under a dynamic loss scale."""
+        for values, name in (
+            (self.rates, "learning_rate"),
+            (self.iterations, "iteration"),
+            (self.taken, "taken"),
+            (self.scales, "scale"),
+        ):
+            for step, value in zip(steps, scaled[name].numpy(), strict=False):  # padded
+                values[step] = value.item() if name != "learning_rate" else value
 
     def forget(self) -> None:
         """Drops what only a reverse pass would need; the run can still be advanced."""

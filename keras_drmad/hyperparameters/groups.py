@@ -8,6 +8,7 @@ meta-optimizer one variable a kind to move.
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -134,6 +135,12 @@ class Layout:
                 self.slices[INIT_SCALE][i] = Slice(start, 1, ())
                 start += 1
         self._widths[INIT_SCALE] = start
+
+    def of(self, indices: Sequence[int]) -> Layout:
+        """The layout of some of the variables, in another order; groups and vectors stay."""
+        part = copy.copy(self)
+        part.slices = {kind: [slices[i] for i in indices] for kind, slices in self.slices.items()}
+        return part
 
     @property
     def sizes(self) -> dict[str, int]:

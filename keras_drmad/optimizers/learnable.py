@@ -13,18 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
-from keras_drmad.optimizers.scheduled import ScheduledOptimizer
-from keras_drmad.typing import Hyperparameters, Logs, Tensor, Vectors
+from keras_drmad.optimizers.effective_values import EffectiveValues
+from keras_drmad.typing import Hyperparameters, Tensor
 from keras_drmad.update_rules.base import UpdateRule
 
 _log = logging.getLogger("keras_drmad")
 
 
-class LearnableOptimizer(ScheduledOptimizer):
+class LearnableOptimizer(EffectiveValues):
     """Base class: groups of variables, and a displacement from the compiled value for each of them.
 
     A subclass says its `rule`, and writes `update_rule` and Keras's `update_step`.
@@ -35,8 +34,6 @@ class LearnableOptimizer(ScheduledOptimizer):
         per, learn, schedule: see `keras_drmad.DrMADSGD`.
         **kwargs: as in `keras.optimizers.Optimizer`.
     """
-
-    rule: type[UpdateRule]
 
     def __init__(
         self,
@@ -73,112 +70,64 @@ class LearnableOptimizer(ScheduledOptimizer):
         self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
         self._learned: dict[str, list[float]] | None = None  # displacements from a config
 
-    def update_rule(self) -> UpdateRule:
-        """The training step of this optimizer as pure functions (`update_rules.base.UpdateRule`)."""
+    def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> UpdateRule:
+        """The training step of this optimizer as pure functions (`update_rules.base.UpdateRule`).
+
+        Args:
+            variables: what is trained, in the order of the rule's tensors. Defaults to all variables
+                that the optimizer was built with.
+
+        Raises:
+            ValueError: the optimizer was not built with one of them, or cannot say its step.
+        """
         raise NotImplementedError
 
-    def _shared_by_rules(self) -> dict[str, Any]:
+    def slots_of(
+        self, variables: Sequence[keras.Variable] | None = None
+    ) -> dict[str, list[keras.Variable]]:
+        """The rule's slots of `variables`, in their order: `{name: one variable each}`."""
+        indices = self._indices("slots_of", variables)
+        return {name: [slots[i] for i in indices] for name, slots in self.slots.items()}
+
+    def _shared_by_rules(self, variables: Sequence[keras.Variable] | None) -> dict[str, Any]:
         """Arguments of an `UpdateRule`."""
-        self._check_built("update_rule")
-        variables = compat.trained_variables(self)
+        indices = self._indices("update_rule", variables)
+        trained = [compat.trained_variables(self)[i] for i in indices]
+        for variable in trained:
+            if compat.is_overwritten(variable):
+                raise ValueError(
+                    f"Variable {path_of(variable)!r} is replaced by its gradient in a training step, "
+                    "as those of float8 layers are: that cannot be differentiated. Train the layer "
+                    "in another precision."
+                )
         return {
-            "layout": self.layout,
-            "dtypes": tuple(v.dtype for v in variables),
+            "layout": self.layout if variables is None else self.layout.of(indices),
+            "dtypes": tuple(v.dtype for v in trained),
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
             "decays": tuple(
                 self.weight_decay if self.weight_decay and compat.is_decayed(self, v) else 0.0
-                for v in variables
+                for v in trained
             ),
-            "constraints": tuple(v.constraint for v in variables),
+            "constraints": tuple(v.constraint for v in trained),
         }
 
-    # -- hyperparameters ---------------------------------------------------------------------
+    def _indices(self, what: str, variables: Sequence[keras.Variable] | None) -> list[int]:
+        """The places of variables among those that the optimizer was built with; None for all."""
+        self._check_built(what)
+        if variables is None:
+            return list(range(len(compat.trained_variables(self))))
+        return [self._index(v) for v in variables]
 
-    @property
-    def hyperparameters(self) -> Hyperparameters:
-        """Effective values: `{group: {"learning_rate": …, "momentum": …, "l2": …}}`.
-
-        Groups are named by Keras paths and stand in the model's own order. With `per="unit"`, `l2`
-        is an array with one entry an input unit. Values are copies: write with
-        `set_hyperparameters`.
-        """
-        self._check_built("hyperparameters")
-        values = {kind: np.array(self._value(kind)) for kind in self.displacements}
-        values["learning_rate"] = values["learning_rate"] * self._global_rate()
-        return self.layout.nest(values)
-
-    def set_hyperparameters(self, hyperparameters: Hyperparameters) -> None:
-        """Sets effective values, in the form that `hyperparameters` has; others stay.
-
-        Before the optimizer is built (by `fit`, or `build`) the values are kept and set then.
-
-        Args:
-            hyperparameters: `{group: {kind: number or array}}`, any part of the whole.
-
-        Raises:
-            ValueError: an unknown group or kind (naming the nearest valid one), a wrong shape, or a
-                value out of range. Nothing is set then.
-        """
-        if not self.built:
-            self._pending = [*self._pending, hyperparameters]
-            return
-        new = {kind: d.numpy() for kind, d in self.displacements.items()}
-        for kind, displacement in self._displaced(new, hyperparameters).items():
-            self.displacements[kind].assign(displacement)
-
-    def _displaced(
-        self, new: dict[str, np.ndarray], hyperparameters: Hyperparameters
-    ) -> dict[str, np.ndarray]:
-        """Writes the displacements of effective values into the NumPy vectors `new`."""
-        for group, kind, part, value in self.layout.parse(hyperparameters):
-            if kind == "learning_rate":
-                value = value / self._global_rate()
-            scale = self.scales[kind]
-            scale.check(f"hyperparameters[{group!r}][{kind!r}]", value)
-            self.layout.write(new[kind], kind, part, scale.displacement(value))
-        return new
-
-    def as_logs(self) -> Logs:
-        """`{"<group>/<kind>": effective value}` for `logs`; of arrays the mean."""
-        return {
-            f"{group}/{kind}": float(np.mean(value))
-            for group, entries in self.hyperparameters.items()
-            for kind, value in entries.items()
-        }
-
-    def move_hyperparameters(
-        self, gradients: Hyperparameters, meta_optimizer: keras.optimizers.Optimizer
-    ) -> None:
-        """Moves what is learned along a hypergradient, on the scale on which it is learned.
-
-            δ ← meta_optimizer(δ, ∂L/∂value · ∂value/∂δ)
-
-        with `δ` the displacements on the log scale (learning rates, L2) or logit scale (momenta).
-
-        Args:
-            gradients: as `hypergradient` returns them: by effective values, in the form of
-                `hyperparameters`.
-            meta_optimizer: a `keras.optimizers.Optimizer`; the same one each time.
-
-        Example:
-
-        >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1, name="out")])
-        >>> model.compile(optimizer=DrMADSGD(0.05, learn="learning_rate"), loss="mse")
-        >>> model.optimizer.build(model.trainable_variables)
-        >>> down = {"out": {"learning_rate": 3.0, "momentum": 0.0, "l2": 0.0}}
-        >>> model.optimizer.move_hyperparameters(down, keras_drmad.Sign(0.1))
-        >>> round(model.optimizer.hyperparameters["out"]["learning_rate"], 4)  # 0.05 · e^−0.1
-        0.0452
-        """
-        self._check_built("move_hyperparameters")
-        meta.check(meta_optimizer)
-        flat = {kind: np.zeros(size) for kind, size in self.layout.sizes.items()}
-        for _, kind, part, value in self.layout.parse(gradients):
-            self.layout.write(flat[kind], kind, part, value)
-        flat["learning_rate"] *= self._global_rate()
-        meta.move(self, meta.by_displacement(self, flat), meta_optimizer)
+    def _index(self, variable: keras.Variable | tf.Variable) -> int:
+        try:
+            return compat.variable_index(self, variable)
+        except KeyError:
+            raise ValueError(
+                f"`{path_of(variable)}` is trained, but was frozen when the optimizer was built: "
+                "compile the model again with a new optimizer."
+            ) from None
 
     def reset(self) -> None:
         """Forgets the training, as before a first step; what is learned stays.
@@ -193,17 +142,6 @@ class LearnableOptimizer(ScheduledOptimizer):
             if id(variable) not in kept:
                 variable.assign(keras.ops.zeros_like(variable))
 
-    def hyper_values(self) -> Vectors:
-        """`{kind: flat tensor}` of a training step; of learning rates the global one's multipliers."""
-        return {kind: self._value(kind) for kind in self.rule.kinds}
-
-    def _value(self, kind: str) -> Tensor:
-        return self.scales[kind].value(self.displacements[kind].value)
-
-    def init_scales(self) -> Tensor | None:
-        """The flat tensor of initial scales, or None if they are not learned."""
-        return self._value(INIT_SCALE) if INIT_SCALE in self.displacements else None
-
     def scale_initial_weights(self) -> None:
         """Multiplies each kernel by its learned initial scale: once, before training from scratch."""
         self._check_built("scale_initial_weights")
@@ -214,13 +152,6 @@ class LearnableOptimizer(ScheduledOptimizer):
         for variable, s in zip(compat.trained_variables(self), slices, strict=True):
             if s is not None:
                 variable.assign(variable * keras.ops.cast(s.of(scales), variable.dtype))
-
-    def _check_built(self, what: str) -> None:
-        if not self.built:
-            raise ValueError(
-                f"`{what}` is known once the optimizer is built: call `fit`, or "
-                "`optimizer.build(model.trainable_variables)`, first."
-            )
 
     # -- Keras's extension points ------------------------------------------------------------
 
@@ -252,7 +183,11 @@ class LearnableOptimizer(ScheduledOptimizer):
             variables,
             self.per,
             acts={
-                kind: [kind not in penalties or self._is_penalized(v) for v in variables]
+                kind: [
+                    not compat.is_overwritten(v)
+                    and (kind not in penalties or self._is_penalized(v))
+                    for v in variables
+                ]
                 for kind in self.rule.kinds
             },
             per_unit=penalties,
@@ -295,7 +230,8 @@ class LearnableOptimizer(ScheduledOptimizer):
             if self.learn and not self.is_learning:
                 _say_frozen(type(self).__name__)
             if "l2" in self.rule.kinds:
-                grads = self._with_l2(grads, variables or compat.trained_variables(self))
+                known = compat.trained_variables(self) if variables is None else variables
+                grads = self._with_l2(grads, known)
         super().apply(grads, variables)
 
     def _with_l2(
@@ -307,7 +243,7 @@ class LearnableOptimizer(ScheduledOptimizer):
         share = (self.loss_scale_factor or 1.0) / tf.distribute.get_strategy().num_replicas_in_sync
         out = []
         for grad, variable in zip(grads, variables, strict=True):
-            s = self.layout.slices["l2"][compat.variable_index(self, variable)]
+            s = self.layout.slices["l2"][self._index(variable)]
             if grad is not None and s is not None:
                 weight = tf.convert_to_tensor(variable)
                 coefficient = tf.cast(s.of(l2) * share, weight.dtype)
@@ -320,7 +256,7 @@ class LearnableOptimizer(ScheduledOptimizer):
         part = self.layout.slices[kind][index]
         assert part is not None  # of a kind that acts on every variable
         if self.schedule is not None and kind in self.layout.knots:
-            position = self.schedule.position(self.iterations.value)
+            position = self.schedule.position(tf.convert_to_tensor(self.iterations))
             value = part.of(self.layout.at(kind, self._value(kind), position))
         else:
             value = self.scales[kind].value(part.of(self.displacements[kind].value))
@@ -373,6 +309,9 @@ def learnable_optimizer(model: keras.Model) -> LearnableOptimizer:
             f"Received: model.optimizer={optimizer!r}"
         )
     return inner
+
+
+compat.reach_through_loss_scaling("hyperparameters", "set_hyperparameters", "move_hyperparameters")
 
 
 class _Engines:

@@ -56,7 +56,8 @@ class DrMADSGD(LearnableOptimizer):
             Defaults to `None`: they are constant.
         name, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
             ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps: as in
-            `keras.optimizers.Optimizer`.
+            `keras.optimizers.Optimizer`. Gradients of embeddings are summed row by row before they
+            are clipped, as with a regularizer; without one, Keras clips repeated rows apart.
 
     Raises:
         ValueError: A hyperparameter out of range, or an unknown `per` or `learn`.
@@ -102,9 +103,8 @@ class DrMADSGD(LearnableOptimizer):
         self.momentum, self.l2 = float(momentum), float(l2)
         self.nesterov = bool(nesterov)
 
-    def update_rule(self) -> Momentum:
-        """The training step of this optimizer as pure functions."""
-        return Momentum(**self._shared_by_rules(), nesterov=self.nesterov)
+    def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> Momentum:
+        return Momentum(**self._shared_by_rules(variables), nesterov=self.nesterov)
 
     def exclude_from_l2(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -106,6 +107,8 @@ class FixedPoint(Arithmetic):
 
     Both directions are one program: the way back needs the gradients to the last bit, and two
     programs that compute the same gradient may round it differently.
+
+    Beside the integers `at` has their unit: 2⁻⁴⁸, or NaN once a number has left the range.
     """
 
     def check(self, rule: UpdateRule, values: Numbers) -> None:
@@ -116,6 +119,7 @@ class FixedPoint(Arithmetic):
                 "nesterov=True": rule.nesterov,
                 "weight_decay": any(rule.decays),
                 "constraints of variables": any(c is not None for c in rule.constraints),
+                "a variable that no gradient reaches": any(rule.idle),
                 "a momentum that varies over training": "momentum" in rule.layout.knots,
                 "a momentum below 0.05": min(values["momentum"]) < 0.05,
             }
@@ -136,28 +140,46 @@ class FixedPoint(Arithmetic):
             for f in fractions
         ]
 
-    def encode(self, iterate: Iterate) -> dict[str, Tensors]:
-        velocities = fixed_point.encode(iterate.slots["velocity"])
+    def encode(self, iterate: Iterate) -> dict[str, Structure]:
+        """Raises a ValueError if a number is beyond the range; one that is not finite has diverged."""
+        weights, velocities = iterate.weights, iterate.slots["velocity"]
+        sizes = [float(tf.reduce_max(tf.abs(v))) for v in (*weights, *velocities)]
+        largest = max((size for size in sizes if math.isfinite(size)), default=0.0)
+        if largest >= fixed_point.LARGEST:
+            raise ValueError(
+                "`Reversible()` trains in fixed point, in which weights and velocities must be "
+                f"smaller than {fixed_point.LARGEST:g}. Received: one of size {largest:g}. Use "
+                "`Checkpointed()`, which is as exact."
+            )
+        unit = tf.constant(fixed_point.UNIT, "float64")
+        integers = fixed_point.encode(velocities)
         return {
-            "weights": fixed_point.encode(iterate.weights),
-            "velocities": velocities,
-            "buffers": [tf.zeros_like(v) for v in velocities],
+            "weights": fixed_point.encode(weights),
+            "velocities": integers,
+            "buffers": [tf.zeros_like(v) for v in integers],
+            "unit": _checked(unit, weights, velocities),
         }
 
-    def decode(self, at: dict[str, Tensors], dtypes: tuple[str, ...]) -> Iterate:
-        velocities = fixed_point.decode(at["velocities"], dtypes)
-        return Iterate(fixed_point.decode(at["weights"], dtypes), {"velocity": velocities})
+    def decode(self, at: dict[str, Structure], dtypes: tuple[str, ...]) -> Iterate:
+        weights, velocities = (
+            fixed_point.decode(at[name], dtypes) for name in ("weights", "velocities")
+        )
+        unit = _checked(at["unit"], weights, velocities)
+        return Iterate(
+            fixed_point.decode(at["weights"], dtypes, unit),
+            {"velocity": fixed_point.decode(at["velocities"], dtypes, unit)},
+        )
 
     def position(
-        self, at: dict[str, Tensors], replaying: Tensor, dtypes: tuple[str, ...]
+        self, at: dict[str, Structure], replaying: Tensor, dtypes: tuple[str, ...]
     ) -> Tensors:
         back = tf.cast(replaying, tf.int64)
         before = [w - back * v for w, v in zip(at["weights"], at["velocities"], strict=True)]
-        return fixed_point.decode(before, dtypes)
+        return fixed_point.decode(before, dtypes, at["unit"])
 
     def step(
         self,
-        at: dict[str, Tensors],
+        at: dict[str, Structure],
         weights: Tensors,
         gradients: Tensors,
         rule: UpdateRule,
@@ -166,9 +188,10 @@ class FixedPoint(Arithmetic):
         iteration: Tensor,
         constants: list[tuple[Tensor, Tensor]],
         replaying: Tensor,
-    ) -> tuple[dict[str, Tensors], Slots]:
+    ) -> tuple[dict[str, Structure], Slots]:
         rates = rule.values(hyper, learning_rate)["learning_rate"]
-        pushes = fixed_point.encode([r * g for r, g in zip(rates, gradients, strict=True)])
+        floats = [r * g for r, g in zip(rates, gradients, strict=True)]
+        pushes = fixed_point.encode(floats)
         after: dict[str, Tensors] = {"weights": [], "velocities": [], "buffers": []}
         before = []  # the velocities before the step, in either direction
         for w, v, b, push, (n, d) in zip(
@@ -183,11 +206,13 @@ class FixedPoint(Arithmetic):
             after["weights"].append(tf.where(replaying, w - v, w + new))
             after["velocities"].append(new)
             after["buffers"].append(b)
-        return after, {"velocity": fixed_point.decode(before, rule.dtypes)}
+        velocities = fixed_point.decode(before, rule.dtypes, at["unit"])
+        unit = _checked(at["unit"], weights, velocities, floats)
+        return {**after, "unit": unit}, {"velocity": velocities}
 
     def close(
-        self, at: dict[str, Tensors], lengths: tuple[int, ...], index: int, values: Numbers
-    ) -> tuple[dict[str, Tensors], dict[int, Tensor]]:
+        self, at: dict[str, Structure], lengths: tuple[int, ...], index: int, values: Numbers
+    ) -> tuple[dict[str, Structure], dict[int, Tensor]]:
         """Sets the lower bits of the buffers aside where they could overflow in the next segment."""
         buffers, words = list(at["buffers"]), {}
         for i, momentum in enumerate(values["momentum"]):
@@ -195,7 +220,7 @@ class FixedPoint(Arithmetic):
                 buffers[i], words[i] = fixed_point.flush(buffers[i])
         return {**at, "buffers": buffers}, words
 
-    def reopen(self, at: dict[str, Tensors], words: dict[int, Tensor]) -> dict[str, Tensors]:
+    def reopen(self, at: dict[str, Structure], words: dict[int, Tensor]) -> dict[str, Structure]:
         buffers = [
             fixed_point.unflush(b, words[i]) if i in words else b
             for i, b in enumerate(at["buffers"])
@@ -209,3 +234,8 @@ class FixedPoint(Arithmetic):
         words = sum(int(tf.size(word)) for words in closed for word in words.values())
         buffer_bits = 64 * size + fixed_point.WORD_BITS * words
         return {"buffer_bits_per_weight_per_step": buffer_bits / (size * steps)}
+
+
+def _checked(unit: Tensor, *floats: Tensors) -> Tensor:
+    """The unit, or NaN if one of the numbers is beyond the range."""
+    return tf.where(fixed_point.fits(*floats), unit, tf.constant(math.nan, unit.dtype))

@@ -10,6 +10,10 @@ from which the way back reads it again (Maclaurin et al. 2015, algorithm 3):
 
 The buffer grows by log₂(1/μ) bits a step, the same for all weights of one μ. So it is known without
 looking when its lower 32 bits must be set aside (`flush`), and the words come back in order.
+
+Adding is exact only while nothing overflows. `LARGEST` leaves so much room that a number which leaves
+the range is still beyond it after an overflow, so that looking once a step is enough (`fits`). The
+unit is then NaN, and with it every number that is decoded from there on.
 """
 
 import functools
@@ -21,7 +25,10 @@ import tensorflow as tf
 
 from keras_drmad.typing import Tensor, Tensors
 
-ONE = 2.0**48
+UNIT = 2.0**-48
+# The bound of weights, velocities and pushes. In one step a weight moves by less than two bounds,
+# and three bounds wrap around to no less than one: 2⁶⁴ − 3 · 2⁶² = 2⁶².
+LARGEST = 2.0**14
 LARGEST_DENOMINATOR = 2**15  # so that b·d fits into 63 bits while b < 2⁴⁷
 WORD_BITS = 32
 GROWTH_BITS = 15  # between two looks at the bound
@@ -55,12 +62,21 @@ def flushes(lengths: tuple[int, ...], momentum: float) -> list[bool]:
 
 def encode(values: Tensors) -> Tensors:
     """Floats to fixed point."""
-    return [tf.cast(tf.round(v * tf.cast(ONE, v.dtype)), tf.int64) for v in values]
+    # float16 does not reach as far as 2⁴⁸.
+    wide = [tf.cast(v, "float32") if v.dtype.size < 4 else v for v in values]
+    return [tf.cast(tf.round(v * tf.cast(1 / UNIT, v.dtype)), tf.int64) for v in wide]
 
 
-def decode(integers: Tensors, dtypes: Sequence[str]) -> Tensors:
+def decode(integers: Tensors, dtypes: Sequence[str], unit: Tensor | float = UNIT) -> Tensors:
     """Fixed point to floats."""
-    return [tf.cast(tf.cast(i, "float64") / ONE, d) for i, d in zip(integers, dtypes, strict=True)]
+    return [tf.cast(tf.cast(i, "float64") * unit, d) for i, d in zip(integers, dtypes, strict=True)]
+
+
+def fits(*values: Tensors) -> Tensor:
+    """Whether all numbers of lists of floats, alike in shapes, are within the range; NaN is not."""
+    inside = [[tf.abs(v) < LARGEST for v in alike] for alike in zip(*values, strict=True)]
+    together = [tf.reduce_all(functools.reduce(tf.logical_and, alike)) for alike in inside]
+    return tf.reduce_all(together)
 
 
 def multiply(velocity: Tensor, buffer: Tensor, n: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

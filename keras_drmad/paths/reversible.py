@@ -15,6 +15,9 @@ class Reversible(Stored):
     step takes the gradient at a point that can only be found from the next one by solving
     `x − α ∇L(x) = y`, which has several solutions where α times the curvature exceeds 1. The same
     holds for weight decay and constraints, which lose bits of the weights.
+
+    Weights, velocities and steps must stay below 2¹⁴ = 16384. Training that starts beyond it is
+    refused with a ValueError; training that gets there, or to NaN, has diverged: its weights are NaN.
     """
 
     replay = "backward"

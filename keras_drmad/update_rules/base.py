@@ -41,6 +41,9 @@ class UpdateRule:
             with `per="unit"` they have one value for each input unit.
         averaged: those of `slots` that cannot be read off the movement of the weights, so that an
             approximate path keeps means of them.
+        idle: of each variable, whether no gradient reaches it. As in Keras, such a variable and its
+            slots stay as they are: no L2, no weight decay, no momentum, no share in the global
+            norm, no constraint.
     """
 
     slots: ClassVar[tuple[str, ...]]
@@ -55,6 +58,7 @@ class UpdateRule:
     global_clipnorm: float | None = None
     decays: tuple[float, ...] = ()  # the decoupled weight decay of each variable, 0 for none
     constraints: tuple[Callable[[Tensor], Tensor] | None, ...] = ()  # one a variable
+    idle: tuple[bool, ...] = ()  # one a variable; none is idle if empty
 
     # -- for subclasses ----------------------------------------------------------------------
 
@@ -134,20 +138,32 @@ class UpdateRule:
         }
 
     def gradients(self, weights: Tensors, raw: Tensors, hyper: Vectors) -> Tensors:
-        """The gradients that the step uses: the raw ones plus λ·w, clipped."""
-        grads = raw
+        """The gradients that the step uses: the raw ones plus λ·w, clipped.
+
+        Of idle variables they are the raw ones.
+        """
+        grads = list(raw)
+        moving = [i for i in range(len(raw)) if not self._is_idle(i)]
         if "l2" in self.kinds:
             l2 = self.layout.spread("l2", hyper["l2"], self.dtypes)
-            grads = [
-                g if c is None else g + c * w for g, c, w in zip(raw, l2, weights, strict=True)
-            ]
-        if self.clipnorm is not None:
+            for i in moving:
+                grads[i] = raw[i] if l2[i] is None else raw[i] + l2[i] * weights[i]
+        for i, clipped in zip(moving, self._clipped([grads[i] for i in moving]), strict=True):
+            grads[i] = clipped
+        return grads
+
+    def _clipped(self, grads: Tensors) -> Tensors:
+        """As Keras clips: a norm or value of 0 means that it does not."""
+        if self.clipnorm and self.clipnorm > 0:
             return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
-        if self.global_clipnorm is not None:
+        if self.global_clipnorm and self.global_clipnorm > 0:
             return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
-        if self.clipvalue is not None:
+        if self.clipvalue and self.clipvalue > 0:
             return [tf.clip_by_value(g, -self.clipvalue, self.clipvalue) for g in grads]
         return grads
+
+    def _is_idle(self, index: int) -> bool:
+        return bool(self.idle) and self.idle[index]
 
     def move(
         self,
@@ -162,6 +178,11 @@ class UpdateRule:
         weights: Tensors = []
         slots: Slots = {name: [] for name in self.slots}
         for i, (w, g) in enumerate(zip(iterate.weights, gradients, strict=True)):
+            if self._is_idle(i):
+                weights.append(w)
+                for name in self.slots:
+                    slots[name].append(iterate.slots[name][i])
+                continue
             if self.decays and self.decays[i]:
                 w = w - w * self.decays[i] * tf.cast(learning_rate, w.dtype)
             w, moved = self.step(

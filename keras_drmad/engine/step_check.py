@@ -1,0 +1,174 @@
+"""The engine's training step beside Keras's own: some steps of both, from the same start."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad import compat
+from keras_drmad.data import Batch, BufferedBatches, as_arguments
+
+if TYPE_CHECKING:
+    from keras_drmad.engine.engine import Engine
+
+STEPS = 2
+# What rounding may make of how far a variable moves: so many units in the last place of the coarsest
+# dtype, within these shares. (In float64 some of Keras's own numbers are float32.)
+ROUNDING, LEAST, MOST = 2000.0, 1e-6, 0.1
+# Of the mean motion of all weights. Below it a gradient may be rounding itself, as that of a bias
+# whose effect a batch normalization takes out again.
+NOISE = 0.1
+
+
+def check(engine: Engine, example: Batch) -> None:
+    """Raises a ValueError if training by an engine leads elsewhere than Keras's `train_step`.
+
+    Afterwards all is as it was: variables, metrics, seeds, and the model's own functions.
+
+    Args:
+        engine: of a compiled, built model.
+        example: a batch of training data.
+    """
+    variables = _variables(engine)
+    before = [_array(v) for v in variables]
+    with _undone(variables), _silent(engine):
+        _train_by_keras(engine, example)
+        expected = [_array(v) for v in variables]
+    with _undone(variables):
+        batches = BufferedBatches([example] * STEPS)
+        run = engine.train(engine.read(), batches, engine.optimizer.learning_rates(STEPS))
+        engine.write(run.end, sum(run.taken))
+        found = [_array(v) for v in variables]
+    floating = [i for i, b in enumerate(before) if np.issubdtype(b.dtype, np.floating)]
+    ends = [expected, found] if engine.path.replay == "backward" else [expected]
+    if not all(np.isfinite(end[i]).all() for end in ends for i in floating):
+        return  # diverged within two steps (or left the range of fixed point): training will say so
+    differing = _first_difference(engine, variables, before, expected, found)
+    if differing is not None:
+        raise ValueError(
+            f"{differing.path!r} is trained otherwise by Keras than the compiled loss and optimizer "
+            f"say: after {STEPS} steps it is another one. {_reason(engine)} (With `check=False` this "
+            "is not looked at; hypergradients are then those of another training.)"
+        )
+
+
+def _variables(engine: Engine) -> list[keras.Variable]:
+    """All that a step may change, but metrics: they are not trained with."""
+    model = engine.model
+    metrics = {id(v) for v in model.metrics_variables}
+    found = {id(v): v for v in (*model.variables, *model.optimizer.variables)}
+    found |= {id(v): v for v in engine.objective.random}  # Keras's global seed
+    return [v for name, v in found.items() if name not in metrics]
+
+
+def _array(variable: keras.Variable) -> np.ndarray:
+    array = keras.ops.convert_to_numpy(variable.value)
+    return array.astype("float64") if tf.as_dtype(variable.dtype).is_floating else array
+
+
+@contextlib.contextmanager
+def _undone(variables: Sequence[keras.Variable]) -> Iterator[None]:
+    kept = [tf.identity(v.value) for v in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
+
+
+@contextlib.contextmanager
+def _silent(engine: Engine) -> Iterator[None]:
+    """Metrics, the optimizer's word about frozen values, and Python's generators stay as they are."""
+    model, optimizer = engine.model, engine.optimizer
+    is_learning, optimizer.is_learning = optimizer.is_learning, True
+    state, metrics = np.random.get_state(), list(model.metrics_variables)
+    try:
+        with _undone(metrics):
+            yield
+    finally:
+        if len(model.metrics_variables) > len(metrics):  # they were made by the first step
+            model.reset_metrics()
+        optimizer.is_learning = is_learning
+        np.random.set_state(state)
+
+
+def _train_by_keras(engine: Engine, example: Batch) -> None:
+    model = engine.model
+    x, y, sample_weight = as_arguments(tf.nest.map_structure(tf.convert_to_tensor, example))
+    data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+    draws = any("Random" in kind for kind in engine.objective.operations)
+
+    def step() -> None:
+        model.distribute_strategy.run(model.train_step, args=(data,))
+
+    take = step
+    if not model.run_eagerly:
+        # Compiled only where other random numbers would be drawn without.
+        function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
+        take = function.get_concrete_function()
+    for _ in range(STEPS):
+        take()
+
+
+def _first_difference(
+    engine: Engine,
+    variables: Sequence[keras.Variable],
+    before: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    found: Sequence[np.ndarray],
+) -> keras.Variable | None:
+    """The first variable of which the two trainings have made something else."""
+    trained = {id(v) for v in engine.objective.weights}
+    moved = [e - b for v, b, e in zip(variables, before, expected, strict=True) if id(v) in trained]
+    entries = sum(m.size for m in moved)
+    typical = np.sqrt(sum(np.sum(m**2) for m in moved) / max(entries, 1))
+    share = float(np.clip(ROUNDING * precision(engine), LEAST, MOST))
+    for variable, b, e, f in zip(variables, before, expected, found, strict=True):
+        if e.dtype != np.float64:
+            if not np.array_equal(e, f):
+                return variable
+            continue
+        off = np.linalg.norm(e - f)
+        allowed = share * (np.linalg.norm(e - b) + NOISE * typical * np.sqrt(e.size))
+        allowed += 8 * _precision(variable.dtype) * np.linalg.norm(e)
+        if not off <= allowed:
+            return variable
+    return None
+
+
+def precision(engine: Engine) -> float:
+    """The relative precision of the coarsest numbers that a model computes in."""
+    dtypes = {v.dtype for v in engine.objective.weights}
+    dtypes |= {layer.compute_dtype for layer in compat.all_layers(engine.model)}
+    return max(_precision(dtype) for dtype in dtypes if dtype is not None)
+
+
+def _precision(dtype: str) -> float:
+    dtype = tf.as_dtype(dtype)
+    return {tf.float64: 2e-16, tf.float32: 1e-7, tf.float16: 1e-3, tf.bfloat16: 8e-3}.get(
+        dtype, 0.0
+    )
+
+
+def _reason(engine: Engine) -> str:
+    """Why, where that is known, and what to do."""
+    model, optimizer = engine.model, engine.optimizer
+    if type(model).train_step is not keras.Model.train_step:
+        return (
+            f"{type(model).__name__} has a `train_step` of its own, which is not followed: leave it "
+            "out, and say what is trained by `compute_loss`, `add_loss` and the optimizer."
+        )
+    if not type(optimizer).__module__.startswith("keras_drmad"):
+        return (
+            f"The optimizer is a {type(optimizer).__name__}, whose own steps are not followed: compile "
+            "with the class that it is derived from."
+        )
+    return (
+        "No reason is known: look for what changes variables beside the optimizer (a layer, a "
+        "callback, a patched method)."
+    )
