@@ -12,7 +12,8 @@ import keras
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import Batches, BufferedBatches, as_validation
 from keras_drmad.engine import step_check
-from keras_drmad.engine.engine import GROWTH_LIMIT, Derivatives, Engine
+from keras_drmad.engine.derivatives import GROWTH_LIMIT, Derivatives
+from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import INIT_SCALE

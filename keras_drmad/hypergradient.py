@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import Batches, as_batches, as_validation
-from keras_drmad.engine.engine import GROWTH_LIMIT, Engine, OnStep
+from keras_drmad.engine.derivatives import GROWTH_LIMIT
+from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans

@@ -105,7 +105,7 @@ class _Run:
     ) -> None:
         self.model, self.engine, self.batches, self.on_step = model, engine, batches, on_step
         # Nearly equal stacks, for a progress bar that ends at its end.
-        stacks = -(-epoch_steps // engine.stack_steps(batches))
+        stacks = -(-epoch_steps // engine.stacks.length(batches))
         self.stack = -(-epoch_steps // stacks)
         self.epoch_steps, self.steps = epoch_steps, epochs * epoch_steps
         self.skipped = 0 if horizon is None else max(0, self.steps - horizon)

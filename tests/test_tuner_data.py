@@ -37,12 +37,6 @@ BARE = {
 }
 
 
-NEEDS_THE_LOOP = pytest.mark.xfail(
-    reason="`keras_drmad.training_loop` gives `fit` a bare array, or a list", strict=False
-)
-
-
-@NEEDS_THE_LOOP
 @pytest.mark.parametrize("kind", BARE)
 def test_drmad_needs_no_targets(tmp_path: Any, kind: str) -> None:
     tuner = make(tmp_path, autoencoder, max_trials=2)
@@ -57,7 +51,6 @@ def test_qan_needs_no_targets(tmp_path: Any, kind: str) -> None:
     assert len(tuner.oracle.end_order) == 10
 
 
-@NEEDS_THE_LOOP
 def test_streams_without_targets(tmp_path: Any) -> None:
     stream = tf.data.Dataset.from_tensor_slices(X[:60]).batch(10)
     tuner = make(tmp_path, autoencoder, max_trials=2)
@@ -65,7 +58,6 @@ def test_streams_without_targets(tmp_path: Any) -> None:
     assert np.isfinite(scores(tuner)).all()
 
 
-@NEEDS_THE_LOOP
 def test_a_list_without_targets_is_one_of_inputs(tmp_path: Any) -> None:
     def two(hp: Any) -> keras.Model:
         inputs = [L.Input((5,)), L.Input((5,))]

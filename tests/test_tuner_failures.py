@@ -176,7 +176,7 @@ class Fails(keras.callbacks.Callback):
 
 
 def test_a_search_in_which_every_trial_failed_raises(tmp_path: Any) -> None:
-    with pytest.raises(RuntimeError, match=r"all trials failed.\n(.|\n)*this one fails"):
+    with pytest.raises(RuntimeError, match=r"all its 2 trials failed.\n(.|\n)*this one fails"):
         search(make(tmp_path, max_trials=2), callbacks=[Fails()])
     with pytest.raises(RuntimeError, match="this one fails"):  # going on, too
         search(make(tmp_path, max_trials=2))
@@ -230,3 +230,35 @@ def test_arguments_of_fit_are_refused_in_the_same_words(
 ) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`.*{fix}"):
         tuner(build).search(*TRAIN, validation_data=HYPER, verbose=0, **{argument: 1})
+
+
+class OwnStep(keras.Sequential):
+    """Trains on twice the loss that it is compiled with."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = 2 * self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"loss": loss}
+
+
+def test_an_own_train_step_is_refused(tmp_path: Any) -> None:
+    def own(hp: Any) -> keras.Model:
+        model = OwnStep([L.Input((5,)), L.Dense(1)])
+        model.compile(DrMADSGD(0.05), "mse", jit_compile=False)
+        return model
+
+    refused(tmp_path, own, "`train_step` of its own")
+
+
+def test_averages_of_weights_are_kept(tmp_path: Any) -> None:
+    """`fit` puts them into the model when it ends: they were all zero."""
+
+    def averaged(hp: Any) -> keras.Model:
+        return build(hp, use_ema=True, ema_momentum=0.5)
+
+    tuner = search(make(tmp_path, averaged, max_trials=1))
+    weights = tuner.get_best_models()[0].get_weights()
+    assert all(np.abs(w).max() > 1e-4 for w in weights)

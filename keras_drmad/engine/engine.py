@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import keras
@@ -14,36 +11,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.data import STACK_BYTES, STACK_STEPS, Batches, Signature
+from keras_drmad.data import Batches, Signature
 from keras_drmad.engine import loss_scale, model_setup, step_check
+from keras_drmad.engine.derivatives import Derivatives
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
+from keras_drmad.engine.stacks import Stacks
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths.base import End, Path, Segment, cut
 from keras_drmad.typing import Structure, Tensor
 
-# Where the adjoint of the weights grew more than this on the way back, training was chaotic or the
-# path left the region where it was stable. Healthy runs stay below 10.
-GROWTH_LIMIT = 100.0
-
-# So many shapes of batches have programs of their own; beyond it one program serves all.
-SIGNATURES = 3
-
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
-
-
-@dataclass
-class Derivatives:
-    """The result of a reverse pass, still as tensors."""
-
-    validation_loss: float
-    adjoint: Adjoint
-    growth: float
-    finite: bool
-    undone: bool = False  # of a path that undoes training: whether it came back to its start
 
 
 class Engine:
@@ -75,11 +56,10 @@ class Engine:
         # What a program was traced with; held by the engine, so that no id is used again.
         traced = [model, compat.compiled_loss(model), model.optimizer]
         traced += [*model.trainable_variables, *hyper_variables]
-        averages = optimizer.use_ema, optimizer.ema_momentum, optimizer.loss_scale_factor
         rule = optimizer.update_rule(model.trainable_variables)
         rule = dataclasses.replace(rule, layout=optimizer.layout)  # the same object each time
-        settings = path, jit_compile, model.run_eagerly, averages, rule
-        key = (settings, tuple(map(id, traced)))
+        averages = optimizer.use_ema, optimizer.ema_momentum, optimizer.loss_scale_factor
+        key = (path, jit_compile, model.run_eagerly, averages, rule, tuple(map(id, traced)))
         engines = optimizer.engines.by_key
         if key not in engines:
             engine = cls(model, example, path, hyper_variables, jit_compile, check)
@@ -99,27 +79,22 @@ class Engine:
         check: bool = True,
     ) -> None:
         self.model, self.optimizer = model, learnable_optimizer(model)
-        self.hyper_variables = list(hyper_variables)
-        self.path = path
+        self.hyper_variables, self.path = list(hyper_variables), path
         example = tf.nest.map_structure(tf.convert_to_tensor, example)
         self.loss_scale = loss_scale.of(model)
         self.objective = Objective(
             model, example, hyper_variables, self.loss_scale, model_setup.devices(model), check
         )
-        # Of batches to train on, and of those to validate with.
-        self._signatures: tuple[set[Signature], set[Signature]] = set(), set()
-        self._is_relaxed = False
         self._traced: list[object] = []
+        at = self.read()
+        record = path.step_record(at.iterate, at.state)
+        self.stacks = Stacks(self.optimizer, self.loss_scale.is_dynamic, record)
         self._free_to_choose = jit_compile == "auto"
         self._compile(
             model_setup.prefers_xla(model, self.objective)
             if self._free_to_choose
             else bool(jit_compile)
         )
-        at = self.read()
-        record = tf.nest.flatten(path.step_record(at.iterate, at.state))
-        record_bytes = sum(r.dtype.size * int(tf.size(r)) for r in record)
-        self._stack_limit = max(1, min(STACK_STEPS, STACK_BYTES // max(record_bytes, 1)))
         self._norm = tf.function(global_norm)
 
     def _compile(self, xla: bool) -> None:
@@ -131,15 +106,12 @@ class Engine:
             self.path,
             xla,
             self.optimizer.ema_momentum,
-            self._is_relaxed,
+            self.stacks.is_relaxed,
         )
 
-    def _sees(self, signature: Signature, validating: bool = False) -> None:
-        """Notes the shapes of a batch; of too many, each would be compiled for longer than trained."""
-        seen = self._signatures[validating]
-        seen.add(signature)
-        if len(seen) > SIGNATURES and not self._is_relaxed:
-            self._is_relaxed = True
+    def _see(self, signature: Signature, validating: bool = False) -> None:
+        """Before a batch of a new shape: one program too many is for all shapes."""
+        if self.stacks.sees_too_many(signature, validating):
             self._compile(xla=False)
 
     # -- the model's variables ---------------------------------------------------------------
@@ -291,9 +263,9 @@ class Engine:
         constants, records = self._constants(run, replaying), {}
         for piece, capacity in self._pieces(run, steps):
             program = self.programs.replay if replaying else self.programs.forward
-            inputs = self._inputs(run, piece, capacity)
+            inputs = self.stacks.inputs(run, piece, capacity)
             if self.loss_scale.is_dynamic:
-                constants |= self._ahead(run, piece, capacity, carry["taken"])
+                constants |= self.stacks.ahead(run, piece, capacity, carry["taken"])
             try:
                 carry, outputs = program(constants, carry, inputs, len(piece))
             except tf.errors.InvalidArgumentError as error:
@@ -313,62 +285,10 @@ class Engine:
                 on_step(len(piece))
         return carry, records
 
-    def stack_steps(self, batches: Batches) -> int:
-        """How many steps one program takes at once."""
-        return min(batches.capacity(0), self._stack_limit)
-
     def _pieces(self, run: Trajectory, steps: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-        """Steps in stacks, none across a cut: on the way back they are those of the way forth."""
-        for _, part in itertools.groupby(steps, lambda step: bisect.bisect(run.cuts, step)):
-            for piece, capacity in run.batches.pieces(part, self._stack_limit):
-                self._sees(run.batches.signature(piece[0]))
-                # A relaxed program takes stacks of any length, which then need no padding.
-                yield piece, len(piece) if self._is_relaxed else capacity
-
-    def _inputs(
-        self, run: Trajectory, steps: Sequence[int], capacity: int, record: Structure = ()
-    ) -> Inputs:
-        def column(values: Sequence[float] | np.ndarray) -> Tensor:
-            values = np.asarray(values)
-            padding = [(0, capacity - len(steps))] + [(0, 0)] * (values.ndim - 1)
-            return tf.convert_to_tensor(np.pad(values, padding))
-
-        return Inputs(
-            batch=run.batches.stack(steps, capacity),
-            learning_rate=column([run.rates[step] for step in steps]),
-            random=[column(seeds[steps]) for seeds in run.random],
-            step=column(np.asarray(steps, "float32")),
-            iteration=column([run.iterations[step] for step in steps]),
-            position=column(self.optimizer.positions([run.iterations[step] for step in steps])),
-            record=record,
-            **self._scaled_inputs(run, steps, column),
-        )
-
-    def _scaled_inputs(
-        self, run: Trajectory, steps: Sequence[int], column: Callable[..., Tensor]
-    ) -> dict[str, Tensor]:
-        if not self.loss_scale.is_dynamic:
-            return {}
-        scales = np.array([run.scales[step] for step in steps], "float32")
-        return {"taken": column([run.taken[step] for step in steps]), "scale": column(scales)}
-
-    def _ahead(
-        self, run: Trajectory, steps: Sequence[int], capacity: int, taken: Tensor
-    ) -> dict[str, Structure]:
-        """What the next steps use, by how many are taken before them in this stack."""
-        first = steps[0]
-        before = sum(run.taken[:first])
-        iterations = run.first + before + np.arange(capacity)
-        planned = [run.planned[min(before + i, len(run.planned) - 1)] for i in range(capacity)]
-        return {
-            "ahead": {
-                "learning_rate": tf.constant(planned),
-                "iteration": tf.constant(iterations),
-                "position": tf.constant(self.optimizer.positions(iterations)),
-            },
-            "taken": taken,
-            "by_iteration": tf.constant(self.optimizer.follows_schedule()),
-        }
+        for piece, capacity in self.stacks.pieces(run, steps):
+            self._see(run.batches.signature(piece[0]))
+            yield piece, self.stacks.capacity(piece, capacity)
 
     # -- reverse -----------------------------------------------------------------------------
 
@@ -437,44 +357,40 @@ class Engine:
         visited = self.path.visited_steps(segment)
         for steps, capacity in reversed(list(self._pieces(run, visited))):
             if self.path.replay == "backward":
-                inputs = self._inputs(run, steps[::-1], capacity)
+                inputs = self.stacks.inputs(run, steps[::-1], capacity)
                 constants = self._constants(run, replaying=True)
                 if self.loss_scale.is_dynamic:
-                    constants |= self._ahead(run, steps, capacity, undoing["taken"])
+                    constants |= self.stacks.ahead(run, steps, capacity, undoing["taken"])
                 undone, outputs = self.programs.replay(constants, undoing, inputs, len(steps))
                 undoing.update(undone)
                 yield inputs._replace(record=outputs["record"]), len(steps)
             else:
                 record = records.get(tuple(steps), ())
-                yield self._inputs(run, steps, capacity, record), len(steps)
+                yield self.stacks.inputs(run, steps, capacity, record), len(steps)
 
     def _is_back(self, run: Trajectory, undone: Structure) -> bool:
         """Whether an undone run is back at its start, bit for bit."""
+        if self.path.replay != "backward":
+            return False
         start = tf.nest.flatten(self.path.arithmetic.encode(run.start.iterate))
         ends = zip(start, tf.nest.flatten(undone), strict=True)
-        return self.path.replay == "backward" and all(bool(tf.reduce_all(a == b)) for a, b in ends)
+        return all(bool(tf.reduce_all(a == b)) for a, b in ends)
 
     def _validation(self, run: Trajectory, validation: Batches) -> tuple[float, Adjoint]:
         end = run.end
         zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.hyper_variables))
         total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zero)
         assert validation.epoch_steps is not None  # `as_validation` has seen to it
-        for steps, _ in validation.pieces(range(validation.epoch_steps)):
-            for step in steps:
-                self._sees(validation.signature(step), validating=True)
-                batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
-                total = self.programs.validate(end, run.hyper_variables, batch, total)
+        for step in range(validation.epoch_steps):
+            self._see(validation.signature(step), validating=True)
+            batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
+            total = self.programs.validate(end, run.hyper_variables, batch, total)
         samples, loss, *gradients = total
         weights, state, hyper_variables = tf.nest.map_structure(
             lambda g: g / tf.cast(samples, g.dtype), gradients
         )
-        adjoint = Adjoint(
-            weights=weights,
-            slots=tf.nest.map_structure(tf.zeros_like, end.slots),
-            state=state,
-            hyper={kind: tf.zeros_like(vector) for kind, vector in run.hyper.items()},
-            hyper_variables=hyper_variables,
-        )
+        slots, hyper = tf.nest.map_structure(tf.zeros_like, (end.slots, run.hyper))
+        adjoint = Adjoint(weights, slots, state, hyper, hyper_variables)
         return float(loss / samples), adjoint
 
 

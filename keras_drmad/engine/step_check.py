@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.data import Batch, BufferedBatches, as_arguments
-
-if TYPE_CHECKING:
-    from keras_drmad.engine.engine import Engine
+from keras_drmad.data import Batch, Batches, BufferedBatches, as_arguments
+from keras_drmad.engine.objective import Objective
+from keras_drmad.engine.programs import TrainingState
+from keras_drmad.engine.trajectory import Trajectory
+from keras_drmad.optimizers.learnable import LearnableOptimizer
+from keras_drmad.paths import Path
 
 STEPS = 2
 # What rounding may make of how far a variable moves: so many units in the last place of the coarsest
@@ -23,6 +25,20 @@ ROUNDING, LEAST, MOST = 2000.0, 1e-6, 0.1
 # Of the mean motion of all weights. Below it a gradient may be rounding itself, as that of a bias
 # whose effect a batch normalization takes out again.
 NOISE = 0.1
+
+
+class Engine(Protocol):
+    """What is needed of an `engine.Engine`, which imports this file."""
+
+    model: keras.Model
+    optimizer: LearnableOptimizer
+    objective: Objective
+    path: Path
+    xla: bool
+
+    def read(self) -> TrainingState: ...
+    def train(self, start: TrainingState, batches: Batches, rates: Any) -> Trajectory: ...
+    def write(self, state: TrainingState, steps: int) -> None: ...
 
 
 def check(engine: Engine, example: Batch) -> None:
@@ -62,7 +78,8 @@ def _variables(engine: Engine) -> list[keras.Variable]:
     model = engine.model
     metrics = {id(v) for v in model.metrics_variables}
     found = {id(v): v for v in (*model.variables, *model.optimizer.variables)}
-    found |= {id(v): v for v in engine.objective.random}  # Keras's global seed
+    # States of recurrent layers and Keras's global seed are no variables of the model.
+    found |= {id(v): v for v in (*engine.objective.state, *engine.objective.random)}
     return [v for name, v in found.items() if name not in metrics]
 
 
@@ -149,10 +166,8 @@ def precision(engine: Engine) -> float:
 
 
 def _precision(dtype: str) -> float:
-    dtype = tf.as_dtype(dtype)
-    return {tf.float64: 2e-16, tf.float32: 1e-7, tf.float16: 1e-3, tf.bfloat16: 8e-3}.get(
-        dtype, 0.0
-    )
+    known = {"float64": 2e-16, "float32": 1e-7, "float16": 1e-3, "bfloat16": 8e-3}
+    return known.get(tf.as_dtype(dtype).name, 0.0)
 
 
 def _reason(engine: Engine) -> str:

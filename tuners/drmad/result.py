@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_drmad.engine.engine import GROWTH_LIMIT
+from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import Arrays
 

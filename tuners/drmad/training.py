@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from keras_drmad.data import Batches, BufferedBatches, as_arguments
-from keras_drmad.engine.engine import GROWTH_LIMIT, Engine
+from keras_drmad.engine.derivatives import GROWTH_LIMIT
+from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.model_setup import build_with
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.optimizers.learnable import learnable_optimizer
@@ -45,6 +46,7 @@ class DifferentiatedTraining:
         path: the training path of the hypergradient.
         hyper_variables: a function of the model that returns further variables to be learned.
         jit_compile: whether to use XLA, or "auto".
+        check: whether its step is compared with Keras's own.
 
     Raises:
         ValueError: The model has no `DrMADSGD`, or cannot be differentiated.
@@ -59,13 +61,14 @@ class DifferentiatedTraining:
         path: Path,
         hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
         jit_compile: bool | str = "auto",
+        check: bool = True,
     ) -> None:
         self.model, self.steps = model, steps
         self.optimizer = learnable_optimizer(model)
         self._retraining = retraining(model, build, example, steps)
         self.learned = Learned(model, self.optimizer, hyper_variables)
         others = self.learned.hyper_variables
-        self.engine = Engine.of(model, example, path, others, jit_compile)
+        self.engine = Engine.of(model, example, path, others, jit_compile, check)
         self._compiled = self.learned.values
 
     def restart(self, seed: int, values: Arrays | None = None) -> None:

@@ -60,7 +60,7 @@ class DrMADTuner(ResilientTuner):
             Without, the hyperparameters are fitted to one draw of both. Defaults to `True`.
         hyper_variables: A function of the built model that returns a list of further
             `keras.Variable`s, read by its training loss, to be learned.
-        jit_compile: As in `keras_drmad.hypergradient`. Defaults to `"auto"`.
+        jit_compile, check: As in `keras_drmad.hypergradient`. Default to `"auto"` and `True`.
         shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
             only); otherwise they differ in their seed. Defaults to `False`.
         meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
@@ -100,6 +100,7 @@ class DrMADTuner(ResilientTuner):
         resample: bool = True,
         hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
         jit_compile: bool | str = "auto",
+        check: bool = True,
         shard: bool = False,
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
@@ -122,7 +123,7 @@ class DrMADTuner(ResilientTuner):
         self.horizon = positive_integer("horizon", horizon, optional=True)
         positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1))
         self.resample, self.shard = resample, shard
-        self.jit_compile = jit_compile
+        self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
         self._training: DifferentiatedTraining | None = None
         self._configuration: JsonObject | None = None  # which that is of
@@ -351,6 +352,7 @@ class DrMADTuner(ResilientTuner):
             self.path,
             self.hyper_variables,
             self.jit_compile,
+            self.check,
         )
         return self._training
 
