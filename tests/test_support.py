@@ -10,7 +10,8 @@ import pytest
 from support_cases import CASES
 
 TABLE = pathlib.Path(__file__).parent.parent / "docs" / "support.md"
-VERDICTS = ("right", "refused")
+# "not checked": it is neither, by a known fault that the row names.
+VERDICTS = ("right", "refused", "not checked")
 
 
 def rows() -> dict[str, tuple[str, str]]:
@@ -47,6 +48,11 @@ def test_the_table_is_true(
             case.run(model)
             assert "skipped" not in caplog.text
             continue
+        if verdict == "not checked":
+            with contextlib.suppress(ValueError):
+                case.run(model)
+                pytest.fail("it is right by now: say so in the table")
+            pytest.skip(why)
         before = model.get_weights()
         with pytest.raises(ValueError) as error:
             case.run(model)
