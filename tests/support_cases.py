@@ -339,7 +339,7 @@ CASES: dict[str, list[Case]] = {
     "objects": on_both_sides(lambda: (np.array([{}, {}], dtype=object), Y[:2])),
     "complex numbers": on_both_sides(lambda: (X.astype("complex64"), Y)),
     "unbatched data": on_both_sides(lambda: tf.data.Dataset.from_tensor_slices((X[:, 0], Y[:, 0]))),
-    # devices
+    # devices (of `DrMADTuner`: `test_tuner.test_two_devices_find_what_one_finds`)
     "`MirroredStrategy` with `hypergradient` or `DrMADTuner`": one(replicas=True),
     "`MirroredStrategy` with `LearnHyperparameters`": one(replicas=True, by_fit=True),
 }
