@@ -48,20 +48,17 @@ def compiled(model: keras.Model, loss: Any = "mse", **optimizer: Any) -> keras.M
     return model
 
 
-def mlp(
+def small(
     *more: Callable[[], layers.Layer],
     model: Callable[[list[Any]], keras.Model] = keras.Sequential,
     constraint: Any = None,
     **optimizer: Any,
 ) -> Callable[[], keras.Model]:
-    """An MLP with further layers in it, when it is called."""
+    """One dense layer after some others: what is compiled most often, so the least that trains."""
 
     def build() -> keras.Model:
-        first = layers.Dense(4, "tanh", name="a", kernel_constraint=constraint)
-        inner = [make() for make in more]
-        return compiled(
-            model([layers.Input((6,)), *inner, first, layers.Dense(1, name="b")]), **optimizer
-        )
+        last = layers.Dense(1, kernel_constraint=constraint)
+        return compiled(model([layers.Input((6,)), *(make() for make in more), last]), **optimizer)
 
     return build
 
@@ -71,12 +68,12 @@ def sequential(*parts: Callable[[], layers.Layer], loss: Any = "mse", **optimize
 
 
 def one(model: Callable[[], keras.Model] | None = None, **arguments: Any) -> list[Case]:
-    return [Case(model or mlp(), **arguments)]
+    return [Case(model or small(), **arguments)]
 
 
 def each(options: list[dict[str, Any]], **arguments: Any) -> list[Case]:
     """A case for each of some settings of the optimizer."""
-    return [Case(mlp(**of), **arguments) for of in options]
+    return [Case(small(**of), **arguments) for of in options]
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -91,8 +88,8 @@ def halves(*arrays: np.ndarray) -> Callable[[], tuple[Any, Any]]:
 def on_both_sides(odd: Callable[[], Any]) -> list[Case]:
     """Data that are no batches, to train on and as the hyper set."""
     return [
-        Case(mlp(), lambda: (odd(), HYPER)),
-        Case(mlp(), lambda: (TRAIN, odd())),
+        Case(small(), lambda: (odd(), HYPER)),
+        Case(small(), lambda: (TRAIN, odd())),
     ]
 
 
@@ -141,14 +138,14 @@ def stateful() -> keras.Model:
 
 
 def frozen() -> keras.Model:
-    model = mlp(lambda: layers.Dense(5, name="base"))()
+    model = small(lambda: layers.Dense(5, name="base"))()
     model.optimizer.build(model.trainable_variables)
     model.get_layer("base").trainable = False
     return model
 
 
 def unfrozen() -> keras.Model:
-    model = mlp(lambda: layers.Dense(5, name="base"))()
+    model = small(lambda: layers.Dense(5, name="base"))()
     model.get_layer("base").trainable = False
     model.optimizer.build(model.trainable_variables)
     model.get_layer("base").trainable = True
@@ -171,7 +168,7 @@ def half_precision(initial_scale: float) -> Callable[[], keras.Model]:
 
 def by(optimizer: Callable[[], Any]) -> Callable[[], keras.Model]:
     def build() -> keras.Model:
-        model = mlp()()
+        model = small()()
         model.compile(optimizer(), "mse", jit_compile=False)
         return model
 
@@ -190,12 +187,12 @@ reversible = {"path": paths.Reversible()}
 
 CASES: dict[str, list[Case]] = {
     # layers
-    "dense layers": one(),
+    "dense layers": one(small(lambda: layers.Dense(4, "tanh"), lambda: layers.Dense(3, "relu"))),
     "convolutions and batch normalization": one(
         sequential(*images, layers.BatchNormalization, flat, dense), data=IMAGES
     ),
     "dropout and noise layers": one(
-        mlp(lambda: layers.Dropout(0.3), lambda: layers.GaussianNoise(0.1), own.DrawsByKeras)
+        small(lambda: layers.Dropout(0.3), lambda: layers.GaussianNoise(0.1), own.DrawsByKeras)
     ),
     "embeddings": one(sequential(tokens, lambda: layers.Embedding(6, 3), flat, dense), data=TOKENS),
     "recurrent layers": [
@@ -206,24 +203,26 @@ CASES: dict[str, list[Case]] = {
         stateful, data=SEQUENCES, options={"validation_batch_size": 8}
     ),
     "layer and group normalization": one(
-        mlp(layers.LayerNormalization, lambda: layers.GroupNormalization(2))
+        small(
+            lambda: layers.Dense(4), layers.LayerNormalization, lambda: layers.GroupNormalization(2)
+        )
     ),
     "attention": one(attention, data=halves(normal(16, 3, 4), normal(16, 1))),
     "several inputs and outputs": one(two_in_two_out, data=named),
     "layers of several dtypes": [
         Case(of_dtype(dtype)) for dtype in ("float64", "bfloat16", "float16")
     ],
-    "state in a Keras variable": one(mlp(own.Counts)),
-    "a `tf.Variable` that a layer only reads": one(mlp(own.ReadsByHand)),
-    "a `tf.Variable` that a layer changes": one(mlp(own.CountsByHand)),
+    "state in a Keras variable": one(small(own.Counts)),
+    "a `tf.Variable` that a layer only reads": one(small(own.ReadsByHand)),
+    "a `tf.Variable` that a layer changes": one(small(own.CountsByHand)),
     "`tf.random` or a `tf.random.Generator` in a layer": [
-        Case(mlp(own.DrawsByHand)),
-        Case(mlp(own.DrawsByGenerator)),
+        Case(small(own.DrawsByHand)),
+        Case(small(own.DrawsByGenerator)),
     ],
-    "`tf.numpy_function` or `tf.py_function` in a layer": one(mlp(own.AsksPython)),
+    "`tf.numpy_function` or `tf.py_function` in a layer": one(small(own.AsksPython)),
     "layers that assign their trained variables": [
-        Case(mlp(lambda: layers.SpectralNormalization(layers.Dense(6)))),
-        Case(mlp(own.AssignsWhenCalled)),
+        Case(small(lambda: layers.SpectralNormalization(layers.Dense(6)))),
+        Case(small(own.AssignsWhenCalled)),
     ],
     "bilinear and bicubic resizing after trained layers": [
         Case(
@@ -234,11 +233,11 @@ CASES: dict[str, list[Case]] = {
     ],
     # losses and training steps
     "`add_loss` without targets": one(autoencoder, data=lambda: (X[:16], X[16:])),
-    "a `compute_loss` of one's own": one(mlp(model=own.OwnLoss)),
-    "a `train_step` of one's own that trains as Keras's": one(mlp(model=own.AsKeras)),
+    "a `compute_loss` of one's own": one(small(model=own.OwnLoss)),
+    "a `train_step` of one's own that trains as Keras's": one(small(model=own.AsKeras)),
     "a `train_step` of one's own that trains otherwise": [
-        Case(mlp(model=own.Otherwise)),
-        Case(mlp(model=own.Otherwise), by_fit=True),
+        Case(small(model=own.Otherwise)),
+        Case(small(model=own.Otherwise), by_fit=True),
     ],
     "`keras.losses.CTC`": one(
         sequential(lambda: layers.Input((6, 2)), lambda: layers.Dense(4), loss=keras.losses.CTC()),
@@ -251,10 +250,10 @@ CASES: dict[str, list[Case]] = {
         Case(unfrozen, by_fit=True),
     ],
     "weights that no gradient reaches": [
-        Case(mlp(own.Idle, l2=0.1)),
-        Case(mlp(own.Idle, weight_decay=0.1)),
+        Case(small(own.Idle, l2=0.1)),
+        Case(small(own.Idle, weight_decay=0.1)),
     ],
-    "constraints": one(mlp(constraint=keras.constraints.MaxNorm(0.5))),
+    "constraints": one(small(constraint=keras.constraints.MaxNorm(0.5))),
     # optimizers
     "another optimizer than `DrMADSGD`": [
         Case(by(kind), by_fit=by_fit)
@@ -296,10 +295,10 @@ CASES: dict[str, list[Case]] = {
     "`Reversible()` with Nesterov momentum, weight decay, constraints or idle weights": [
         Case(model, options=reversible)
         for model in (
-            mlp(nesterov=True),
-            mlp(weight_decay=0.1),
-            mlp(constraint=keras.constraints.MaxNorm(0.5)),
-            mlp(own.Idle),
+            small(nesterov=True),
+            small(weight_decay=0.1),
+            small(constraint=keras.constraints.MaxNorm(0.5)),
+            small(own.Idle),
         )
     ],
     # data
