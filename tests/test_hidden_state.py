@@ -62,7 +62,7 @@ class DrawsByGenerator(layers.Layer):
 class AsksPython(layers.Layer):
     def call(self, x):
         noise = tf.numpy_function(lambda: np.float32(np.random.rand()), [], tf.float32)
-        return x + tf.stop_gradient(noise)
+        return x + tf.stop_gradient(tf.ensure_shape(noise, ()))
 
 
 class ReadsByHand(layers.Layer):

@@ -15,6 +15,7 @@ from keras_drmad.engine.second_derivatives import layer_of
 HARMLESS = frozenset(
     {
         "Assert",
+        "Empty",
         "LookupTableFindV2",
         "LookupTableSizeV2",
         "Print",
