@@ -9,6 +9,8 @@ from keras import layers
 from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient
 from keras_drmad.data import as_batches
 
+STEPS_ARE_CHECKED = True
+
 rng = np.random.default_rng(0)
 X = rng.normal(size=(64, 6)).astype("float32")
 Y = rng.normal(size=(64, 1)).astype("float32")

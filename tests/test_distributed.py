@@ -295,6 +295,8 @@ class Late:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_in_a_destructor_is_not_lost(tmp_path):
+    # What runs in the background may have been started with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     begun = []
 
     def interrupt(batch, logs):

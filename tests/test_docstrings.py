@@ -13,6 +13,8 @@ import keras_drmad
 from keras_drmad import tuners
 from keras_drmad.tuners.qan.search.schedules import Schedule
 
+STEPS_ARE_CHECKED = True
+
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = {"keras": keras, "np": np, "keras_drmad": keras_drmad}
 EXAMPLES = [

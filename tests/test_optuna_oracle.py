@@ -1,6 +1,7 @@
 """`OptunaOracle`: the contract of KerasTuner's own oracles, what goes wrong, and several processes."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -323,8 +324,13 @@ class Scopes(keras_tuner.Tuner):
 
 
 def work(folder, sampler=None):
-    # KerasTuner's chief looks every 20 s whether its workers have left.
-    oracle_chief.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(0.1))
+    # KerasTuner's chief looks every 20 s whether its workers have left. It knows those that have asked,
+    # so workers wait for each other: one that comes after its end would wait for an hour.
+    oracle_chief.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(1.0))
+    (folder / f"{os.environ['KERASTUNER_TUNER_ID']}.here").touch()
+    until = time.monotonic() + 30
+    while len(list(folder.glob("worker*.here"))) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
     pruner = optuna.pruners.ThresholdPruner(upper=5.0)
     oracle = OptunaOracle(max_trials=12, sampler=sampler, pruner=pruner, seed=0)
     Scopes(oracle, directory=folder, project_name="project").search()

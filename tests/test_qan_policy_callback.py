@@ -166,7 +166,6 @@ def test_a_model_that_is_compiled_again_is_validated_anew(data, keep):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"validation_data": VAL[0]}, r"must be `\(x, y\)`.*Received: a ndarray"),
         ({"validation_data": iter([VAL])}, "Received: a list_iterator"),
         ({"budget": 0}, "`budget` must be a positive integer"),
     ],

@@ -8,6 +8,8 @@ from keras import layers
 
 from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, hypergradient, paths
 
+STEPS_ARE_CHECKED = True
+
 rng = np.random.default_rng(0)
 X = rng.normal(size=(48, 6)).astype("float32")
 Y = rng.normal(size=(48, 1)).astype("float32")

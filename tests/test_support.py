@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from support_cases import CASES
 
+STEPS_ARE_CHECKED = True
+
 TABLE = pathlib.Path(__file__).parent.parent / "docs" / "support.md"
 VERDICTS = ("right", "refused")
 

@@ -34,6 +34,12 @@ def zeros(batch: JsonObject) -> Structure:
     return tf.zeros(batch["shape"], batch["dtype"])
 
 
+def trace(model: keras.Model, x: Structure) -> None:
+    """Calls a model on a batch without computing anything; an error says why that cannot be."""
+    with model.distribute_strategy.scope():
+        tf.function(model, autograph=False).get_concrete_function(x)
+
+
 def save(model: keras.Model, path: str) -> None:
     """Writes the weights, all or nothing."""
     with files.replaced(path, WEIGHTS) as temporary:

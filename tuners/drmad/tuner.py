@@ -242,6 +242,7 @@ class DrMADTuner(ResilientTuner):
 
         try:
             again = retraining(model, build, example, steps)
+            trained_model.trace(model, as_arguments(example)[0])
         except Exception as error:
             raise ValueError(f"The model and the training data do not fit: {error}") from error
         again.restart(seed=0)
