@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 
@@ -55,6 +56,20 @@ def number(
     else:
         span = "a finite number" + (f", {least:g} or more" if least > -math.inf else "")
     raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value`, one of `choices`.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if value in choices:
+        return value
+    raise ValueError(
+        f"`{name}` must be {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}. "
+        f"Received: {name}={value!r}"
+    )
 
 
 def _integer(name: str, value: Any, least: int, what: str) -> int:

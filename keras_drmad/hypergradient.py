@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import choice, positive_integer
 from keras_drmad.data import Batches, as_batches, as_validation
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine, OnStep
+from keras_drmad.engine.judge import JUDGES
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
@@ -25,7 +26,7 @@ class Hypergradient:
     """What `hypergradient` returns.
 
     Attributes:
-        validation_loss: the validation loss after training.
+        validation_loss: the validation loss after training, at the weights that `judge` names.
         gradients: its derivatives with respect to the effective hyperparameters, in the form of
             `optimizer.hyperparameters`. Where a schedule changes the learning rate, with respect to
             the last one above zero (that is, to all rates, scaled together).
@@ -59,6 +60,7 @@ def hypergradient(
     *,
     steps: int | None = None,
     path: Path | None = None,
+    judge: str = "last",
     hyper_variables: Sequence[keras.Variable] = (),
     batch_size: int | None = None,
     validation_batch_size: int | None = None,
@@ -84,6 +86,10 @@ def hypergradient(
         validation_data: The *hyper* set, in the same forms; every batch is used once.
         steps: Training steps. Defaults to one epoch.
         path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
+        judge: Which weights the validation loss is taken at. `"last"`: those at the end of training.
+            `"mean"`: the mean of the weights after each step, which forgives the noise of a learning
+            rate and so asks how far it carries the weights; the state of other layers is that at
+            the end. Defaults to `"last"`.
         hyper_variables: Further `keras.Variable`s that the training loss reads.
         batch_size: Of `train_data`, if arrays. Defaults to 32.
         validation_batch_size: Of `validation_data`, if arrays. Defaults to 256.
@@ -123,9 +129,12 @@ def hypergradient(
     path = SegmentMeans() if path is None else path
     if not isinstance(path, Path):
         raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
+    choice("judge", judge, JUDGES)
     engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
     advance = _progress(verbose, 2 * steps)
-    run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
+    run = engine.train(
+        engine.read(), batches, optimizer.learning_rates(steps), advance, judge=judge
+    )
     engine.write(run.end, sum(run.taken))
     found = engine.differentiate(run, validation, advance)
     information = path.arithmetic.information(run.start.weights, run.closed, steps)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_drmad import compat
 from keras_drmad.data import Batches, Signature
+from keras_drmad.engine import judge as judges
 from keras_drmad.engine import loss_scale, model_setup, step_check
 from keras_drmad.engine.derivatives import Derivatives
 from keras_drmad.engine.norm import global_norm
@@ -146,19 +147,26 @@ class Engine:
         rates: Sequence[float] | np.ndarray,
         on_step: OnStep | None = None,
         first: int | None = None,
+        judge: str = "last",
     ) -> Trajectory:
         """The whole `Trajectory` of a training run from `start`, one step a rate."""
-        run = self.begin(start, batches, len(rates), first)
+        run = self.begin(start, batches, len(rates), first, judge)
         self.advance(run, rates, on_step)
         return self.finish(run)
 
     def begin(
-        self, start: TrainingState, batches: Batches, steps: int, first: int | None = None
+        self,
+        start: TrainingState,
+        batches: Batches,
+        steps: int,
+        first: int | None = None,
+        judge: str = "last",
     ) -> Trajectory:
         """The `Trajectory` of a run of at most `steps` steps, before its first.
 
         It has the optimizer's hyperparameters, and starts at its step `first` (of a learned
-        schedule; by default the one it is at). The model's variables are not touched.
+        schedule; by default the one it is at). `judge` is one of `judge.JUDGES`. The model's variables
+        are not touched.
         """
         arithmetic, rule = self.path.arithmetic, self.programs.rule
         hyper = self.optimizer.hyper_values()
@@ -175,6 +183,7 @@ class Engine:
             values=values,
             constants=arithmetic.constants(values),
             first=self.optimizer.steps_taken() if first is None else first,
+            judge=judge,
             segments=segments,
             carry={
                 "at": at,
@@ -184,6 +193,7 @@ class Engine:
                 "averages": start.averages,
                 "scale": start.scale,
                 "taken": tf.constant(0) if start.scale else (),
+                "total": judges.totals(judge, start.weights),
             },
         )
 
@@ -207,7 +217,7 @@ class Engine:
             if first == segment.start:
                 run.carry["sums"] = self.path.begin(self.programs.rule.means(run.start.iterate))
                 if self.path.replay == "forward":
-                    run.checkpoints[first] = dict(run.carry)
+                    run.checkpoints[first] = run.carry | {"total": []}  # known when it is read
             stop = min(segment.stop, run.steps)
             run.carry, records = self._over(range(first, stop), run, run.carry, on_step)
             if self.path.replay is None:
@@ -299,6 +309,8 @@ class Engine:
         loss, adjoint = self._validation(run, validation)
         undoing = dict(run.carry)  # of a path that undoes training
         size = float(self._norm(adjoint.weights))
+        visited = sum(len(self.path.visited_steps(s)) for s in run.segments)
+        adjoint, added = judges.shares(run, adjoint, visited)
         growth, finite = 1.0, bool(np.isfinite(loss) and np.isfinite(size))
         for segment in reversed(self.path.reverse_segments(run.segments)) if finite else ():
             constants = {
@@ -306,6 +318,7 @@ class Engine:
                 "hyper_variables": run.hyper_variables,
                 "state": run.end.state,
                 "size": tf.constant(size),
+                "added": added,
                 "segment_data": self._segment_data(run, segment),
             }
             for inputs, length in self._inputs_back(run, segment, undoing):
@@ -377,7 +390,7 @@ class Engine:
         return all(bool(tf.reduce_all(a == b)) for a, b in ends)
 
     def _validation(self, run: Trajectory, validation: Batches) -> tuple[float, Adjoint]:
-        end = run.end
+        end = run.end._replace(weights=judges.weights(run))
         zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.hyper_variables))
         total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zero)
         assert validation.epoch_steps is not None  # `as_validation` has seen to it

@@ -167,11 +167,14 @@ class Programs:
                 averages = _where(taken, averages, carry["averages"])
                 scale = loss_scale.after(scale, taken)
                 number = number + tf.cast(taken, number.dtype)
+            # Empty unless the mean of the weights is asked for (`judge.totals`).
+            total = [t + tf.cast(w, t.dtype) for t, w in zip(carry["total"], weights, strict=False)]
             before = Iterate(weights, slots)
             outputs["record"] = self.path.step_record(before, carry["state"]) if stores else ()
             sums = self.path.accumulate(carry["sums"], rule.means(before))
             carry = {"at": after, "state": state, "random": next_random, "sums": sums}
-            return carry | {"averages": averages, "scale": scale, "taken": number}, outputs
+            carry |= {"averages": averages, "scale": scale, "taken": number, "total": total}
+            return carry, outputs
 
         return body
 
@@ -219,6 +222,9 @@ class Programs:
         if self.path.max_adjoint_growth is not None:
             # Of the adjoint that comes in: scaling then costs no pass over it of its own.
             adjoint = _limited(adjoint, self.path.max_adjoint_growth * constants["size"])
+        if constants["added"]:  # the weights after this step have a share in those that are judged
+            shared = zip(adjoint.weights, constants["added"], strict=True)
+            adjoint = adjoint._replace(weights=[a + b for a, b in shared])
         with _tape() as of_schedule:
             of_schedule.watch(hyper)
             now = rule.at(hyper, inputs.position)

@@ -62,8 +62,9 @@ class DifferentiatedTraining:
         hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
         jit_compile: bool | str = "auto",
         check: bool = True,
+        judge: str = "last",
     ) -> None:
-        self.model, self.steps = model, steps
+        self.model, self.steps, self.judge = model, steps, judge
         self.optimizer = learnable_optimizer(model)
         self._retraining = retraining(model, build, example, steps)
         self.learned = Learned(model, self.optimizer, hyper_variables)
@@ -93,7 +94,9 @@ class DifferentiatedTraining:
         """
         hyper = BufferedBatches([data.hyper.batch(0)])
         hyper.epoch_steps = 1
-        rehearsal = self.engine.train(self.engine.read(), data.batches(), np.zeros(1))
+        rehearsal = self.engine.train(
+            self.engine.read(), data.batches(), np.zeros(1), judge=self.judge
+        )
         self.engine.differentiate(rehearsal, hyper)
         x, y, sample_weight = as_arguments(data.selected.batch(0))
         logs = self._evaluated((x, y, sample_weight), validation_batch_size)
@@ -108,7 +111,9 @@ class DifferentiatedTraining:
         **fit_arguments: Any,
     ) -> Outcome:
         """Trains, and walks back from the loss of the `hyper` batches."""
-        history, run = fit(self.model, self.engine, batches, epochs, horizon, **fit_arguments)
+        history, run = fit(
+            self.model, self.engine, batches, epochs, horizon, judge=self.judge, **fit_arguments
+        )
         self._check_horizon(horizon, run)
         logs = {name: values[-1] for name, values in history.history.items()}
         if len(history.epoch) % fit_arguments.get("validation_freq", 1):

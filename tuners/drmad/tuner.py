@@ -10,8 +10,9 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import choice, positive_integer
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
+from keras_drmad.engine.judge import JUDGES
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.optimizers.sgd import DrMADSGD
 from keras_drmad.paths import Path, SegmentMeans
@@ -60,7 +61,8 @@ class DrMADTuner(ResilientTuner):
             Without, the hyperparameters are fitted to one draw of both. Defaults to `True`.
         hyper_variables: A function of the built model that returns a list of further
             `keras.Variable`s, read by its training loss, to be learned.
-        jit_compile, check: As in `keras_drmad.hypergradient`. Default to `"auto"` and `True`.
+        judge, jit_compile, check: As in `keras_drmad.hypergradient`; a mean is over the `horizon`.
+            Default to `"last"`, `"auto"` and `True`.
         shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
             only); otherwise they differ in their seed. Defaults to `False`.
         meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
@@ -95,6 +97,7 @@ class DrMADTuner(ResilientTuner):
         objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
         max_trials: int = 10,
         path: Path | None = None,
+        judge: str = "last",
         meta_optimizer: keras.optimizers.Optimizer | None = None,
         horizon: int | None = None,
         resample: bool = True,
@@ -121,6 +124,7 @@ class DrMADTuner(ResilientTuner):
         if not isinstance(self.path, Path):
             raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
         self.horizon = positive_integer("horizon", horizon, optional=True)
+        self.judge = choice("judge", judge, JUDGES)
         positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1))
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
@@ -147,6 +151,7 @@ class DrMADTuner(ResilientTuner):
         self.settings = oracle.settings() | {
             "path": repr(self.path),
             "horizon": self.horizon,
+            "judge": self.judge,
             "resample": resample,
             "shard": shard,
         }
@@ -182,8 +187,7 @@ class DrMADTuner(ResilientTuner):
             validation_data: The *hyper* set: the hyperparameters are moved along the derivatives of
                 its loss. Not a part of the training data.
             selection_data: Another set that trials are compared by. The hyperparameters are fitted
-                to the hyper set, so its loss flatters them, the more the more there are.
-                Defaults to the hyper set.
+                to the hyper set, so its loss flatters them. Defaults to the hyper set.
             batch_size: Of arrays. Defaults to 32.
             validation_batch_size: Of the arrays of the hyper and the selection set. Defaults to 256.
             epochs: Of each training.
@@ -195,8 +199,7 @@ class DrMADTuner(ResilientTuner):
         Raises:
             ValueError: Something in the data, the model or the arguments, before anything is
                 trained.
-            RuntimeError: Every trial has failed, or several after each other, or there was an error
-                in the oracle.
+            RuntimeError: Every trial has failed, or several in a row, or the oracle has.
         """
         arguments.check_search(epochs, batch_size, validation_batch_size, fit_arguments)
         callbacks = list(callbacks or ())
@@ -354,6 +357,7 @@ class DrMADTuner(ResilientTuner):
             self.hyper_variables,
             self.jit_compile,
             self.check,
+            self.judge,
         )
         return self._training
 
