@@ -4,9 +4,9 @@ Whatever learns during or after one training is here; searches of many trainings
 """
 
 from keras_drmad import paths
-from keras_drmad.callbacks import LearnHyperparameters
+from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.hypergradient import Hypergradient, hypergradient
-from keras_drmad.hyperparameters.meta import Sign
+from keras_drmad.hyperparameters.meta import Rprop, Sign
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.sgd import DrMADSGD
 
@@ -15,6 +15,7 @@ __all__ = [
     "Hypergradient",
     "Knots",
     "LearnHyperparameters",
+    "Rprop",
     "Sign",
     "hypergradient",
     "paths",

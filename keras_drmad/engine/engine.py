@@ -15,24 +15,24 @@ from keras_drmad.data import Batches, Signature
 from keras_drmad.engine import judge as judges
 from keras_drmad.engine import loss_scale, model_setup, step_check
 from keras_drmad.engine.derivatives import Derivatives
+from keras_drmad.engine.model_variables import ModelVariables, value_of
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
+from keras_drmad.engine.recorded import RecordedWindows, Step, WindowDerivatives
 from keras_drmad.engine.stacks import Stacks
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths.base import End, Path, Segment, cut
-from keras_drmad.typing import Structure, Tensor
+from keras_drmad.paths.exact import Stored
+from keras_drmad.typing import Structure
 
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
 
 
-class Engine:
-    """Runs the programs of one model over whole training windows.
-
-    Reads the model's variables in `read`, writes them in `write`, and nowhere else.
-    """
+class Engine(ModelVariables):
+    """Runs the programs of one model over whole training windows."""
 
     @classmethod
     def of(
@@ -87,6 +87,7 @@ class Engine:
             model, example, hyper_variables, self.loss_scale, model_setup.devices(model), check
         )
         self._traced: list[object] = []
+        self._recorded: dict[int, RecordedWindows] = {}  # by their capacity
         at = self.read()
         record = path.step_record(at.iterate, at.state)
         self.stacks = Stacks(self.optimizer, self.loss_scale.is_dynamic, record)
@@ -110,33 +111,16 @@ class Engine:
             self.stacks.is_relaxed,
         )
 
+        self._recorded.clear()
+
+    def _lacks_operation(self, error: tf.errors.InvalidArgumentError) -> bool:
+        """Whether XLA has not all operations, which is known when it compiles, and may be left out."""
+        return self.xla and self._free_to_choose and "unsupported op" in str(error)
+
     def _see(self, signature: Signature, validating: bool = False) -> None:
         """Before a batch of a new shape: one program too many is for all shapes."""
         if self.stacks.sees_too_many(signature, validating):
             self._compile(xla=False)
-
-    # -- the model's variables ---------------------------------------------------------------
-
-    def _variables(self) -> TrainingState:
-        o = self.objective
-        slots = self.optimizer.slots_of(o.weights)
-        averages = []
-        if self.optimizer.use_ema:
-            of = compat.averages(self.optimizer)
-            averages = [of[compat.variable_index(self.optimizer, w)] for w in o.weights]
-        scale = self.loss_scale.variables
-        return TrainingState(o.weights, slots, o.state, o.random, averages, scale)
-
-    def read(self) -> TrainingState:
-        """The `TrainingState` that the model and its optimizer are in."""
-        return tf.nest.map_structure(_value, self._variables())
-
-    def write(self, state: TrainingState, steps: int) -> None:
-        """Puts the model and its optimizer into `state`, `steps` steps on (of those taken)."""
-        tf.nest.map_structure(
-            lambda variable, value: variable.assign(value), self._variables(), state
-        )
-        self.optimizer.iterations.assign_add(steps)
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -177,7 +161,7 @@ class Engine:
         return Trajectory(
             start=start,
             hyper=hyper,
-            hyper_variables=[_value(v) for v in self.hyper_variables],
+            hyper_variables=[value_of(v) for v in self.hyper_variables],
             batches=batches,
             random=[np.zeros((steps, *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
             values=values,
@@ -279,8 +263,7 @@ class Engine:
             try:
                 carry, outputs = program(constants, carry, inputs, len(piece))
             except tf.errors.InvalidArgumentError as error:
-                # Which operations XLA does not have is known when it compiles them.
-                if not (self.xla and self._free_to_choose and "unsupported op" in str(error)):
+                if not self._lacks_operation(error):
                     raise
                 self._compile(xla=False)
                 return self._over(steps, run, carry, on_step, replaying)
@@ -332,6 +315,48 @@ class Engine:
                     return Derivatives(loss, adjoint, growth, finite)
         self._add_init_scales(run, adjoint)
         return Derivatives(loss, adjoint, growth, finite, self._is_back(run, undoing["at"]))
+
+    def follows_recorded(self, batches: Batches, steps: int, capacity: int) -> bool:
+        """Whether `differentiate_recorded` serves a window of these batches."""
+        if type(self.path) is not Stored or self.loss_scale.is_dynamic:
+            return False
+        return all(self._recorded_windows(capacity).takes(batches, i) for i in range(steps))
+
+    def differentiate_recorded(
+        self,
+        steps: Sequence[Step],
+        end: TrainingState,
+        first: int,
+        hyper: Structure,
+        last: float,
+        capacity: int,
+    ) -> WindowDerivatives:
+        """As `RecordedWindows.differentiate`, for windows of at most `capacity` steps."""
+        arguments = steps, end, first, hyper, last
+        try:
+            return self._recorded_windows(capacity).differentiate(*arguments)
+        except tf.errors.InvalidArgumentError as error:
+            if not self._lacks_operation(error):
+                raise
+            self._compile(xla=False)
+            return self._recorded_windows(capacity).differentiate(*arguments)
+
+    def _recorded_windows(self, capacity: int) -> RecordedWindows:
+        if capacity not in self._recorded:
+            self._recorded[capacity] = RecordedWindows(self.programs, self.optimizer, capacity)
+        return self._recorded[capacity]
+
+    def validation_loss(self, at: TrainingState, validation: Batches) -> float:
+        """The loss of a validation set, without derivatives."""
+        total = samples = 0.0
+        assert validation.epoch_steps is not None  # `as_validation` has seen to it
+        for step in range(validation.epoch_steps):
+            batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
+            size = len(tf.nest.flatten(batch)[0])
+            values = [value_of(v) for v in self.hyper_variables]
+            total += size * float(self.programs.loss(at, values, batch))
+            samples += size
+        return total / samples
 
     def _add_init_scales(self, run: Trajectory, adjoint: Adjoint) -> None:
         """w_0 is a scale times what the initializer gave: ∂L/∂scale = ⟨∂L/∂w_0, w_0⟩ / scale."""
@@ -405,7 +430,3 @@ class Engine:
         slots, hyper = tf.nest.map_structure(tf.zeros_like, (end.slots, run.hyper))
         adjoint = Adjoint(weights, slots, state, hyper, hyper_variables)
         return float(loss / samples), adjoint
-
-
-def _value(variable: keras.Variable) -> Tensor:
-    return tf.convert_to_tensor(variable.value)

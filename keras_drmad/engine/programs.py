@@ -89,10 +89,14 @@ class Programs:
         self.replay = (
             self.forward if backward else Loop(self._train(True), self._outputs(True), **kind)
         )
-        self.reverse = Loop(self._step_back, lambda *_: (), reverse=not backward, **kind)
+        self.xla = xla
+        self.reverse = Loop(self._back, lambda *_: (), reverse=not backward, **kind)
         self.validate = tf.function(
-            self._validate, jit_compile=xla, autograph=False, reduce_retracing=relaxed
+            self.add_validation, jit_compile=xla, autograph=False, reduce_retracing=relaxed
         )
+
+        # Not with XLA: it is called now and then only, with batches of several shapes.
+        self.loss = tf.function(self._loss, autograph=False, reduce_retracing=True)
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -187,14 +191,13 @@ class Programs:
 
     # -- validation --------------------------------------------------------------------------
 
-    def _validate(
+    def add_validation(
         self, at: TrainingState, hyper_variables: Tensors, batch: Structure, total: Structure
     ) -> Structure:
         """Adds a batch's loss (times its samples) and gradients to `total`."""
         with _tape() as tape:
             tape.watch((at.weights, at.state, hyper_variables))
-            values = ModelValues(at.weights, at.state, at.random, hyper_variables)
-            loss = self.objective.validation_loss(values, batch)
+            loss = self._loss(at, hyper_variables, batch)
         samples = tf.shape(tf.nest.flatten(batch)[0])[0]
         gradients = tape.gradient(
             loss,
@@ -205,14 +208,24 @@ class Programs:
         found = (tf.cast(samples, total[0].dtype), loss * tf.cast(samples, loss.dtype), *gradients)
         return tf.nest.map_structure(lambda a, b: a + tf.cast(b, a.dtype), total, found)
 
+    def _loss(self, at: TrainingState, hyper_variables: Tensors, batch: Structure) -> Tensor:
+        values = ModelValues(at.weights, at.state, at.random, hyper_variables)
+        return self.objective.validation_loss(values, batch)
+
     # -- reverse -----------------------------------------------------------------------------
 
-    def _step_back(
+    def _back(
         self, constants: dict[str, Any], adjoint: Adjoint, inputs: Inputs
     ) -> tuple[Adjoint, tuple[()]]:
+        return self.step_back(constants, adjoint, inputs)[0], ()
+
+    def step_back(
+        self, constants: dict[str, Any], adjoint: Adjoint, inputs: Inputs
+    ) -> tuple[Adjoint, Tensors, Tensor]:
         """The adjoint of one training step: the chain rule through the update rule and the gradient.
 
-        One product of the Hessian with a vector, whatever the number of hyperparameters.
+        And the weights to which the step leads, and its training loss. One product of the Hessian
+        with a vector, whatever the number of hyperparameters.
         """
         rule, hyper = self.rule, constants["hyper"]
         if self.path.max_adjoint_growth is not None:
@@ -230,7 +243,7 @@ class Programs:
 
         state = constants["state"] if point.state is None else point.state
         at = ModelValues(weights, state, inputs.random, constants["hyper_variables"])
-        raw, _, vjp = self.objective.vjp(at, inputs.batch, inputs.scale)
+        raw, _, loss, vjp = self.objective.vjp(at, inputs.batch, inputs.scale)
         l2 = {kind: vector for kind, vector in now.items() if kind == "l2"}
         with _tape() as of_gradients:
             of_gradients.watch((weights, raw, l2))
@@ -271,7 +284,7 @@ class Programs:
         )
         if self.objective.loss_scale.is_dynamic:  # a step that was left out changed nothing
             back = _where(inputs.taken, back, adjoint)
-        return back, ()
+        return back, moved.weights, loss
 
     def _on_path(
         self, point: Point, evaluated: Tensors, values: Values, iteration: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -17,10 +17,12 @@ from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.effective_values import EffectiveValues
-from keras_drmad.typing import Hyperparameters, Tensor
+from keras_drmad.typing import Arrays, Hyperparameters, Tensor
 from keras_drmad.update_rules.base import UpdateRule
 
 _log = logging.getLogger("keras_drmad")
+
+COMPANION = "companion_"  # names of saved arrays that are not the optimizer's own begin so
 
 
 class LearnableOptimizer(EffectiveValues):
@@ -65,6 +67,10 @@ class LearnableOptimizer(EffectiveValues):
         self.schedule = schedule
         self.engines = _Engines()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
+        # What else belongs to a training, and is saved with it: read from what learns while it does,
+        # and left for what learns next.
+        self.companion: Callable[[], Arrays] | None = None
+        self.companion_state: Arrays = {}
         self._excluded: tuple[str, ...] = ()  # patterns of the variables without penalties
         # Set before the groups are known, to be taken over by `build`:
         self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
@@ -154,6 +160,20 @@ class LearnableOptimizer(EffectiveValues):
                 variable.assign(variable * keras.ops.cast(s.of(scales), variable.dtype))
 
     # -- Keras's extension points ------------------------------------------------------------
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        for name, array in (self.companion() if self.companion else {}).items():
+            store[COMPANION + name] = array
+
+    def load_own_variables(self, store: Any) -> None:
+        own = {name: store[name] for name in store.keys()}  # noqa: SIM118  # a group of HDF5
+        self.companion_state = {
+            name.removeprefix(COMPANION): np.array(own.pop(name))
+            for name in list(own)
+            if name.startswith(COMPANION)
+        }
+        super().load_own_variables(own)
 
     def _exclude(
         self,
