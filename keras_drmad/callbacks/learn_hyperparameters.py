@@ -161,8 +161,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._progress.end_epoch()
         if self._engine is None:
             return
-        if self.horizon is None and self._window is not None and self._progress.steps is not None:
-            self._end_window(self._window)  # windows do not go beyond an epoch of many steps
+        ends = self.horizon is None and self._capacity <= (self._progress.steps or 0)
+        if self._window is not None and ends:  # windows do not go beyond an epoch of many steps
+            self._end_window(self._window)
         self.hyper_loss = self._engine.validation_loss(self._engine.read(), self.validation)
         found = self._as_logs()
         if self._averages:

@@ -15,7 +15,7 @@ from keras_drmad.engine import step_check
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.programs import TrainingState
-from keras_drmad.engine.recorded import Step, WindowDerivatives
+from keras_drmad.engine.recorded import RecordedWindows, Step, WindowDerivatives
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.paths import Path, SegmentMeans, Stored
 from keras_drmad.typing import Tensors
@@ -69,9 +69,7 @@ class Window:
     def add(self, batch: Batch) -> None:
         """Notes the step that is taken next."""
         self._batches.append(batch)
-        self._is_recorded = self._is_recorded and self._engine.follows_recorded(
-            self._batches, len(self) + 1, self._capacity
-        )
+        self._is_recorded = self._is_recorded and self._recorded.takes(self._batches, len(self))
         if self._is_recorded:
             self._states.append(self._engine.read() if self._states else self.start)
         optimizer = self._engine.optimizer
@@ -79,6 +77,10 @@ class Window:
             self._rates.extend(optimizer.learning_rates(1, self._first + len(self)))
         else:
             self._rates.extend(optimizer.learning_rates(1))
+
+    @property
+    def _recorded(self) -> RecordedWindows:
+        return RecordedWindows.of(self._engine, self._capacity)
 
     def close(self) -> None:
         """Notes that its last step was taken."""
@@ -95,9 +97,7 @@ class Window:
                 Step(state, self._batches.batch(i), rate)
                 for i, (state, rate) in enumerate(zip(self._states, self._rates, strict=True))
             ]
-            return self._engine.differentiate_recorded(
-                steps, self.end, self._first, samples, last, self._capacity
-            )
+            return self._recorded.differentiate(steps, self.end, self._first, samples, last)
         judge = "last" if last else "mean"
         run = self._engine.train(
             self.start, self._batches, self._rates, first=self._first, judge=judge

@@ -19,13 +19,11 @@ from keras_drmad.engine.model_variables import ModelVariables, value_of
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
-from keras_drmad.engine.recorded import RecordedWindows, Step, WindowDerivatives
 from keras_drmad.engine.stacks import Stacks
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths.base import End, Path, Segment, cut
-from keras_drmad.paths.exact import Stored
 from keras_drmad.typing import Structure
 
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
@@ -87,7 +85,7 @@ class Engine(ModelVariables):
             model, example, hyper_variables, self.loss_scale, model_setup.devices(model), check
         )
         self._traced: list[object] = []
-        self._recorded: dict[int, RecordedWindows] = {}  # by their capacity
+        self.further: dict[int, Any] = {}  # what `RecordedWindows` makes of the programs
         at = self.read()
         record = path.step_record(at.iterate, at.state)
         self.stacks = Stacks(self.optimizer, self.loss_scale.is_dynamic, record)
@@ -111,11 +109,13 @@ class Engine(ModelVariables):
             self.stacks.is_relaxed,
         )
 
-        self._recorded.clear()
+        self.further.clear()
 
-    def _lacks_operation(self, error: tf.errors.InvalidArgumentError) -> bool:
-        """Whether XLA has not all operations, which is known when it compiles, and may be left out."""
-        return self.xla and self._free_to_choose and "unsupported op" in str(error)
+    def give_up_xla(self, error: tf.errors.InvalidArgumentError) -> None:
+        """Goes on without XLA if it lacks an operation, which is known when it compiles; or raises."""
+        if not (self.xla and self._free_to_choose and "unsupported op" in str(error)):
+            raise error
+        self._compile(xla=False)
 
     def _see(self, signature: Signature, validating: bool = False) -> None:
         """Before a batch of a new shape: one program too many is for all shapes."""
@@ -263,9 +263,7 @@ class Engine(ModelVariables):
             try:
                 carry, outputs = program(constants, carry, inputs, len(piece))
             except tf.errors.InvalidArgumentError as error:
-                if not self._lacks_operation(error):
-                    raise
-                self._compile(xla=False)
+                self.give_up_xla(error)
                 return self._over(steps, run, carry, on_step, replaying)
             records[tuple(piece)] = outputs["record"]
             if not replaying:
@@ -315,36 +313,6 @@ class Engine(ModelVariables):
                     return Derivatives(loss, adjoint, growth, finite)
         self._add_init_scales(run, adjoint)
         return Derivatives(loss, adjoint, growth, finite, self._is_back(run, undoing["at"]))
-
-    def follows_recorded(self, batches: Batches, steps: int, capacity: int) -> bool:
-        """Whether `differentiate_recorded` serves a window of these batches."""
-        if type(self.path) is not Stored or self.loss_scale.is_dynamic:
-            return False
-        return all(self._recorded_windows(capacity).takes(batches, i) for i in range(steps))
-
-    def differentiate_recorded(
-        self,
-        steps: Sequence[Step],
-        end: TrainingState,
-        first: int,
-        hyper: Structure,
-        last: float,
-        capacity: int,
-    ) -> WindowDerivatives:
-        """As `RecordedWindows.differentiate`, for windows of at most `capacity` steps."""
-        arguments = steps, end, first, hyper, last
-        try:
-            return self._recorded_windows(capacity).differentiate(*arguments)
-        except tf.errors.InvalidArgumentError as error:
-            if not self._lacks_operation(error):
-                raise
-            self._compile(xla=False)
-            return self._recorded_windows(capacity).differentiate(*arguments)
-
-    def _recorded_windows(self, capacity: int) -> RecordedWindows:
-        if capacity not in self._recorded:
-            self._recorded[capacity] = RecordedWindows(self.programs, self.optimizer, capacity)
-        return self._recorded[capacity]
 
     def validation_loss(self, at: TrainingState, validation: Batches) -> float:
         """The loss of a validation set, without derivatives."""

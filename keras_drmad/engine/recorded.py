@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.data import Batch, Batches, Signature
+from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.norm import global_norm
-from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
-from keras_drmad.optimizers.learnable import LearnableOptimizer
+from keras_drmad.engine.programs import Adjoint, Inputs, TrainingState
+from keras_drmad.paths.exact import Stored
 from keras_drmad.typing import Structure, Tensor, Tensors, Vectors
 
 
@@ -59,14 +60,21 @@ class RecordedWindows:
     the loss is taken at `last · w_T + (1 − last) · mean`, so that one program serves every judge.
 
     Args:
-        programs: of the model that is trained, with a `Stored` path.
-        optimizer: which trains it.
+        engine: of the model that is trained, with a `Stored` path.
         capacity: steps in the longest window.
     """
 
-    def __init__(self, programs: Programs, optimizer: LearnableOptimizer, capacity: int) -> None:
-        self._programs, self._optimizer, self._capacity = programs, optimizer, capacity
+    @classmethod
+    def of(cls, engine: Engine, capacity: int) -> RecordedWindows:
+        """Those of an engine, with their compiled programs, made at the first call."""
+        if capacity not in engine.further:
+            engine.further[capacity] = cls(engine, capacity)
+        return engine.further[capacity]
+
+    def __init__(self, engine: Engine, capacity: int) -> None:
+        self._engine, self._programs, self._capacity = engine, engine.programs, capacity
         self._signature: Signature | None = None
+        programs = engine.programs
         self._validate = Loop(self._add_loss, lambda *_: (), xla=programs.xla)
         self._reverse = Loop(self._step_back, lambda *_: (), xla=programs.xla, reverse=True)
         self._program = (
@@ -77,6 +85,9 @@ class RecordedWindows:
 
     def takes(self, batches: Batches, step: int) -> bool:
         """Whether a step can be a part of these windows: its batch has the shape of the first."""
+        engine = self._engine
+        if type(engine.path) is not Stored or engine.loss_scale.is_dynamic:
+            return False
         signature = batches.signature(step)
         self._signature = self._signature or signature
         return signature == self._signature
@@ -94,15 +105,19 @@ class RecordedWindows:
             last: the share of the last weights in those that are judged; the mean has the rest.
         """
         constants = {
-            "hyper": self._optimizer.hyper_values(),
+            "hyper": self._engine.optimizer.hyper_values(),
             "hyper_variables": [],
             "state": end.state,
             "segment_data": (),
         }
         numbers = tf.constant([len(steps), tf.nest.flatten(hyper)[0].shape[0]])
-        found = self._program(
-            constants, self._inputs(steps, first), end, hyper, numbers, tf.constant(last, "float32")
-        )
+        inputs, share = self._inputs(steps, first), tf.constant(last, "float32")
+        try:
+            found = self._program(constants, inputs, end, hyper, numbers, share)
+        except tf.errors.InvalidArgumentError as error:
+            self._engine.give_up_xla(error)
+            again = RecordedWindows.of(self._engine, self._capacity)
+            return again.differentiate(steps, end, first, hyper, last)
         loss, size, growth, first, mean, off, way = (float(x) for x in found["numbers"].numpy())
         growth = growth / max(size, 1e-30) if np.isfinite([loss, size, growth]).all() else np.inf
         return WindowDerivatives(loss, found["hyper"], growth, first, mean, off, way)
@@ -129,7 +144,7 @@ class RecordedWindows:
             random=random,
             step=tf.range(self._capacity, dtype=tf.float32),
             iteration=tf.constant(iterations),
-            position=tf.constant(self._optimizer.positions(iterations)),
+            position=tf.constant(self._engine.optimizer.positions(iterations)),
             record=record,
         )
 
