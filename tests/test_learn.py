@@ -166,7 +166,9 @@ def test_moves_along_the_gradient_on_the_learning_scale(monkeypatch):
     found = seen(monkeypatch)
     model = mlp(momentum=0.5)
     meta = keras.optimizers.SGD(0.5)
-    arrays(model, verbose=0, callbacks=[LearnHyperparameters(HYPER, horizon=4, meta_optimizer=meta)])
+    arrays(
+        model, verbose=0, callbacks=[LearnHyperparameters(HYPER, horizon=4, meta_optimizer=meta)]
+    )
     (gradients,) = found
     slopes = {"learning_rate": 1.0, "momentum": 0.5 * 0.5, "l2": 0.01}
     for kind, displacement in model.optimizer.displacements.items():

@@ -12,11 +12,11 @@ from keras_drmad.typing import Arrays
 
 # A window went wrong if its loss is above the running one by this share of it, and by so many times
 # what losses usually differ from it: they are those of few samples.
-SHARE, DEVIATIONS = 0.3, 3.0
-# Or if it moved the weights by more than this share of their size, and did not lower the loss by
-# that share for it. Rates from which a network does not recover (saturated or dead units) are seen
-# by it before the loss shows them.
-FAR, WORTH = 0.5, 0.25
+SHARE, DEVIATIONS = 0.2, 2.0
+# Or if it moved the weights by more than the first share of their size, without having lowered the
+# loss by the second. Rates from which a network does not recover (its units saturate or die) are seen
+# by this before they are seen in the loss.
+FAR, WORTH = 0.3, 0.5
 # Weights are taken to be of this size at least, so that training may begin at zeros.
 LEAST_SIZE = 0.01
 # A loss not above the running one by more than this share is good: what came before is a place to

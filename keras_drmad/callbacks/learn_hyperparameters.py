@@ -26,12 +26,11 @@ from keras_drmad.engine.recorded import WindowDerivatives
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
-from keras_drmad.paths import Path
+from keras_drmad.paths import Path, Stored
 from keras_drmad.typing import Arrays, Logs
 
 _log = logging.getLogger("keras_drmad")
 
-WINDOW_STEPS = 10
 # From this share of training on, the last weights are judged, and averaged.
 NEAR_THE_END = 0.8
 
@@ -58,9 +57,10 @@ class LearnHyperparameters(keras.callbacks.Callback):
         validation_data: The *hyper* set, whose loss is differentiated: arrays `(x, y)` or
             `(x, y, sample_weight)`, a `tf.data.Dataset`, or a `keras.utils.PyDataset`. Keep further
             data for judging the result: the hyperparameters are fitted to these.
-        horizon: Training steps in a window. Defaults to about 10, in equal parts of an epoch.
-        path: A `keras_drmad.paths.Path`. By default `Stored()` for windows of up to 40 steps (and up
-            to 256 MB of weights and slots of all their steps), else `SegmentMeans()`.
+        horizon: Training steps in a window. Defaults to a hundredth of the training, but 10 to 100, in
+            equal parts of an epoch.
+        path: A `keras_drmad.paths.Path`. Defaults to `Stored()`, or to `SegmentMeans()` where the
+            weights and slots of all steps of a window would take more than 256 MB.
         judge: `"mean"` or `"last"`: the weights whose loss is differentiated; `"auto"`: the mean, and
             the last weights in the last fifth of training. Defaults to `"auto"`.
         guard: Whether windows that went wrong are taken back. Defaults to `True`.
@@ -212,9 +212,10 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def _begin(self, batch: Batch) -> None:
         """Prepares all that the first batch has to be known for."""
-        self._capacity = self.horizon or self._progress.window(WINDOW_STEPS)
+        self._capacity = self.horizon or self._progress.window()
         path = self.path or path_for(self.model, self.optimizer, self._capacity)
-        self._engine = Engine.of(self.model, batch, path, check=self.check)
+        trains = type(path) is not Stored  # else steps are differentiated as they were recorded
+        self._engine = Engine.of(self.model, batch, path, check=self.check, trains=trains)
         if self._mover is None or self._mover.optimizer is not self.optimizer:
             self._mover = Mover(self.optimizer, self.meta_optimizer)
         self._mover.limit_memory(2 * self._capacity)
@@ -327,7 +328,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             state["guard"] = self._guard.numbers()
             state |= _numbered("anchor", tf.nest.flatten(anchor.state))
             state |= _numbered("anchor_meta", anchor.meta)
-            state |= {f"anchor_{kind}": value for kind, value in anchor.displacements.items()}
+            state |= {f"displaced_{kind}": value for kind, value in anchor.displacements.items()}
         return state | self._averages.arrays()
 
     def _restore(self, state: Arrays) -> None:
@@ -340,7 +341,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             flat = [tf.constant(a) for a in _listed("anchor", state)]
             anchor = Anchor(
                 tf.nest.pack_sequence_as(like, flat),
-                {kind: state[f"anchor_{kind}"] for kind in self._mover.displacements},
+                {kind: state[f"displaced_{kind}"] for kind in self._mover.displacements},
                 _listed("anchor_meta", state),
             )
             self._guard = Guard(0.0, anchor)

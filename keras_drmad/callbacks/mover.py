@@ -25,14 +25,19 @@ class Mover:
     ) -> None:
         self.optimizer = optimizer
         self._learned = {k: d for k, d in optimizer.displacements.items() if k in optimizer.learn}
+        # A meta-optimizer moves variables of its own: those of a distributed model have a copy for
+        # each replica.
+        self._moved = {
+            kind: keras.Variable(d.numpy(), dtype=d.dtype) for kind, d in self._learned.items()
+        }
         self._meta = meta.copy(meta_optimizer)
-        self._meta.build(list(self._learned.values()))
+        self._meta.build(list(self._moved.values()))
         self._ceilings = {kind: tf.constant(np.inf, d.dtype) for kind, d in self._learned.items()}
         # In one call: its many small operations would take longer than a window.
         self._compiled = tf.function(self._move, autograph=False)
 
     def limit_memory(self, steps: int) -> None:
-        """Lets no momentum remember more steps than these, or than it does now.
+        """Lets no momentum remember more steps than these, or than the compiled one.
 
         A window does not see what becomes of a velocity after its end. `1 / (1 − μ)` are the steps
         that a momentum of μ remembers.
@@ -41,23 +46,29 @@ class Mover:
             scale = self.optimizer.scales[kind]
             if isinstance(scale, Logit):
                 ceiling = scale.displacement(1 - 1 / steps)
-                self._ceilings[kind] = tf.maximum(
-                    tf.cast(ceiling, displacement.dtype), displacement.value
-                )
+                self._ceilings[kind] = tf.constant(max(float(ceiling), 0.0), displacement.dtype)
 
     def move(self, gradients: Vectors, boldness: float) -> None:
         """One step of the meta-optimizer, times `boldness`, from derivatives by the values."""
-        self._compiled(
-            {kind: gradients[kind] for kind in self._learned}, self._ceilings, tf.constant(boldness)
-        )
+        gradients = {kind: gradients[kind] for kind in self._learned}
+        now = {kind: tf.convert_to_tensor(d.value) for kind, d in self._learned.items()}
+        self.displacements = self._compiled(gradients, now, self._ceilings, tf.constant(boldness))
 
-    def _move(self, gradients: Vectors, ceilings: Vectors, boldness: Tensor) -> None:
-        before = {kind: tf.convert_to_tensor(d.value) for kind, d in self._learned.items()}
-        meta.move(self.optimizer, meta.by_displacement(self.optimizer, gradients), self._meta)
-        for kind, displacement in self._learned.items():
-            way = displacement.value - before[kind]
-            moved = before[kind] + tf.cast(boldness, way.dtype) * way
-            displacement.assign(tf.minimum(moved, ceilings[kind]))
+    def _move(
+        self, gradients: Vectors, now: Vectors, ceilings: Vectors, boldness: Tensor
+    ) -> Vectors:
+        for kind, variable in self._moved.items():
+            variable.assign(now[kind])
+        slopes = {
+            kind: tf.cast(gradients[kind], d.dtype) * self.optimizer.scales[kind].slope(d)
+            for kind, d in now.items()
+        }
+        self._meta.apply(list(slopes.values()), list(self._moved.values()))
+        found = {}
+        for kind, variable in self._moved.items():
+            moved = now[kind] + tf.cast(boldness, variable.dtype) * (variable.value - now[kind])
+            found[kind] = self.optimizer.scales[kind].clip(tf.minimum(moved, ceilings[kind]))
+        return found
 
     def divide_rates(self, divisor: float) -> None:
         """Divides all learning rates that may be learned."""
@@ -73,7 +84,7 @@ class Mover:
         return {kind: d.numpy() for kind, d in self._learned.items()}
 
     @displacements.setter
-    def displacements(self, values: Arrays) -> None:
+    def displacements(self, values: Arrays | Vectors) -> None:
         for kind, displacement in self._learned.items():
             displacement.assign(values[kind])
 

@@ -10,6 +10,9 @@ import numpy as np
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.typing import Logs
 
+# So many windows are enough to learn in, and longer windows see further.
+WINDOWS, SHORTEST, LONGEST = 100, 10, 100
+
 
 class Progress:
     """Counts steps and epochs.
@@ -41,10 +44,11 @@ class Progress:
         share = min(self._step / self._length, 1.0) if self._length else 0.0
         return (self._epoch + share) / self._epochs
 
-    def window(self, steps: int) -> int:
-        """Steps of a window, about as many as these, so that windows end with epochs."""
+    def window(self) -> int:
+        """How many steps a window should have, so that windows end with epochs."""
         if not self.steps:
-            return steps
+            return SHORTEST
+        steps = min(max(self.steps * self._epochs / WINDOWS, SHORTEST), LONGEST)
         if self.steps >= steps:
             return -(-self.steps // round(self.steps / steps))
         return self.steps * min(max(round(steps / self.steps), 1), self._epochs)

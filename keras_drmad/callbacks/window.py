@@ -20,9 +20,8 @@ from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.paths import Path, SegmentMeans, Stored
 from keras_drmad.typing import Tensors
 
-# Longer windows, or those of larger models, are not kept step by step: all weights and slots of all
-# steps of a window are at most so many bytes.
-STORED_STEPS, STORED_BYTES = 40, 2**28
+# Windows are kept step by step if the weights and slots of all their steps take no more bytes.
+STORED_BYTES = 2**28
 # A step that ends further than this from where it should (relative to its length) was trained in
 # another way than the compiled loss and optimizer say. A window that is trained again gathers the
 # rounding of its steps; a path that only comes near is less easily misled.
@@ -35,9 +34,7 @@ def path_for(model: keras.Model, optimizer: LearnableOptimizer, steps: int) -> P
     """The path that serves windows of so many steps best."""
     arrays = 1 + len(optimizer.rule.slots)
     weights = sum(tf.as_dtype(v.dtype).size * math.prod(v.shape) for v in model.trainable_variables)
-    if steps <= STORED_STEPS and steps * weights * arrays <= STORED_BYTES:
-        return Stored()
-    return SegmentMeans()
+    return Stored() if steps * weights * arrays <= STORED_BYTES else SegmentMeans()
 
 
 class Window:
@@ -109,18 +106,19 @@ class Window:
             growth=found.growth if found.finite else math.inf,
             first_loss=float(run.losses[0]),
             training_loss=float(np.mean(run.losses)),
+            moved=_distance(self.start.weights, self.end.weights),
+            size=float(global_norm(self.start.weights)),
             off=_distance(run.end.weights, self.end.weights),
             way=_distance(self.start.weights, self.end.weights),
         )
 
     def outcome(self, found: WindowDerivatives) -> Outcome:
         """What the guard looks at."""
-        weights = self.start.weights
-        least = LEAST_SIZE * math.sqrt(sum(int(tf.size(w)) for w in weights))
+        entries = sum(math.prod(w.shape) for w in self.start.weights)
         return Outcome(
             loss=float(np.maximum(found.loss, found.training_loss)),
-            moved=_distance(weights, self.end.weights),
-            size=max(float(global_norm(weights)), least),
+            moved=found.moved,
+            size=max(found.size, LEAST_SIZE * math.sqrt(entries)),
         )
 
     def is_followed(self, found: WindowDerivatives) -> bool:
@@ -129,7 +127,7 @@ class Window:
         tolerance = TOLERANCE if self._engine.path.exact else OF_NEAR_PATHS
         if precision > 1e-6:
             tolerance = OF_HALF_PRECISION
-        rounding = ROUNDING * precision * float(global_norm(self.end.weights))
+        rounding = ROUNDING * precision * (found.size + found.moved)
         return not found.off > tolerance * found.way + rounding  # a NaN is the guard's to judge
 
 

@@ -41,10 +41,12 @@ class Engine(ModelVariables):
         hyper_variables: Sequence[keras.Variable] = (),
         jit_compile: bool | str = "auto",
         check: bool = True,
+        trains: bool = True,
     ) -> Engine:
         """The engine for these arguments, with its compiled programs, made at the first call.
 
-        With `check` it then takes some steps beside Keras's own; see `step_check`.
+        With `check` it then takes some steps beside Keras's own; see `step_check`. They are not
+        compiled for one that only differentiates (`trains`).
 
         Raises:
             ValueError: Something that cannot be differentiated, or is not trained as Keras does it.
@@ -64,7 +66,7 @@ class Engine(ModelVariables):
             engine = cls(model, example, path, hyper_variables, jit_compile, check)
             engine._traced = traced
             if check:
-                step_check.check(engine, example)
+                step_check.check(engine, example, trains)
             engines[key] = engine
         return engines[key]
 
@@ -316,15 +318,13 @@ class Engine(ModelVariables):
 
     def validation_loss(self, at: TrainingState, validation: Batches) -> float:
         """The loss of a validation set, without derivatives."""
-        total = samples = 0.0
+        losses, sizes = [], []
         assert validation.epoch_steps is not None  # `as_validation` has seen to it
         for step in range(validation.epoch_steps):
             batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
-            size = len(tf.nest.flatten(batch)[0])
-            values = [value_of(v) for v in self.hyper_variables]
-            total += size * float(self.programs.loss(at, values, batch))
-            samples += size
-        return total / samples
+            sizes.append(len(tf.nest.flatten(batch)[0]))
+            losses.append(self.programs.loss(at, list(map(value_of, self.hyper_variables)), batch))
+        return float(np.average(tf.stack(losses), weights=sizes))
 
     def _add_init_scales(self, run: Trajectory, adjoint: Adjoint) -> None:
         """w_0 is a scale times what the initializer gave: ∂L/∂scale = ⟨∂L/∂w_0, w_0⟩ / scale."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -97,6 +98,17 @@ class Programs:
 
         # Not with XLA: it is called now and then only, with batches of several shapes.
         self.loss = tf.function(self._loss, autograph=False, reduce_retracing=True)
+
+    @contextlib.contextmanager
+    def interpreted(self) -> Iterator[None]:
+        """Takes steps forward without XLA, where compiling would take longer than the steps."""
+        compiled = self.forward
+        stores = self.path.replay != "forward"
+        self.forward = Loop(self._train(stores), self._outputs(stores), xla=False)
+        try:
+            yield
+        finally:
+            self.forward = compiled
 
     # -- forward -----------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ class WindowDerivatives(NamedTuple):
         growth: of the adjoint on the way back, as in `Derivatives`; infinite if it is not finite.
         first_loss: the training loss of its first step.
         training_loss: the mean of the training losses of its steps.
+        moved: the norm of the way that the weights went.
+        size: the norm of the weights before.
         off: how far the recorded steps are from those of the engine, over all: a norm.
         way: how long the recorded steps are, likewise.
     """
@@ -49,6 +52,8 @@ class WindowDerivatives(NamedTuple):
     growth: float
     first_loss: float
     training_loss: float
+    moved: float
+    size: float
     off: float
     way: float
 
@@ -118,9 +123,9 @@ class RecordedWindows:
             self._engine.give_up_xla(error)
             again = RecordedWindows.of(self._engine, self._capacity)
             return again.differentiate(steps, end, first, hyper, last)
-        loss, size, growth, first, mean, off, way = (float(x) for x in found["numbers"].numpy())
-        growth = growth / max(size, 1e-30) if np.isfinite([loss, size, growth]).all() else np.inf
-        return WindowDerivatives(loss, found["hyper"], growth, first, mean, off, way)
+        loss, end, growth, *others = (float(x) for x in found["numbers"].numpy())
+        growth = growth / max(end, 1e-30) if np.isfinite([loss, end, growth]).all() else math.inf
+        return WindowDerivatives(loss, found["hyper"], growth, *others)
 
     def _inputs(self, steps: Sequence[Step], first: int) -> Inputs:
         """The steps, stacked, and padded with the last one up to the capacity."""
@@ -185,7 +190,10 @@ class RecordedWindows:
         carry = (adjoint, end.weights, zero, zero, zero, zero)
         (adjoint, _, first, losses, off, way), _ = self._reverse(constants, carry, inputs, length)
         found = [loss / samples, size, global_norm(adjoint.weights)]
-        found += [first, losses / tf.cast(length, tf.float32), tf.sqrt(off), tf.sqrt(way)]
+        begun = [w[0] for w in inputs.record["weights"]]
+        moved = [a - b for a, b in zip(end.weights, begun, strict=True)]
+        found += [first, losses / tf.cast(length, tf.float32), global_norm(moved)]
+        found += [global_norm(begun), tf.sqrt(off), tf.sqrt(way)]
         return {
             "numbers": tf.stack([tf.cast(x, tf.float64) for x in found]),
             "hyper": adjoint.hyper,
