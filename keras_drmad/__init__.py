@@ -9,6 +9,7 @@ from keras_drmad.hypergradient import Hypergradient, hypergradient
 from keras_drmad.hyperparameters.meta import Rprop, Sign
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.sgd import DrMADSGD
+from keras_drmad.smoothness import Smoothness, smoothness
 
 __all__ = [
     "DrMADSGD",
@@ -17,6 +18,8 @@ __all__ = [
     "LearnHyperparameters",
     "Rprop",
     "Sign",
+    "Smoothness",
     "hypergradient",
     "paths",
+    "smoothness",
 ]
