@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_drmad import words
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import Batches, as_batches, as_validation
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
@@ -20,9 +21,9 @@ from keras_drmad.typing import Hyperparameters
 LONG_RUN_SECONDS = 5
 
 
-@dataclass
+@dataclass(repr=False)
 class Hypergradient:
-    """What `hypergradient` returns.
+    """What `hypergradient` returns; printed, it is a summary.
 
     Attributes:
         validation_loss: the validation loss after training.
@@ -50,6 +51,25 @@ class Hypergradient:
     steps: int
     path: Path
     information: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        unusable = ", so the gradients are not to be used" if self.diverged else ""
+        found: dict[str, Any] = {"validation_loss": self.validation_loss, "growth": self.growth}
+        found |= {"diverged": f"{self.diverged}{unusable}"} | self.information
+        for name in ("hyper_variables", "initial_weights"):
+            if arrays := getattr(self, name):
+                norm = np.sqrt(sum(np.sum(np.square(a, dtype="float64")) for a in arrays))
+                found[name] = f"{len(arrays)} arrays, of the norm {norm:.4g} together"
+        width = max(map(len, found))
+        return "\n".join(
+            [f"Hypergradient of {self.steps} steps through {self.path!r}"]
+            + [f"  {name:{width}}  {_shown(value)}" for name, value in found.items()]
+            + ["  gradients", *(f"    {row}" for row in words.table(self.gradients))]
+        )
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def hypergradient(

@@ -1,6 +1,7 @@
 """`QANOracle`: hosts the policy: says which episode comes next, decides in it, and learns from it."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from .decision_channel import (
 from .policy import Policy
 from .project import QANProject
 from .search.curriculum import Curriculum, peak_bounds
-from .search.episode import CONTEST, TRAIN, Episode
+from .search.episode import CONTEST, SCHEDULE, TRAIN, Episode
 from .search.logs import EpisodeLogs
 from .search.reference_paths import ReferencePaths
 from .search.rollout import Rollout
@@ -39,6 +40,8 @@ from .training.actions import Actions
 from .training.goals import GoalLike
 from .training.report import DIVERGED, STOP, Decision
 from .training.states import Ratios, State
+
+_log = logging.getLogger("keras_drmad")
 
 COMPILED = 0.005  # a learning rate, if nobody says which it is
 
@@ -287,6 +290,21 @@ class QANOracle(ResilientOracle):
 
     def settle(self, trial_id: str) -> None:
         self._tidy()
+        ended = [e for e in self.curriculum.episodes if e.kind == SCHEDULE and e.ended]
+        is_last = len(ended) == self.curriculum.schedule_trials and self.episode(trial_id) in ended
+        if is_last and (why := self.unreached()):
+            _log.warning(why)
+
+    def unreached(self) -> str:
+        """What there is to say where no schedule has reached the goal; "" where one has."""
+        done = self.curriculum.ranking.done(SCHEDULE)
+        if self.goal.value is None or not done or any(episode.hit for episode in done):
+            return ""
+        return (
+            f"No schedule has reached the goal, {self.goal}, in {len(done)} episodes: a policy will "
+            "hardly do it. Give episodes more `epochs`, choose a goal that is nearer, or compile the "
+            "model with a learning rate within a factor of 200 of a good one."
+        )
 
     def drop(self, trial_id: str) -> None:
         self._references.drop(trial_id)

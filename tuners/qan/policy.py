@@ -112,6 +112,15 @@ class Policy:
         self._greedy = None if network is None else Greedy(network)
         self.learning_rate = learning_rate
 
+    def __repr__(self) -> str:
+        if self.learning_rate is not None:
+            which = f"the schedule {self.learning_rate}"
+        else:
+            which = f"a network over {', '.join(type(s).__name__ for s in self.states)}"
+            which += f", of {len(self.actions)} actions every {self.decision_every} steps"
+        begin = f"from a learning rate of {self.start_rate:.4g}, within {self.budget} steps"
+        return f"<Policy: {which}; learned for {self.goal}, {begin}>"
+
     def decide(self, report: Report | None) -> Change:
         """What to do at a `Report` (or None, before there is one).
 

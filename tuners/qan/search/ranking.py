@@ -49,6 +49,13 @@ class Contest(NamedTuple):
         )
         return np.array([schedule[seed] - policy[seed] for seed in policy if seed in schedule])
 
+    def is_clear(self) -> bool:
+        """Whether the winner's mean gain is at least two standard errors, and above 0."""
+        gains = self.gains() if self.winner == "policy" else -self.gains()
+        if len(gains) < 2:
+            return False
+        return bool(gains.mean() > 0 and gains.mean() >= 2 * standard_error(gains))
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -137,6 +144,16 @@ class Ranking:
         is_policy = self.mean_rank(policy) <= self.mean_rank(schedule)
         return Contest(policy, schedule, "policy" if is_policy else "schedule")
 
+    def luck(self) -> float:
+        """The standard deviation of costs that differ in the seed only; NaN if there are none."""
+        groups: dict[object, list[float]] = {}
+        for e in self.episodes:
+            is_fixed = e.kind in (SCHEDULE, TEST, CONTEST)
+            if is_fixed and e.cost is not None and np.isfinite(e.cost):
+                groups.setdefault((e.schedule, e.snapshot), []).append(e.cost)
+        repeated = [costs for costs in groups.values() if len(costs) > 1]
+        return _spread(repeated) if repeated else np.nan
+
     def better(self) -> str | None:
         """ "policy" or "schedule", whichever is to be used; None if there is neither.
 
@@ -151,6 +168,11 @@ class Ranking:
         upper = np.inf if snapshot is None else snapshot.upper
         mean = np.inf if schedule is None else schedule.mean
         return "policy" if upper <= mean else "schedule"
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of a mean."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
 def _spread(ranks: list[list[float]]) -> float:

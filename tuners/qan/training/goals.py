@@ -155,6 +155,11 @@ class Goal:
     def from_config(cls, config: dict[str, Any]) -> "Goal":
         return cls(**config)
 
+    def __repr__(self) -> str:
+        return (
+            f"Goal({self.metric!r}, {self.value}, direction={self.direction!r}, unit={self.unit!r})"
+        )
+
     def __str__(self) -> str:
         return self.metric if self.value is None else f"{self.metric} of {self.value:g}"
 
