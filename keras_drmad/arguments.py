@@ -8,6 +8,7 @@ import difflib
 import math
 import numbers
 import operator
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar, overload
 
@@ -135,15 +136,40 @@ def flag(name: str, value: object, auto: bool = False) -> bool | str:
     raise wrong(name, value, 'True, False or "auto"' if auto else "True or False")
 
 
-def one_of(name: str, value: object, allowed: Sequence[str]) -> str:
+def choice(name: str, value: object, choices: Sequence[str]) -> str:
     """`value`, one of some words.
 
     Raises:
         ValueError: It is none of them; the nearest is named, if one is near.
     """
-    if isinstance(value, str) and value in allowed:
+    if isinstance(value, str) and value in choices:
         return value
-    raise wrong(name, value, f"one of {tuple(allowed)}", did_you_mean(value, valid=allowed))
+    what = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+    raise wrong(name, value, what, did_you_mean(value, valid=choices))
+
+
+def verbosity(name: str, value: object, most: int = 2) -> int | str:
+    """`value` as Keras's `verbose`: "auto", or a number up to `most`; `True` is 1, as there.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(value, str) and value == "auto":
+        return value
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and 0 <= value <= most):
+        return int(value)
+    raise wrong(name, value, f'"auto" or a number from 0 to {most}')
+
+
+def path_like(name: str, value: object, optional: bool = False) -> str | None:
+    """`value`, the name of a file or a folder, as text; or None, if that is allowed.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if optional and value is None:
+        return None
+    return os.fspath(of_kind(name, value, (str, os.PathLike), "the name of a file or a folder"))
 
 
 def some_of(
@@ -163,6 +189,18 @@ def some_of(
     if unknown or not (words or empty):
         raise wrong(name, value, what, did_you_mean(*unknown[:1], valid=allowed))
     return words
+
+
+def pair(name: str, value: Any, what: str) -> tuple[Any, Any]:
+    """`value`, two things in a tuple or a list; `what` says which.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(value, list | tuple | np.ndarray) and len(value) == 2:
+        first, second = value
+        return first, second
+    raise wrong(name, value, what)
 
 
 def of_kind(name: str, value: object, kind: type[T] | tuple[type[T], ...], what: str) -> T:

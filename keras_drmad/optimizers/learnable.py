@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import of_kind, one_of, some_of
+from keras_drmad.arguments import choice, of_kind, some_of
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
@@ -78,7 +78,7 @@ class LearnableOptimizer(EffectiveValues):
                 f"`set_hyperparameters`. Received: {name}={value!r}"
             )
         if name == "per":
-            return one_of("per", value, GRANULARITIES)
+            return choice("per", value, GRANULARITIES)
         if name == "learn":
             return self._checked_learn(value)
         if name == "schedule":

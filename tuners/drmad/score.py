@@ -21,6 +21,26 @@ def objective_value(objective: keras_tuner.Objective, logs: Logs) -> float:
     return worst if np.isnan(found) else float(found)
 
 
+def check_logged(objective: keras_tuner.Objective, logs: Logs, may_hold_more: bool) -> None:
+    """Raises a FatalValueError if a training gives no value of an objective.
+
+    Args:
+        objective: of the search.
+        logs: of a training.
+        may_hold_more: whether callbacks may add to them. What is known to be a metric of the training
+            set is refused all the same: trainings log those of the validation set only.
+    """
+    names = [one.name for one in getattr(objective, "objectives", [objective])]
+    for name in names:
+        if name not in logs and f"val_{name}" in logs:
+            raise keras_tuner.errors.FatalValueError(
+                f"The objective {name!r} is not among what a training gives: {list(logs)}. Did you mean "
+                f"{'val_' + name!r}?"
+            )
+    if not may_hold_more:
+        objective_value(objective, logs)
+
+
 def metrics(objective: keras_tuner.Objective, outcomes: Sequence[Outcome]) -> Logs:
     """Mean logs of a trial's trainings, and the objective."""
     means = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
