@@ -13,9 +13,9 @@ def learning_rate(name: str, value: Any) -> Any:
     """A learning rate as Keras takes it; of numbers a finite one, 0 or more, as a `float`.
 
     Raises:
-        ValueError: It is a number that is none, or text. Keras itself refuses what is left.
+        ValueError: It is a number that is none, text or None. Keras itself refuses what is left.
     """
-    if isinstance(value, numbers.Real | str):
+    if isinstance(value, numbers.Real | str | None):
         return number(name, value, least=0)
     return value
 
@@ -35,7 +35,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "ema_momentum": lambda name, value: number(name, value, 0, 1),
     "ema_overwrite_frequency": lambda name, value: whole_number(name, value, optional=True),
     "gradient_accumulation_steps": lambda name, value: whole_number(name, value, optional=True),
-    "name": lambda name, value: of_kind(name, value, str, "text"),
+    "name": lambda name, value: value if value is None else of_kind(name, value, str, "text"),
 }
 
 
@@ -46,8 +46,9 @@ class CheckedOptimizer(keras.optimizers.Optimizer):
     """
 
     def __init__(self, learning_rate: Any, **kwargs: Any) -> None:
-        # The one argument that Keras keeps under another name.
-        super().__init__(learning_rate=self.checked("learning_rate", learning_rate), **kwargs)
+        # Keras compares some before it assigns them, and keeps the rate under another name.
+        given = {"learning_rate": learning_rate, **kwargs}
+        super().__init__(**{name: self.checked(name, value) for name, value in given.items()})
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, self.checked(name, value))

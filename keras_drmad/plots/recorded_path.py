@@ -65,9 +65,7 @@ class RecordedPath:
             raise wrong("snapshots", snapshots, "a list of `Snapshot`s")
         self.snapshots = list(snapshots)
         if not self.snapshots:
-            raise ValueError(
-                "`snapshots` are none, and so `path` has none: train with `RecordPath` in `callbacks`."
-            )
+            raise ValueError("`path` holds no snapshots: train with `RecordPath` in `callbacks`.")
         if np.any(np.diff(self.steps) <= 0):
             raise ValueError(f"`snapshots` must have increasing steps. Received: {self.steps}")
 

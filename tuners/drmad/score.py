@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import keras
 import keras_tuner
 import numpy as np
 
@@ -21,24 +22,30 @@ def objective_value(objective: keras_tuner.Objective, logs: Logs) -> float:
     return worst if np.isnan(found) else float(found)
 
 
-def check_logged(objective: keras_tuner.Objective, logs: Logs, may_hold_more: bool) -> None:
+def check_logged(
+    objective: keras_tuner.Objective, logs: Logs, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
     """Raises a FatalValueError if a training gives no value of an objective.
 
     Args:
         objective: of the search.
-        logs: of a training.
-        may_hold_more: whether callbacks may add to them. What is known to be a metric of the training
-            set is refused all the same: trainings log those of the validation set only.
+        logs: of a training without callbacks.
+        callbacks: which may add to them, if they are not Keras's own. A metric of the training set is
+            refused all the same: trainings log those of the validation set only.
     """
-    names = [one.name for one in getattr(objective, "objectives", [objective])]
-    for name in names:
-        if name not in logs and f"val_{name}" in logs:
+    for one in getattr(objective, "objectives", [objective]):
+        if one.name not in logs and f"val_{one.name}" in logs:
             raise keras_tuner.errors.FatalValueError(
-                f"The objective {name!r} is not among what a training gives: {list(logs)}. Did you mean "
-                f"{'val_' + name!r}?"
+                f"The objective {one.name!r} is not among what a training gives: {list(logs)}. Did you "
+                f"mean {'val_' + one.name!r}?"
             )
-    if not may_hold_more:
+    if all(_logs_nothing(callback) for callback in callbacks):
         objective_value(objective, logs)
+
+
+def _logs_nothing(callback: keras.callbacks.Callback) -> bool:
+    is_kerass = type(callback).__module__.startswith("keras.")
+    return is_kerass and not isinstance(callback, keras.callbacks.LambdaCallback)
 
 
 def metrics(objective: keras_tuner.Objective, outcomes: Sequence[Outcome]) -> Logs:

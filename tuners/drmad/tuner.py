@@ -269,7 +269,7 @@ class DrMADTuner(ResilientTuner):
                 return  # others may not be
             raise
         logs = training.rehearse(data, validation_batch_size)
-        check_logged(self.oracle.objective, logs, may_hold_more=bool(callbacks))
+        check_logged(self.oracle.objective, logs, callbacks)
         inputs = trained_model.shapes(as_arguments(data.example())[0])
         trained_model.check(
             training.model, lambda: compat.build_model(self, space), inputs, training.steps

@@ -365,6 +365,12 @@ class PolicyCallback(DecisionCallback):
                 stacklevel=2,
             )
         super().on_train_begin(logs)
+        if self.policy.network is not None and self.every > self.view.budget:
+            warnings.warn(
+                f"`decision_every={self.every}` is more than the {self.view.budget} steps of this "
+                "training: there is hardly anything to decide. Use a smaller one.",
+                stacklevel=2,
+            )
 
     def _check_batches(self, selection: SampleSelection) -> None:
         if selection.model is not self.model:
