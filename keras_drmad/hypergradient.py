@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from keras_drmad import words
-from keras_drmad.arguments import positive_integer
-from keras_drmad.data import Batches, as_batches, as_validation
+from keras_drmad.arguments import flag, of_kind, positive_integer, verbosity, whole_number
+from keras_drmad.data import Batches, as_batches, as_validation, named
+from keras_drmad.data_checks import check_targets, check_values
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.programs import Adjoint
@@ -134,16 +135,28 @@ def hypergradient(
     ['learning_rate', 'momentum', 'l2']
     """
     optimizer = learnable_optimizer(model)
+    seed = whole_number("seed", seed, optional=True)
+    positive_integer("batch_size", batch_size, optional=True)
+    positive_integer("validation_batch_size", validation_batch_size, optional=True)
+    jit_compile, check = flag("jit_compile", jit_compile, auto=True), flag("check", check)
+    verbose = verbosity("verbose", verbose, most=1)
+    if path is not None:
+        of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
+    path = SegmentMeans() if path is None else path
     if seed is None:
         seed = int(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
-    batches = as_batches(train_data, batch_size, seed)
-    validation = as_validation(validation_data, validation_batch_size)
+    with named("train_data"):
+        batches = as_batches(train_data, batch_size, seed)
+        batches.batch(0)
+    with named("validation_data"):
+        validation = as_validation(validation_data, validation_batch_size)
+    check_values("train_data", batches)
+    check_values("validation_data", validation)
     steps = _steps(steps, batches)
     optimizer.span_schedule(steps)
-    path = SegmentMeans() if path is None else path
-    if not isinstance(path, Path):
-        raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
     engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
+    check_targets("train_data", model, batches)
+    check_targets("validation_data", model, validation)
     advance = _progress(verbose, 2 * steps)
     run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
     engine.write(run.end, sum(run.taken))

@@ -26,11 +26,19 @@ class Retraining:
         model: the compiled model. It is built here, if it is not.
         build: returns another model like it, with new initial weights.
         example: a batch of training data.
+
+    Raises:
+        ValueError: the model is trained already.
     """
 
     def __init__(
         self, model: keras.Model, build: Callable[[], keras.Model], example: Structure
     ) -> None:
+        if (taken := int(model.optimizer.iterations.numpy())) > 0:
+            raise ValueError(
+                "The hypermodel must return a model that is not trained: each training begins with its "
+                f"initial weights. Received: one whose optimizer has taken {taken} steps"
+            )
         self.model, self._build = model, build
         self._x = as_arguments(example)[0]
         self._losses = [(v, v.numpy()) for v in _loss_variables(model)]

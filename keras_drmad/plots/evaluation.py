@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import positive_integer
-from keras_drmad.data import as_arguments, as_batches
+from keras_drmad.arguments import choice, of_kind, positive_integer
+from keras_drmad.data import as_arguments, as_batches, named
 from keras_drmad.plots.recorded_path import RecordedPath, Values, state_variables
 from keras_drmad.typing import Logs, Structure, Tensors
 
@@ -42,14 +42,12 @@ class Evaluation:
         batch_size: int,
         statistics: str,
     ) -> None:
-        if not getattr(model, "compiled", False):
+        of_kind("model", model, keras.Model, "a Keras model")
+        if not model.compiled:
             raise ValueError("`model` must be compiled: its loss is evaluated.")
         if not model.built:
             raise ValueError("`model` must be built: call it on a batch, or load its weights.")
-        if statistics not in STATISTICS:
-            raise ValueError(
-                f"`statistics` must be one of {STATISTICS}. Received: statistics={statistics!r}"
-            )
+        choice("statistics", statistics, STATISTICS)
         path.check(model)
         self.model = model
         self.sets = _named(data, positive_integer("batch_size", batch_size))
@@ -162,7 +160,8 @@ def _named(data: Structure, batch_size: int) -> dict[str, Batches]:
 
 def _batches(name: str, data: Structure, batch_size: int) -> Batches:
     """All batches, as tensors: they are read again at each evaluation."""
-    batches = as_batches(data, batch_size)
+    with named("data"):
+        batches = as_batches(data, batch_size)
     if not batches.epoch_steps:
         raise ValueError(f"`data` must have an end, and at least one batch. {name!r} has not.")
     tensors = (

@@ -15,6 +15,7 @@ from keras_drmad.arguments import number, positive_integer, whole_number
 from keras_drmad.typing import JsonObject, Logs
 
 from .. import compat
+from ..arguments import check_objective, check_oracle
 from ..storage import files
 from ..storage.project import Project
 from .guard import Refused, caller, entry
@@ -59,7 +60,9 @@ class ResilientOracle(keras_tuner.Oracle):
     ) -> None:
         if timeout is not None:
             number("timeout", timeout, above=0)
-        seed = None if seed is None else whole_number("seed", seed)
+        seed = whole_number("seed", seed, optional=True)
+        check_objective(objective)
+        check_oracle(kwargs)
         # KerasTuner's own limit would raise inside of the server's thread, with its lock held.
         self.failures_allowed = positive_integer(
             "max_consecutive_failed_trials", kwargs.pop("max_consecutive_failed_trials", 3)

@@ -15,6 +15,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.typing import JsonObject, Logs
 
 from .. import compat
+from ..arguments import check_tuner
 from ..storage import files, settings
 from ..storage.project import Project
 from .errors import SearchIsOver
@@ -44,6 +45,7 @@ class ResilientTuner(keras_tuner.Tuner):
     project: Project
 
     def __init__(self, oracle: ResilientOracle, hypermodel: Any, **kwargs: Any) -> None:
+        check_tuner(kwargs)
         self._idle = False
         self._interrupt = Interrupt()
         # Whether a search in this process was broken off: its oracle may be in the middle of a change.

@@ -11,7 +11,7 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import of_kind, positive_integer
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import JsonObject
 
@@ -87,8 +87,10 @@ class DrMADOracle(ResilientOracle):
         **kwargs: Any,
     ) -> None:
         super().__init__(objective, max_trials, timeout, seed, **kwargs)
-        self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
-        meta.check(self.meta_optimizer)
+        if meta_optimizer is None:
+            meta_optimizer = keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
+        meta.check(meta_optimizer)
+        self.meta_optimizer = meta_optimizer
         self.gradients_per_step = positive_integer("gradients_per_step", gradients_per_step)
         self.project = DrMADProject(positive_integer("keep_checkpoints", keep_checkpoints))
         self.max_trials = positive_integer("max_trials", max_trials)
@@ -102,10 +104,8 @@ class DrMADOracle(ResilientOracle):
                 max_trials,
                 gradients_per_step,
             )
-        if outer_oracle is not None and not isinstance(outer_oracle, keras_tuner.Oracle):
-            raise ValueError(
-                f"`outer_oracle` must be a `keras_tuner.Oracle`. Received: {outer_oracle!r}"
-            )
+        if outer_oracle is not None:
+            of_kind("outer_oracle", outer_oracle, keras_tuner.Oracle, "a `keras_tuner.Oracle`")
         self.outer = Configurations(outer_oracle or _random_search(self.seed))
         self._meta_optimization = MetaOptimization(
             self.project,

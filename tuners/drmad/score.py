@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import keras
 import keras_tuner
 import numpy as np
 
@@ -19,6 +20,32 @@ def objective_value(objective: keras_tuner.Objective, logs: Logs) -> float:
     found = objective.get_value(logs)
     worst = -np.inf if objective.direction == "max" else np.inf
     return worst if np.isnan(found) else float(found)
+
+
+def check_logged(
+    objective: keras_tuner.Objective, logs: Logs, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Raises a FatalValueError if a training gives no value of an objective.
+
+    Args:
+        objective: of the search.
+        logs: of a training without callbacks.
+        callbacks: which may add to them, if they are not Keras's own. A metric of the training set is
+            refused all the same: trainings log those of the validation set only.
+    """
+    for one in getattr(objective, "objectives", [objective]):
+        if one.name not in logs and f"val_{one.name}" in logs:
+            raise keras_tuner.errors.FatalValueError(
+                f"The objective {one.name!r} is not among what a training gives: {list(logs)}. Did you "
+                f"mean {'val_' + one.name!r}?"
+            )
+    if all(_logs_nothing(callback) for callback in callbacks):
+        objective_value(objective, logs)
+
+
+def _logs_nothing(callback: keras.callbacks.Callback) -> bool:
+    is_kerass = type(callback).__module__.startswith("keras.")
+    return is_kerass and not isinstance(callback, keras.callbacks.LambdaCallback)
 
 
 def metrics(objective: keras_tuner.Objective, outcomes: Sequence[Outcome]) -> Logs:

@@ -10,7 +10,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import positive_integer, verbosity
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.optimizers.sgd import DrMADSGD
@@ -18,7 +18,7 @@ from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
 from .. import compat
-from ..arguments import warn_of_fit
+from ..arguments import check_hypermodel, checked_callbacks
 from ..data_checks import as_fit_data
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
@@ -30,7 +30,7 @@ from .oracle import DrMADOracle
 from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED, configuration
 from .project import DrMADProject
 from .result import TrialResult
-from .score import metrics, objective_value
+from .score import check_logged, metrics, objective_value
 from .training import DifferentiatedTraining, retraining
 
 
@@ -116,12 +116,10 @@ class DrMADTuner(ResilientTuner):
         max_retries_per_trial: int = 0,
         **kwargs: Any,
     ) -> None:
-        warn_of_fit(hypermodel)
+        check_hypermodel(hypermodel)
+        arguments.check_options(path, jit_compile, hyper_variables, resample, shard, check)
         self.path = SegmentMeans() if path is None else path
-        if not isinstance(self.path, Path):
-            raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
         self.horizon = positive_integer("horizon", horizon, optional=True)
-        positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1))
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
@@ -198,8 +196,9 @@ class DrMADTuner(ResilientTuner):
             RuntimeError: Every trial has failed, or several after each other, or there was an error
                 in the oracle.
         """
-        arguments.check_search(epochs, batch_size, validation_batch_size, fit_arguments)
-        callbacks = list(callbacks or ())
+        arguments.check_search(epochs, batch_size, validation_batch_size, shuffle, fit_arguments)
+        verbose = verbosity("verbose", verbose)
+        callbacks = checked_callbacks(callbacks)
         arguments.check_copyable(callbacks)
         data = SearchData(
             as_fit_data(x, y, sample_weight),
@@ -245,6 +244,7 @@ class DrMADTuner(ResilientTuner):
             trained_model.trace(model, as_arguments(example)[0])
         except Exception as error:
             raise ValueError(f"The model and the training data do not fit: {error}") from error
+        data.check_targets(model)
         again.restart(seed=0)
         shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
         now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
@@ -269,8 +269,7 @@ class DrMADTuner(ResilientTuner):
                 return  # others may not be
             raise
         logs = training.rehearse(data, validation_batch_size)
-        if not callbacks:  # which might add to what is logged
-            objective_value(self.oracle.objective, logs)
+        check_logged(self.oracle.objective, logs, callbacks)
         inputs = trained_model.shapes(as_arguments(data.example())[0])
         trained_model.check(
             training.model, lambda: compat.build_model(self, space), inputs, training.steps

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import flag, number, of_kind, path_like, positive_integer
 from keras_drmad.typing import Logs, Structure
 
 from .agent.greedy import Greedy
@@ -22,7 +23,7 @@ from .training.evaluation import Validation
 from .training.goals import Goal, GoalLike
 from .training.report import REACHED, Change, Decision, Report
 from .training.sample_selection import SampleSelection
-from .training.states import State
+from .training.states import State, check_kinds_of
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -103,9 +104,14 @@ class Policy:
     ) -> None:
         if (network is None) == (learning_rate is None):
             raise ValueError("A policy is either a `network` or a `learning_rate`, a `Schedule`.")
+        check_kinds_of(states)
+        of_kind("actions", actions, Actions, "an `Actions(...)`")
         self.states, self.actions, self.goal = list(states), actions, Goal.of(goal)
         self.decision_every = positive_integer("decision_every", decision_every)
-        self.start_rate, self.budget = start_rate, positive_integer("budget", budget)
+        self.start_rate = number("start_rate", start_rate, least=0)
+        self.budget = positive_integer("budget", budget)
+        if learning_rate is not None:
+            of_kind("learning_rate", learning_rate, Schedule, "a `Schedule`")
         if network is not None:
             check_sizes(network, self.states, actions)
         self.network = network
@@ -199,7 +205,7 @@ class Policy:
             positive_integer("decision_every", decision_every),
             validation=None if validation_data is None else Validation(validation_data, batch_size),
             budget=positive_integer("budget", budget, optional=True),
-            stop=(REACHED,) if stop else (),
+            stop=(REACHED,) if flag("stop", stop) else (),
         )
 
     def save(self, path: str | os.PathLike) -> None:
@@ -220,8 +226,9 @@ class Policy:
         >>> Policy.load(folder / "policy.keras").learning_rate.peak
         0.1
         """
-        if not str(path).endswith(".keras"):
-            raise ValueError(f'`path` must end in ".keras". Received: path={str(path)!r}')
+        path = path_like("path", path)
+        if not path.endswith(".keras"):
+            raise ValueError(f'`path` must end in ".keras". Received: path={path!r}')
         settings = {
             "states": self.states,
             "actions": self.actions,
@@ -261,9 +268,7 @@ class Policy:
         >>> len(loaded.actions), str(loaded.goal), loaded.budget
         (5, 'val_loss of 0.1', 8)
         """
-        model = keras.saving.load_model(path, custom_objects=custom_objects)
-        if not isinstance(model, PolicyModel):
-            raise ValueError(f"{path} holds a {type(model).__name__}, not a policy.")
+        model = _loaded(path_like("path", path), custom_objects)
         settings = dict(model.settings)
         schedule = settings.pop("learning_rate")
         rate = None if schedule is None else Schedule(**schedule)
@@ -282,6 +287,23 @@ class Policy:
                 f"actions: {self.actions.get_config()} in the policy, {actions.get_config()} here"
             )
         return found
+
+
+def _loaded(path: str, custom_objects: dict[str, Any] | None) -> PolicyModel:
+    """What is in a file, if it is a policy."""
+    if not os.path.exists(path):
+        raise ValueError(
+            f"There is no file {path!r}: give the `path` that the policy was saved to."
+        )
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path!r} is damaged, or no file of `Policy.save`: its network and its settings cannot be "
+            "read. Use a copy of it, or save the policy again: `tuner.get_best_policy().save(...)`."
+        )
+    model = keras.saving.load_model(path, custom_objects=custom_objects)
+    if not isinstance(model, PolicyModel):
+        raise ValueError(f"{path} holds a {type(model).__name__}, not a policy.")
+    return model
 
 
 class PolicyCallback(DecisionCallback):
@@ -352,6 +374,12 @@ class PolicyCallback(DecisionCallback):
                 stacklevel=2,
             )
         super().on_train_begin(logs)
+        if self.policy.network is not None and self.every > self.view.budget:
+            warnings.warn(
+                f"`decision_every={self.every}` is more than the {self.view.budget} steps of this "
+                "training: there is hardly anything to decide. Use a smaller one.",
+                stacklevel=2,
+            )
 
     def _check_batches(self, selection: SampleSelection) -> None:
         if selection.model is not self.model:

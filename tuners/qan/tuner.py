@@ -9,11 +9,11 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import of_kind, positive_integer, verbosity
 from keras_drmad.typing import Logs, Structure
 
 from .. import compat
-from ..arguments import refuse, warn_of_fit
+from ..arguments import check_hypermodel, checked_callbacks, refuse
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files, settings
@@ -34,6 +34,14 @@ from .training.warm_start import WarmStart
 from .training.weight_path import WeightPath, WeightPathRecorder
 
 FIRST_SEED = 0  # of the warm start
+
+# Callbacks that act against the search, and why.
+REFUSED: dict[type[keras.callbacks.Callback], str] = {
+    keras.callbacks.BackupAndRestore: "a search that was broken off goes on by itself, and repeats the "
+    "episode that it was in",
+    keras.callbacks.LearningRateScheduler: "the learning rate is what the agent decides",
+    keras.callbacks.ReduceLROnPlateau: "the learning rate is what the agent decides",
+}
 
 
 class QANTuner(ResilientTuner):
@@ -115,13 +123,11 @@ class QANTuner(ResilientTuner):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        warn_of_fit(hypermodel)
-        if kwargs.get("executions_per_trial", 1) != 1:
+        check_hypermodel(hypermodel)
+        if positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1)) != 1:
             raise ValueError("`executions_per_trial` must be 1: an episode is one training.")
-        if regressor is not None and not isinstance(regressor, Regressor):
-            raise ValueError(
-                f"`regressor` must be a `Regressor(...)`. Received: regressor={regressor!r}"
-            )
+        if regressor is not None:
+            of_kind("regressor", regressor, Regressor, "a `Regressor(...)`")
         oracle = QANOracle(
             goal=goal,
             objective=objective,
@@ -184,7 +190,7 @@ class QANTuner(ResilientTuner):
                 least 1024.
             epochs: Of each episode: its budget.
             callbacks: Callbacks for each episode; each gets copies of them. `BackupAndRestore` is
-                refused: the search goes on by itself.
+                refused, for the search goes on by itself, and so is what sets the learning rate.
             verbose: 0: nothing; 1: KerasTuner's display; 2: also `fit`'s.
             **fit_arguments: None: other arguments of `fit` are refused, with what does the same.
 
@@ -195,12 +201,7 @@ class QANTuner(ResilientTuner):
                 the oracle.
         """
         refuse(fit_arguments)
-        callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
-        if any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks):
-            raise ValueError(
-                "`callbacks` may not hold `BackupAndRestore`: a search that was broken off goes on by "
-                "itself, and repeats the episode that it was in."
-            )
+        verbose, callbacks = verbosity("verbose", verbose), checked_callbacks(callbacks, REFUSED)
         oracle = self.oracle
         training = SteeredTraining(
             lambda: compat.build_model(self, oracle.get_space()),
