@@ -19,6 +19,7 @@ from ..arguments import check_objective, check_oracle
 from ..storage import files
 from ..storage.project import Project
 from .guard import Refused, caller, entry
+from .mending import mend
 from .role import role
 from .workers import Workers
 
@@ -329,6 +330,7 @@ class ResilientOracle(keras_tuner.Oracle):
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
         written = self.write_more()
+        files.keep_before(self.project.oracle)
         self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
         self._tried = time.monotonic()
         if self.is_saved and written and not self._unsaved:
@@ -359,6 +361,7 @@ class ResilientOracle(keras_tuner.Oracle):
         }
 
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
+        mend(self.project)
         super().reload()
         self.broken = None  # it may have been mended
         # Written, but not yet in oracle.json when the process was killed:

@@ -203,6 +203,12 @@ class ResilientTuner(keras_tuner.Tuner):
                 ) from error
         return [_Hooks(self, trial), *copies]
 
+    def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
+        files.write_json(
+            compat.tuner_file(self), self.get_state()
+        )  # it says nothing, and may be damaged
+        super().reload()
+
     def save(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
         if role() != "worker":
             self.oracle.save()

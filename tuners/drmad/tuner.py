@@ -367,10 +367,7 @@ class DrMADTuner(ResilientTuner):
         """The trained model of a trial, its optimizer with the trial's hyperparameters."""
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
-            raise ValueError(
-                f"The weights of trial {trial.trial_id} were not kept. Raise `keep_checkpoints` "
-                f"(now {self.project.keep_checkpoints}) before the search."
-            )
+            raise ValueError(self.project.without_weights(trial.trial_id))
         self._configuration, self._training = None, None  # clearing the session ends its programs
         model = compat.build_first_model(self, trial.hyperparameters)
         result = TrialResult.read(self.project.result(trial.trial_id))

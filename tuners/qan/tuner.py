@@ -280,7 +280,7 @@ class QANTuner(ResilientTuner):
             return None
         saved = None
         if values[REFERENCE]:
-            saved = files.read_arrays(self.project.reference(values[REFERENCE]))
+            saved = files.read_if_whole(self.project.reference(values[REFERENCE]))
         before = None if saved is None else WeightPath.from_arrays(saved)
 
         def regularize(view: View) -> None:
