@@ -1,6 +1,7 @@
 """`DrMADTuner`: trials that train, walk back, and can be used afterwards."""
 
 import os
+import re
 
 import keras
 import keras_tuner
@@ -89,24 +90,49 @@ def test_summaries_are_short(tmp_path, capsys):
     capsys.readouterr()
     tuner.results_summary()
     shown = capsys.readouterr().out
-    assert "learned/l2: 0.001 (0.001 – 0.001, 9 values)" in shown
+    assert "learned/l2: 0.001 (all 9 values)" in shown
     assert len(shown.splitlines()) < 20
     assert os.path.getsize(tmp_path / "p" / "trial_0" / "trial.json") < 2000
 
 
-def test_progress_is_kerastuners(tmp_path, capsys):
+def test_a_search_says_what_it_does_and_finds(tmp_path, capsys, caplog):
     def widths(hp):
         model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", [2, 3])), L.Dense(1)])
         model.compile(DrMADSGD(0.02), "mse", jit_compile=False)
         return model
 
-    tuner = make(tmp_path, widths, max_trials=2)
+    tuner = make(tmp_path, widths, max_trials=3, meta_iterations=2)
     tuner.search_space_summary()
-    search(tuner, verbose=2)
+    search(tuner, verbose=1)
     shown = capsys.readouterr().out
     assert "w (Choice)" in shown
-    for line in ("Search: Running Trial #2", "Trial 2 Complete", "Best val_loss So Far", "|w"):
-        assert line in shown
+    first, second, third = (tuner.oracle.trials[name] for name in "012")
+    width = first.hyperparameters.get("w")
+    for line in (
+        "Compiling a training of 16 steps, and the way back",
+        f"Trial 0 (1 of 3): meta-iteration 0 of configuration 0 (w={width})",
+        f"Trial 1 (2 of 3): meta-iteration 1 of configuration 0 (w={width})",
+        "Walking back over 16 steps",
+        f"Trial 0 (1 of 3): val_loss {first.score:.4g} (the best)",
+        f"; hyper_loss {first.score:.4g}; growth ",
+        "at most",
+        "learned/learning_rate: 0.02 (all 2 values)",
+        "learned/momentum: 0.9 (",
+    ):
+        assert line in shown, line
+    assert "drmad/" not in shown and "seed" not in shown
+    assert not re.search(r"\d\.\d{6}", shown)
+    assert second.metrics.get_best_value("growth") >= 1 and third.score
+    assert "retracing" not in caplog.text
+
+
+def test_a_failed_trial_says_why(tmp_path, capsys):
+    oracle = make(tmp_path).oracle
+    oracle.verbose = 1
+    trial = oracle.create_trial("a")
+    trial.status, trial.message = "FAILED", "Traceback …\nValueError: No such layer.\n"
+    oracle.end_trial(trial)
+    assert "Trial 0 (1 of 4): failed: ValueError: No such layer.; " in capsys.readouterr().out
 
 
 # -- options --------------------------------------------------------------------------------

@@ -7,7 +7,13 @@ undone bit for bit (`Reversible`, the paper's method) and through the default, a
 
 import argparse
 import pathlib
+import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))  # what all examples share
+
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import numpy as np
 

@@ -19,6 +19,7 @@ from .. import compat
 from ..distributed.oracle import ResilientOracle
 from ..storage import files
 from .configurations import Configurations
+from .display import DrMADDisplay
 from .meta_run import MetaOptimization, MetaRun
 from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED
 from .project import DrMADProject
@@ -70,6 +71,7 @@ class DrMADOracle(ResilientOracle):
     """
 
     project: DrMADProject
+    display_class = DrMADDisplay
 
     def __init__(
         self,

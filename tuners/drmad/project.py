@@ -33,6 +33,10 @@ class DrMADProject(Project):
         """The trained weights."""
         return self._of(trial_id, "checkpoint.weights.h5")
 
+    def learned(self, trial_id: str) -> str:
+        """What was learned by a trial, of each group; for pictures, nothing else depends on it."""
+        return self._of(trial_id, "learned.json")
+
     def refusal(self, trial_id: str) -> str:
         """Why the configuration of a trial cannot be trained."""
         return self._of(trial_id, "refusal.json")
