@@ -14,6 +14,7 @@ from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners.drmad.data import SearchData
 from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION, RUN, SEED
+from keras_drmad.tuners.storage import files
 
 # -- what a trial is ------------------------------------------------------------------------
 
@@ -277,6 +278,32 @@ def test_hparams_show_what_is_learned(watched):
         assert shown[ITERATION].number_value == number
         rate = shown["learned/learning_rate"].number_value
         assert (rate == pytest.approx(0.02)) is (number == 0)
+        assert shown["start/learning_rate"].number_value == pytest.approx(0.02)  # and of each trial
+
+
+def test_tensorboard_gets_what_each_group_has_learned(watched):
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for path in (watched / "board" / "run_000").glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                number = float(tf.make_ndarray(value.tensor))
+                curves.setdefault(value.tag, []).append((event.step, number))
+    names = {f"{group}/{kind}" for group in "ab" for kind in ("learning_rate", "momentum", "l2")}
+    assert names | {"hyper_loss", "growth", "val_loss"} <= set(curves)
+    for name in names:
+        saved = files.read_json(str(watched / "p" / "trial_1" / "learned.json"))[name]
+        (first, start), (second, moved) = sorted(curves[name])
+        assert (first, second) == (0, 1) and start != moved
+        assert moved == pytest.approx(saved, rel=1e-6)
+
+
+def test_a_summary_says_how_much_of_a_score_is_luck(tmp_path, capsys):
+    tuner = search(make(tmp_path, max_trials=4, gradients_per_step=2))
+    capsys.readouterr()
+    tuner.results_summary(1)
+    a, b, c, d = (trial.score for trial in trials(tuner))
+    spread = np.sqrt(((a - b) ** 2 + (c - d) ** 2) / 4)
+    assert f"differ by about {float(f'{spread:.2g}'):g} (standard" in capsys.readouterr().out
 
 
 def test_a_scheduler_drives_the_global_rate(tmp_path):
