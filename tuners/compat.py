@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import keras_tuner
 from keras_tuner.engine.trial import Trial
-from keras_tuner.src.engine.oracle import Display  # it is exported nowhere
+from keras_tuner.src.engine.oracle import Display as Display  # which it exports nowhere
 
 # Methods that are overridden, so that they are called on `self` and `super()` in their classes.
 OVERRIDDEN = {

@@ -113,12 +113,17 @@ def figure(rows, columns, **arguments):
     return plt.subplots(rows, columns, layout="constrained", squeeze=False, **arguments)
 
 
+def legend_below(fig, ax):
+    """What the lines of `ax` are, below all panels, where it covers nothing."""
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
+
+
 def draw_errors(ax, errors):
     """Test error over meta-iterations, one line a path."""
     for name, values in errors.items():
         ax.plot(100 * np.array(values), label=name, linestyle="-" if name == "Reversible" else "--")
     ax.set(xlabel="meta-iteration", ylabel="test error (%)")
-    ax.legend()
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)  # covers nothing
 
 
 def save(fig, output):

@@ -4,6 +4,7 @@ import datetime
 from typing import Protocol
 
 import keras_tuner
+import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.words import in_words
@@ -76,11 +77,11 @@ class SearchDisplay(compat.Display):
 
     def score(self, trial: Trial) -> str:
         """The objective's value, and the best one so far where that is another trial's."""
-        said = f"{self.oracle.objective.name} {in_words(trial.score)}"
         best = next(iter(self.oracle.get_best_trials(1)), trial)
-        if best.trial_id == trial.trial_id:
-            return f"{said} (the best)"
-        return f"{said} (best: {in_words(best.score)}, {self.word.lower()} {best.trial_id})"
+        mine, its = (in_words(np.nan if t.score is None else t.score) for t in (trial, best))
+        which = f"best: {its}, {self.word.lower()} {best.trial_id}"
+        is_best = best.trial_id == trial.trial_id
+        return f"{self.oracle.objective.name} {mine} ({'the best' if is_best else which})"
 
     def says_begin(self) -> bool:
         """Whether a line says that a trial begins."""

@@ -42,7 +42,7 @@ def noise(trials: Sequence[Trial], resample: bool) -> float:
     """
     runs: dict[int, dict[int, list[float]]] = {}
     for trial in trials:
-        if np.isfinite(trial.score):
+        if trial.score is not None and np.isfinite(trial.score):
             values = trial.hyperparameters.values
             run = runs.setdefault(values[RUN], {})
             run.setdefault(values[ITERATION], []).append(trial.score)
