@@ -14,7 +14,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import JsonObject, Logs
 
-from .. import compat
+from .. import compat, luck, retracing
 from ..arguments import check_tuner
 from ..storage import files, settings
 from ..storage.project import Project
@@ -29,7 +29,8 @@ IDLE_SECONDS = 0.05
 class ResilientTuner(keras_tuner.Tuner):
     """A tuner whose search goes on where it was broken off, alone or as chief and workers.
 
-    Subclasses have `train_trial`, and may have `prepare`, `tell_again` and `shown`.
+    Subclasses have `train_trial`, and may have `prepare`, `tell_again`, `shown` and
+    `score_noise`.
 
     Args:
         oracle: a `ResilientOracle`.
@@ -68,6 +69,7 @@ class ResilientTuner(keras_tuner.Tuner):
         elif not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
 
+    @retracing.expected()
     def _search(self, now: JsonObject, *args: Any, **kwargs: Any) -> None:
         """Searches as `keras_tuner.Tuner.search` does.
 
@@ -208,6 +210,28 @@ class ResilientTuner(keras_tuner.Tuner):
             compat.tuner_file(self), self.get_state()
         )  # it says nothing, and may be damaged
         super().reload()
+
+    def results_summary(self, num_trials: int = 10) -> None:
+        """Prints the best trials, and how much of a score is luck.
+
+        Args:
+            num_trials: How many are shown.
+        """
+        oracle, display = self.oracle, self.oracle.display
+        if best := oracle.get_best_trials(num_trials):
+            print(f"Results in {self.project_dir}")
+            print(
+                f"The {len(best)} best of {len(oracle.end_order)} {display.word.lower()}s by "
+                f"{oracle.objective.name} ({oracle.objective.direction})"
+            )
+        for trial in best:
+            print("\n".join(["", *display.lines(trial, display.place(trial))]))
+        if said := luck.in_words(self.score_noise()):
+            print(f"\n{said}")
+
+    def score_noise(self) -> float:
+        """The standard deviation of scores that differ in the seed only; NaN if it is not known."""
+        return float("nan")
 
     def save(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
         if role() != "worker":

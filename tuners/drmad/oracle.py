@@ -20,6 +20,7 @@ from ..distributed.oracle import ResilientOracle
 from ..storage import files
 from ..storage.damage import DamagedFile
 from .configurations import Configurations
+from .display import DrMADDisplay
 from .meta_run import MetaOptimization, MetaRun
 from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED
 from .project import DrMADProject
@@ -71,6 +72,7 @@ class DrMADOracle(ResilientOracle):
     """
 
     project: DrMADProject
+    display_class = DrMADDisplay
 
     def __init__(
         self,

@@ -41,6 +41,10 @@ class DrMADProject(Project):
             "the search; if the file was lost, train a model with its hyperparameters again."
         )
 
+    def learned(self, trial_id: str) -> str:
+        """What was learned by a trial, of each group; for pictures, nothing else depends on it."""
+        return self._of(trial_id, "learned.json")
+
     def refusal(self, trial_id: str) -> str:
         """Why the configuration of a trial cannot be trained."""
         return self._of(trial_id, "refusal.json")

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_drmad.data import Batches, BufferedBatches, as_arguments
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
-from keras_drmad.engine.engine import Engine
+from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.model_setup import build_with
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.optimizers.learnable import learnable_optimizer
@@ -48,6 +48,9 @@ class DifferentiatedTraining:
         jit_compile: whether to use XLA, or "auto".
         check: whether its step is compared with Keras's own.
 
+    Attributes:
+        compiled: the values that the model was compiled with, all of a kind in one array.
+
     Raises:
         ValueError: The model has no `DrMADSGD`, or cannot be differentiated.
     """
@@ -70,6 +73,7 @@ class DifferentiatedTraining:
         others = self.learned.hyper_variables
         self.engine = Engine.of(model, example, path, others, jit_compile, check)
         self._compiled = self.learned.values
+        self.compiled = self.learned.effective()
 
     def restart(self, seed: int, values: Arrays | None = None) -> None:
         """New initial weights, zero velocities, and the given values (None: the compiled ones)."""
@@ -116,7 +120,7 @@ class DifferentiatedTraining:
             logs |= self._evaluated(
                 fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
             )
-        found = self.engine.differentiate(run, hyper)
+        found = self.engine.differentiate(run, hyper, _bar_back(fit_arguments["verbose"], run))
         gradients = self.learned.gradients(found.adjoint)
         return Outcome(
             logs=logs,
@@ -160,6 +164,17 @@ class DifferentiatedTraining:
             x, y, batch_size=batch_size, sample_weight=sample_weight, verbose=0, return_dict=True
         )
         return {f"val_{name}": value for name, value in metrics.items()}
+
+
+def _bar_back(verbose: int | str, run: Trajectory) -> OnStep | None:
+    """Says that the way back begins; returns what counts its steps on a bar, as `fit` does."""
+    if not verbose:
+        return None
+    print(f"Walking back over {run.steps} steps", flush=True)
+    if verbose == 2:
+        return None
+    bar = keras.utils.Progbar(run.steps)
+    return lambda steps: bar.add(steps)
 
 
 def retraining(
