@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_drmad.data import Batches, BufferedBatches, as_arguments
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
-from keras_drmad.engine.engine import Engine
+from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.model_setup import build_with
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.optimizers.learnable import learnable_optimizer
@@ -105,10 +105,13 @@ class DifferentiatedTraining:
         hyper: Batches,
         epochs: int,
         horizon: int | None,
+        on_step: OnStep | None = None,
         **fit_arguments: Any,
     ) -> Outcome:
-        """Trains, and walks back from the loss of the `hyper` batches."""
-        history, run = fit(self.model, self.engine, batches, epochs, horizon, **fit_arguments)
+        """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine."""
+        history, run = fit(
+            self.model, self.engine, batches, epochs, horizon, on_step, **fit_arguments
+        )
         self._check_horizon(horizon, run)
         logs = {name: values[-1] for name, values in history.history.items()}
         if len(history.epoch) % fit_arguments.get("validation_freq", 1):
@@ -116,7 +119,7 @@ class DifferentiatedTraining:
             logs |= self._evaluated(
                 fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
             )
-        found = self.engine.differentiate(run, hyper)
+        found = self.engine.differentiate(run, hyper, on_step)
         gradients = self.learned.gradients(found.adjoint)
         return Outcome(
             logs=logs,
