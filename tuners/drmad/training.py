@@ -109,10 +109,13 @@ class DifferentiatedTraining:
         hyper: Batches,
         epochs: int,
         horizon: int | None,
+        on_step: OnStep | None = None,
         **fit_arguments: Any,
     ) -> Outcome:
-        """Trains, and walks back from the loss of the `hyper` batches."""
-        history, run = fit(self.model, self.engine, batches, epochs, horizon, **fit_arguments)
+        """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine."""
+        history, run = fit(
+            self.model, self.engine, batches, epochs, horizon, on_step, **fit_arguments
+        )
         self._check_horizon(horizon, run)
         logs = {name: values[-1] for name, values in history.history.items()}
         if len(history.epoch) % fit_arguments.get("validation_freq", 1):
@@ -120,7 +123,8 @@ class DifferentiatedTraining:
             logs |= self._evaluated(
                 fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
             )
-        found = self.engine.differentiate(run, hyper, _bar_back(fit_arguments["verbose"], run))
+        back = _walking_back(fit_arguments["verbose"], run, on_step)
+        found = self.engine.differentiate(run, hyper, back)
         gradients = self.learned.gradients(found.adjoint)
         return Outcome(
             logs=logs,
@@ -166,15 +170,21 @@ class DifferentiatedTraining:
         return {f"val_{name}": value for name, value in metrics.items()}
 
 
-def _bar_back(verbose: int | str, run: Trajectory) -> OnStep | None:
-    """Says that the way back begins; returns what counts its steps on a bar, as `fit` does."""
+def _walking_back(verbose: int | str, run: Trajectory, on_step: OnStep | None) -> OnStep | None:
+    """Says that the way back begins; returns `on_step` with a bar of its steps, as `fit` has one."""
     if not verbose:
-        return None
+        return on_step
     print(f"Walking back over {run.steps} steps", flush=True)
     if verbose == 2:
-        return None
+        return on_step
     bar = keras.utils.Progbar(run.steps)
-    return lambda steps: bar.add(steps)
+
+    def step(steps: int) -> None:
+        bar.add(steps)
+        if on_step:
+            on_step(steps)
+
+    return step
 
 
 def retraining(

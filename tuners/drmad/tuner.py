@@ -303,6 +303,7 @@ class DrMADTuner(ResilientTuner):
                 data.hyper,
                 epochs,
                 self.horizon,
+                on_step=lambda steps: self._interrupt.check(),
                 callbacks=self._callbacks(callbacks, trial, execution),
                 verbose=verbose,
                 validation_data=data.selection,
