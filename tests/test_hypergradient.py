@@ -6,27 +6,32 @@ import pytest
 import tensorflow as tf
 from small_mlp import STEPS, XH, YH, X, Y, mlp, restorable, run, slope
 
-from keras_drmad import hypergradient, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, hypergradient, paths
 
 EXACT = [paths.Stored(), paths.Checkpointed(), paths.Reversible()]
 
 
 @pytest.mark.parametrize(
-    ("per", "nesterov", "samples"),
+    ("make", "arguments", "samples"),
     [
-        ("global", False, 50),
-        ("layer", False, 48),
-        ("variable", False, 48),
-        ("unit", False, 48),
-        ("unit", True, 48),
+        (DrMADSGD, {"per": "global"}, 50),
+        (DrMADSGD, {"per": "layer"}, 48),
+        (DrMADSGD, {"per": "variable"}, 48),
+        (DrMADSGD, {"per": "unit"}, 48),
+        (DrMADSGD, {"per": "unit", "nesterov": True}, 48),
+        (DrMADAdamW, {"per": "global"}, 50),
+        (DrMADAdamW, {"per": "layer"}, 48),
+        (DrMADAdamW, {"per": "variable"}, 48),
+        (DrMADAdamW, {"per": "unit"}, 48),
     ],
 )
-def test_every_hyperparameter_is_exact(float64, per, nesterov, samples):
+def test_every_hyperparameter_is_exact(float64, make, arguments, samples):
     """Each exact path, each hyperparameter, to 1e-6 of finite differences."""
-    model = mlp(per=per, nesterov=nesterov)
+    model = mlp(make, **arguments)
     optimizer, restore = model.optimizer, restorable(model)
     found = {}
-    for path in EXACT[: 2 if nesterov else 3]:
+    undone = make is DrMADSGD and not arguments.get("nesterov")
+    for path in EXACT if undone else EXACT[:2]:
         found[repr(path)] = run(model, path, samples).gradients
         restore()
     exact = EXACT[0]

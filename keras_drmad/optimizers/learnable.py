@@ -55,6 +55,8 @@ class LearnableOptimizer(EffectiveValues):
             raise ValueError(
                 f"`schedule` must be a `keras_drmad.Knots`. Received: schedule={schedule!r}"
             )
+        if schedule is not None:
+            schedule.kinds_of(self.rule.kinds)
         self.scales = {
             "learning_rate": multiplier(floor=1e-6, ceiling=1e6),  # of the global learning rate
             **scales,
@@ -175,9 +177,9 @@ class LearnableOptimizer(EffectiveValues):
         if self.built:
             return
         super().build(variables)
-        knots = (
-            {} if self.schedule is None else dict.fromkeys(self.schedule.kinds, self.schedule.count)
-        )
+        knots = {}
+        if self.schedule is not None:
+            knots = dict.fromkeys(self.schedule.kinds_of(self.rule.kinds), self.schedule.count)
         penalties = self.rule.penalties
         self.layout = Layout(
             variables,
@@ -229,6 +231,7 @@ class LearnableOptimizer(EffectiveValues):
         if self.built:
             if self.learn and not self.is_learning:
                 _say_frozen(type(self).__name__)
+            grads = [None if g is None else tf.convert_to_tensor(g) for g in grads]
             if "l2" in self.rule.kinds:
                 known = compat.trained_variables(self) if variables is None else variables
                 grads = self._with_l2(grads, known)
@@ -247,14 +250,15 @@ class LearnableOptimizer(EffectiveValues):
             if grad is not None and s is not None:
                 weight = tf.convert_to_tensor(variable)
                 coefficient = tf.cast(s.of(l2) * share, weight.dtype)
-                grad = tf.cast(tf.convert_to_tensor(grad), weight.dtype) + coefficient * weight
+                grad = tf.cast(grad, weight.dtype) + coefficient * weight
             out.append(grad)
         return out
 
-    def _in_force(self, kind: str, index: int, dtype: str) -> Tensor:
-        """The value of a hyperparameter of a variable at this step, in the graph."""
+    def _in_force(self, kind: str, index: int, dtype: str) -> Tensor | None:
+        """The value of a hyperparameter of a variable at this step, in the graph; None without it."""
         part = self.layout.slices[kind][index]
-        assert part is not None  # of a kind that acts on every variable
+        if part is None:
+            return None
         if self.schedule is not None and kind in self.layout.knots:
             position = self.schedule.position(tf.convert_to_tensor(self.iterations))
             value = part.of(self.layout.at(kind, self._value(kind), position))
@@ -305,7 +309,7 @@ def learnable_optimizer(model: keras.Model) -> LearnableOptimizer:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, LearnableOptimizer):
         raise ValueError(
-            "The model must be compiled with a `keras_drmad.DrMADSGD` optimizer. "
+            "The model must be compiled with a `keras_drmad.DrMADSGD` or `DrMADAdamW` optimizer. "
             f"Received: model.optimizer={optimizer!r}"
         )
     return inner
