@@ -283,6 +283,12 @@ class Programs:
         slots = {} if point.slots is None else point.slots
         if point.arriving is None:
             return slots, evaluated
+        if missing := [name for name in self.rule.averaged if name not in slots]:
+            raise ValueError(
+                f"The points of {self.path!r} have no {missing} in their `slots`, which the update rule "
+                f"{type(self.rule).__name__} cannot read off displacements. Keep means of "
+                "`iterate.slots` in `accumulate`, as of the weights."
+            )
         iterate = Iterate(point.weights, slots)
         return self.rule.along(iterate, point.arriving, point.leaving, evaluated, values, iteration)
 

@@ -122,9 +122,7 @@ class DrMADAdamW(LearnableOptimizer):
         super().exclude_from_weight_decay(var_names=[".*"])
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> AdamW:
-        return AdamW(
-            **self._shared_by_rules(variables), beta_2=self.beta_2, epsilon=self.epsilon
-        )
+        return AdamW(**self._shared_by_rules(variables), beta_2=self.beta_2, epsilon=self.epsilon)
 
     def exclude_from_weight_decay(
         self,
@@ -162,7 +160,5 @@ class DrMADAdamW(LearnableOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config.update(
-            beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon, amsgrad=False
-        )
+        config.update(beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon, amsgrad=False)
         return config
