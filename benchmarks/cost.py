@@ -87,7 +87,7 @@ def loops(model, train, batch_size, path):
 
     run = engine.train(engine.read(), batches, [0.02] * len(steps))
     _, adjoint = engine._validation(run, validation)
-    inputs = engine._inputs(run, steps, capacity)
+    inputs = engine.stacks.inputs(run, steps, capacity)
     constants = {
         "hyper": run.hyper,
         "hyper_variables": run.hyper_variables,
@@ -95,12 +95,8 @@ def loops(model, train, batch_size, path):
         "size": tf.constant(1.0),
         "segment_data": engine._segment_data(run, run.segments[0]),
     }
-    carry = {
-        "at": path.arithmetic.encode(run.start.iterate),
-        "state": run.start.state,
-        "random": run.start.random,
-        "sums": path.begin(engine.programs.rule.means(run.start.iterate)),
-    }
+    carry = engine.begin(engine.read(), batches, len(steps)).carry
+    carry["sums"] = path.begin(engine.programs.rule.means(run.start.iterate))
     begin, length = engine._constants(run, False), len(steps)
 
     def forward():

@@ -88,7 +88,7 @@ def chunk(build, batch_size):
     steps = list(range(STEPS))
     run = engine.begin(start, batches, STEPS)
     run.rates, run.end = [np.float32(0.02)] * STEPS, start
-    inputs = engine._inputs(run, steps, STEPS)
+    inputs = engine.stacks.inputs(run, steps, STEPS)
     means = engine.programs.rule.means(start.iterate)
     carry = {**run.carry, "sums": path.begin(means)}
     run.summaries = [

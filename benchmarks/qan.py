@@ -31,6 +31,7 @@ import json
 import os
 import tempfile
 import time
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -51,7 +52,7 @@ FRESH = 10
 SURE = 5  # tests of a schedule that is believed
 PLAIN = ("rate", "time", "loss", "gap")
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no-shaping": {"shaping": 0.0},
     "n=1": {"agent": {"n_step": 1}},

@@ -49,9 +49,9 @@ class DecayedMeans(paths.Path):
     def point(self, data, record, step):  # called at each step back, compiled
         times = data["times"]
         i = tf.reduce_sum(tf.cast(times[1:-1] <= step, "int32"))  # the knot before this step
-        times = tf.gather(times, [i, i + 1])
+        times = tf.gather(times, [i, i + 1], axis=0)
         since, length = step - times[0], times[1] - times[0]
-        pairs = [tf.gather(k, [i, i + 1]) for k in data["knots"]]
+        pairs = [tf.gather(k, [i, i + 1], axis=0) for k in data["knots"]]
         slopes = [(k[1] - k[0]) / tf.cast(length, k.dtype) for k in pairs]
         weights = [k[0] + tf.cast(since, k.dtype) * s for k, s in zip(pairs, slopes, strict=True)]
         # Momenta and gradients are those with which the optimizer would move so.

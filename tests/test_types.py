@@ -1,13 +1,17 @@
 """A user's type checker sees types: nothing that is public is `Any`."""
 
 import ast
+import collections
 import inspect
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 import keras_drmad
 from keras_drmad import paths, plots, tuners
@@ -72,33 +76,60 @@ def is_any(shown):
     return re.search(r"\bAny\b", shown)
 
 
-def test_nothing_public_is_any(tmp_path):
-    install(tmp_path)
-    lines = script()
-    user = tmp_path / "users_script.py"
-    user.write_text("\n".join(line for line, _ in lines))
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory):
+    """`{file: [(line, level, text)]}` of one run over the script and all that uses the package."""
+    folder = tmp_path_factory.mktemp("user")
+    install(folder)
+    user = folder / "users_script.py"
+    user.write_text("\n".join(line for line, _ in script()))
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    files = [user, *sorted(folder.glob("*/*.py"))]
+    files = [file for file in files if file.parent.name != "keras_drmad"]
     # With the cache of `make lint`, which knows TensorFlow and Keras already.
+    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--no-pretty"]
     result = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--no-pretty", str(user)],
+        [*command, "--allow-untyped-defs", "--allow-incomplete-defs", *map(str, files)],
         cwd=ROOT,
-        env=os.environ | {"MYPYPATH": str(tmp_path)},
+        env=os.environ
+        | {"MYPYPATH": ":".join(str(folder / name) for name in ("", "benchmarks", "examples"))},
         capture_output=True,
         text=True,
         check=False,
     )
     assert not result.stderr
-    types, errors = {}, []
+    found = collections.defaultdict(list)
     for message in result.stdout.splitlines()[:-1]:
         path, number, level, text = re.match(r"(.*?):(\d+): (\w+): (.*)", message).groups()
-        asked = pathlib.Path(path).name == user.name  # a cached message has an earlier folder
-        line, name = lines[int(number) - 1] if asked else ("", "")
-        if level == "note" and asked:
+        found[pathlib.Path(path).name].append((int(number), level, text))
+    return found
+
+
+def test_nothing_public_is_any(messages):
+    lines, types, errors = script(), {}, []
+    for number, level, text in messages["users_script.py"]:
+        line, name = lines[number - 1]
+        if level == "note":
             types[name] = re.match('Revealed type is "(.*)"', text)[1]
         elif "no_such_name" in line:
             types[f"{name}()"] = name
         else:
-            errors.append(message)
+            errors.append(text)
     assert not errors
     assert types.keys() == {n + "()" * ("no_such" in line) for line, n in lines if n}
     untyped = {name for name, shown in types.items() if is_any(shown)}
     assert not untyped - TENSORS
+
+
+def test_benchmarks_and_examples_use_what_is_there(messages):
+    """They are too long to run here; what they call must exist."""
+    gone = [
+        f"{file}:{number}: {text}"
+        for file, of in messages.items()
+        for number, _, text in of
+        if file not in ("users_script.py", "tuners.py")
+        and re.search(r"\[(attr-defined|call-arg|name-defined|import-not-found)\]$", text)
+        and not re.search(r"\"(jax|stable_baselines3|torch)\b", text)  # not of this environment
+    ]
+    assert not gone, "\n".join(gone)

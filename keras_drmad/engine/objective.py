@@ -17,6 +17,15 @@ from keras_drmad.engine.loss_scale import DynamicScale, FixedScale
 from keras_drmad.typing import Structure, Tensor, Tensors
 
 
+class ModelValues(NamedTuple):
+    """Tensors that stand for a model's variables; what each list is, `Objective`'s attributes say."""
+
+    weights: Tensors
+    state: Tensors
+    random: Tensors
+    hyper_variables: Tensors
+
+
 class _Scope(keras.StatelessScope):
     """A stateless scope that remembers which variables were assigned in it."""
 
@@ -79,21 +88,14 @@ class Objective:
         second_derivatives.check(model, operations, self._differentiate_twice, example)
 
     def gradient(
-        self,
-        weights: Tensors,
-        state: Tensors,
-        random: Tensors,
-        hyper_variables: Tensors,
-        batch: Structure,
-        scale: Tensor = (),
+        self, at: ModelValues, batch: Structure, scale: Tensor = ()
     ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
         """`(gradients, state, random, loss)` of the training loss; the states after the step.
 
         `scale` is that of the loss, where it is a dynamic one.
         """
-        at = weights, state, random, hyper_variables
         parts = [
-            (part.share, self._part_gradient(*at, part.batch, scale)) for part in self._parts(batch)
+            (part.share, self._part_gradient(at, part.batch, scale)) for part in self._parts(batch)
         ]
         (_, first), *others = parts
         if not others:
@@ -102,26 +104,18 @@ class Objective:
         return gradients, after, first[2], loss
 
     def vjp(
-        self,
-        weights: Tensors,
-        state: Tensors,
-        random: Tensors,
-        hyper_variables: Tensors,
-        batch: Structure,
-        scale: Tensor = (),
+        self, at: ModelValues, batch: Structure, scale: Tensor = ()
     ) -> tuple[Tensors, Tensors, Callable[[Tensors, Tensors], tuple[Tensors, Tensors, Tensors]]]:
         """`(gradients, state, vjp)`: as `gradient`, and what takes their adjoints back.
 
         `vjp(gradients, state)` returns the adjoints of `(weights, state, hyper_variables)`: a
         product with the Hessian of the loss.
         """
-        at, found = (weights, state, hyper_variables), []
+        sources, found = (at.weights, at.state, at.hyper_variables), []
         for part in self._parts(batch):
             with tf.device(part.device), tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(at)
-                gradients, after, *_ = self._part_gradient(
-                    weights, state, random, hyper_variables, part.batch, scale
-                )
+                tape.watch(sources)
+                gradients, after, *_ = self._part_gradient(at, part.batch, scale)
             found.append((part, tape, (gradients, after)))
 
         def vjp(*adjoints: Tensors) -> tuple[Tensors, Tensors, Tensors]:
@@ -129,7 +123,7 @@ class Objective:
             for part, tape, results in found:
                 with tf.device(part.device):
                     pulled = tape.gradient(
-                        results, at, output_gradients=adjoints, unconnected_gradients="zero"
+                        results, sources, output_gradients=adjoints, unconnected_gradients="zero"
                     )
                     back.append((part.share, tf.nest.map_structure(_dense, pulled)))
             return _mean(back)
@@ -137,20 +131,14 @@ class Objective:
         return *_mean([(part.share, results) for part, _, results in found]), vjp
 
     def _part_gradient(
-        self,
-        weights: Tensors,
-        state: Tensors,
-        random: Tensors,
-        hyper_variables: Tensors,
-        batch: Structure,
-        scale: Tensor,
+        self, at: ModelValues, batch: Structure, scale: Tensor
     ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(weights)
-            loss, scope = self._loss(weights, state, random, hyper_variables, batch, training=True)
+            tape.watch(at.weights)
+            loss, scope = self._loss(at, batch, training=True)
             factor = scale if self.loss_scale.is_dynamic else self.loss_scale.factor
             scaled = loss * tf.cast(factor, loss.dtype)
-        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        gradients = tape.gradient(scaled, at.weights, unconnected_gradients="zero")
         gradients = [_dense(g) / tf.cast(factor, g.dtype) for g in gradients]
         after = [[scope.get_current_value(v) for v in vs] for vs in (self.state, self.random)]
         return gradients, *after, loss
@@ -171,36 +159,21 @@ class Objective:
             for i, (device, size) in enumerate(zip(self.devices, sizes, strict=True))
         ]
 
-    def validation_loss(
-        self,
-        weights: Tensors,
-        state: Tensors,
-        random: Tensors,
-        hyper_variables: Tensors,
-        batch: Structure,
-    ) -> Tensor:
+    def validation_loss(self, at: ModelValues, batch: Structure) -> Tensor:
         """The compiled loss of a batch in inference mode.
 
         Penalties that layers add (regularizers, `add_loss`) belong to the training loss only,
         unless there is no other loss.
         """
-        return self._loss(weights, state, random, hyper_variables, batch, training=False)[0]
+        return self._loss(at, batch, training=False)[0]
 
-    def _loss(
-        self,
-        weights: Tensors,
-        state: Tensors,
-        random: Tensors,
-        hyper_variables: Tensors,
-        batch: Structure,
-        training: bool,
-    ) -> tuple[Tensor, _Scope]:
+    def _loss(self, at: ModelValues, batch: Structure, training: bool) -> tuple[Tensor, _Scope]:
         x, y, sample_weight = as_arguments(batch)
         mapping = [
-            *zip(self.weights, weights, strict=True),
-            *zip(self.state, state, strict=True),
-            *zip(self.random, random, strict=True),
-            *zip(self.hyper_variables, hyper_variables, strict=True),
+            *zip(self.weights, at.weights, strict=True),
+            *zip(self.state, at.state, strict=True),
+            *zip(self.random, at.random, strict=True),
+            *zip(self.hyper_variables, at.hyper_variables, strict=True),
         ]
         with _Scope(mapping) as scope, second_derivatives.mended_moments():
             predictions = self.model(
@@ -227,11 +200,10 @@ class Objective:
 
         def step(batch: Structure) -> Tensors:
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
-            weights = [tf.convert_to_tensor(w.value) for w in self.weights]
-            hyper_variables = [tf.convert_to_tensor(v.value) for v in self.hyper_variables]
+            at = self._values()
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(weights)
-                loss, scope = self._loss(weights, [], [], hyper_variables, batch, training=True)
+                tape.watch(at.weights)
+                loss, scope = self._loss(at, batch, training=True)
             # Whatever the step assigned, in the model or outside it (Keras's global seed).
             for variable in scope.assigned.values():
                 if any(variable is weight for weight in self.weights):
@@ -240,7 +212,7 @@ class Objective:
                     continue
                 floating = tf.as_dtype(variable.dtype).is_floating
                 (self.state if floating else self.random).append(variable)
-            gradients = tape.gradient(loss, weights)
+            gradients = tape.gradient(loss, at.weights)
             self.idle = tuple(g is None for g in gradients)
             return [_dense(g) for g in gradients if g is not None]
 
@@ -249,15 +221,14 @@ class Objective:
 
     def _differentiate_twice(self, batch: Structure) -> Structure:
         """What the reverse pass does to the loss."""
-        variables = (self.weights, self.state, self.random, self.hyper_variables)
-        weights, state, random, hyper_variables = [
-            [tf.convert_to_tensor(v.value) for v in group] for group in variables
-        ]
         scale = tf.constant(1.0) if self.loss_scale.is_dynamic else ()
-        gradients, state_after, vjp = self.vjp(
-            weights, state, random, hyper_variables, batch, scale
-        )
+        gradients, state_after, vjp = self.vjp(self._values(), batch, scale)
         return vjp(gradients, state_after)
+
+    def _values(self) -> ModelValues:
+        """Those that the model has now."""
+        variables = ModelValues(self.weights, self.state, self.random, self.hyper_variables)
+        return tf.nest.map_structure(lambda v: tf.convert_to_tensor(v.value), variables)
 
 
 def _assigns(model: keras.Model, variable: keras.Variable) -> str:

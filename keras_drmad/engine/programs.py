@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.loss_scale import DynamicScale, all_finite
 from keras_drmad.engine.norm import global_norm
-from keras_drmad.engine.objective import Objective
+from keras_drmad.engine.objective import ModelValues, Objective
 from keras_drmad.paths.base import Path, Point
 from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
@@ -136,10 +136,7 @@ class Programs:
             ]
             weights = arithmetic.position(at, replaying, rule.dtypes)
             raw, state, next_random, loss = self.objective.gradient(
-                weights,
-                carry["state"],
-                random,
-                constants["hyper_variables"],
+                ModelValues(weights, carry["state"], random, constants["hyper_variables"]),
                 inputs.batch,
                 inputs.scale,
             )
@@ -193,9 +190,8 @@ class Programs:
         """Adds a batch's loss (times its samples) and gradients to `total`."""
         with _tape() as tape:
             tape.watch((at.weights, at.state, hyper_variables))
-            loss = self.objective.validation_loss(
-                at.weights, at.state, at.random, hyper_variables, batch
-            )
+            values = ModelValues(at.weights, at.state, at.random, hyper_variables)
+            loss = self.objective.validation_loss(values, batch)
         samples = tf.shape(tf.nest.flatten(batch)[0])[0]
         gradients = tape.gradient(
             loss,
@@ -226,14 +222,9 @@ class Programs:
         point = self.path.point(constants["segment_data"], inputs.record, inputs.step)
         weights = point.weights
 
-        raw, _, vjp = self.objective.vjp(
-            weights,
-            constants["state"] if point.state is None else point.state,
-            inputs.random,
-            constants["hyper_variables"],
-            inputs.batch,
-            inputs.scale,
-        )
+        state = constants["state"] if point.state is None else point.state
+        at = ModelValues(weights, state, inputs.random, constants["hyper_variables"])
+        raw, _, vjp = self.objective.vjp(at, inputs.batch, inputs.scale)
         l2 = {kind: vector for kind, vector in now.items() if kind == "l2"}
         with _tape() as of_gradients:
             of_gradients.watch((weights, raw, l2))
@@ -260,13 +251,13 @@ class Programs:
         hyper_part = of_schedule.gradient(
             now, hyper, output_gradients=hyper_part, unconnected_gradients="zero"
         )
-        products, state, variables_part = vjp(directions, adjoint.state)
+        products, state_part, variables_part = vjp(directions, adjoint.state)
         unscaled = rule.unscaled(directions, moved.slots, values, inputs.iteration)
         products = self.path.adjust_hvp(products, directions, unscaled)
         back = Adjoint(
             weights=[a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)],
             slots=slots_before,
-            state=state,
+            state=state_part,
             hyper={kind: adjoint.hyper[kind] + hyper_part[kind] for kind in hyper},
             hyper_variables=[
                 a + b for a, b in zip(adjoint.hyper_variables, variables_part, strict=True)

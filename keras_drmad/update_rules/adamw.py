@@ -1,4 +1,4 @@
-"""AdamW, in the convention of `keras.optimizers.AdamW`: pure, for `fit` as for compiled training loops."""
+"""AdamW, in the convention of `keras.optimizers.AdamW`: pure, in `fit` as in compiled loops."""
 
 from __future__ import annotations
 
