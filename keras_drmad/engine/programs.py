@@ -251,7 +251,7 @@ class Programs:
             now, hyper, output_gradients=hyper_part, unconnected_gradients="zero"
         )
         products, state_part, variables_part = vjp(directions, adjoint.state)
-        unscaled = rule.unscaled(directions, slots, values, inputs.iteration)
+        unscaled = rule.unscaled(directions, moved.slots, values, inputs.iteration)
         products = self.path.adjust_hvp(products, directions, unscaled)
         back = Adjoint(
             weights=[a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)],
@@ -273,6 +273,12 @@ class Programs:
         slots = {} if point.slots is None else point.slots
         if point.arriving is None:
             return slots, evaluated
+        if missing := [name for name in self.rule.averaged if name not in slots]:
+            raise ValueError(
+                f"The points of {self.path!r} have no {missing} in their `slots`, which the update rule "
+                f"{type(self.rule).__name__} cannot read off displacements. Keep means of "
+                "`iterate.slots` in `accumulate`, as of the weights."
+            )
         iterate = Iterate(point.weights, slots)
         return self.rule.along(iterate, point.arriving, point.leaving, evaluated, values, iteration)
 
