@@ -220,6 +220,7 @@ def test_refusals(plain):
     refused("`knots` must be", plots.trajectory, model, path, (X, Y), knots=0)
     refused("`margin` must be", plots.trajectory, model, path, (X, Y), margin=-1)
     refused("`history` must hold", plots.hyperparameters, {"loss": [1.0]})
+    refused("`tuner` must be a `DrMADTuner` or a `QANTuner`", plots.search, object())
     refused("must not lie on a line", Plane.of, line_path((0, 0), (1, 1), (2, 2)))
     unbuilt = keras.Sequential([L.Dense(1)])
     unbuilt.compile("sgd", "mse")

@@ -3,6 +3,7 @@
 What they are made of is imported from `keras_drmad`, which does not know them.
 """
 
+from . import plots  # noqa: F401 (what `keras_drmad.plots.search` draws)
 from .drmad.oracle import DrMADOracle
 from .drmad.tuner import DrMADTuner
 from .optuna_oracle import OptunaOracle
