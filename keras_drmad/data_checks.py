@@ -74,8 +74,8 @@ def check_inputs(name: str, model: keras.Model, batches: Batches) -> None:
     sizes = zip(takes[1:], x.shape[1:], strict=True)
     if any(size is not None and size != given for size, given in sizes):
         raise ValueError(
-            f"`{name}` must hold inputs of shape {takes}, as the model takes them. Received: an array of "
-            f"shape {tuple(x.shape)}"
+            f"`{name}` must hold inputs of shape {takes}, as the model takes them. Received: an array "
+            f"of shape {tuple(x.shape)}"
         )
 
 
