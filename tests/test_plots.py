@@ -203,7 +203,7 @@ def test_refusals(plain):
     for draw in (plots.interpolation, plots.trajectory, plots.path_loss):
         other = make(L.Dense(5))
         refused("`path` was recorded with another model", draw, other, path, (X, Y))
-        refused("`points` must be a positive integer", draw, model, path, (X, Y), points=0)
+        refused("`points` must be", draw, model, path, (X, Y), points=0)
         refused("`statistics` must be", draw, model, path, (X, Y), statistics="none")
         refused("`batch_size` must be a positive", draw, model, path, (X, Y), batch_size=0)
         refused("`path` must hold at least", draw, model, one, (X, Y))

@@ -16,6 +16,7 @@ from keras_drmad.typing import JsonObject, Logs
 from .. import compat, luck, retracing
 from ..arguments import check_tuner
 from ..storage import files, settings
+from ..storage.damage import DamagedFile
 from ..storage.project import Project
 from .errors import SearchIsOver
 from .interrupt import Interrupt
@@ -227,9 +228,13 @@ class ResilientTuner(keras_tuner.Tuner):
         return [_Hooks(self, trial), *copies]
 
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
-        files.write_json(
-            compat.tuner_file(self), self.get_state()
-        )  # it says nothing, and may be damaged
+        path = compat.tuner_file(self)
+        try:
+            files.read_json(path)
+        except DamagedFile:
+            files.write_json(
+                path, self.get_state()
+            )  # nothing is lost: it says only that it is there
         super().reload()
 
     def results_summary(self, num_trials: int = 10) -> None:
