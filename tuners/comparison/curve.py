@@ -8,8 +8,6 @@ import numpy as np
 from .outcome import Outcome
 from .statistics import best_so_far, expected_best, standard_error
 
-POINTS = 200
-
 
 class Curve(NamedTuple):
     """The mean over seeds, and the standard error of it, at some amounts that were spent."""
@@ -56,7 +54,8 @@ def curve(
         return None
     first = max(float(spent[np.isfinite(best)][0]) for spent, best in lines)
     last = max(amount, max(float(spent[-1]) for spent, _ in lines))
-    at = np.unique(np.concatenate([np.linspace(first, last, POINTS), [first]]))
+    ends = np.concatenate([spent for spent, _ in lines])
+    at = np.unique([first, last, *ends[ends > first]])
     values = np.array(
         [best[np.searchsorted(spent, at + 1e-9, side="right") - 1] for spent, best in lines]
     )

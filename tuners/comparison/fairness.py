@@ -6,11 +6,13 @@ import keras
 import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, Fixed, HyperParameter
 
+from ..optuna_oracle import OptunaOracle
 from .budget import Budget
 from .data import SUSPICIOUS, Part, overlap
 from .method import Method
 
 FEW = 2  # trials a hyperparameter
+RANDOM_OF_TPE = 10  # trials that Optuna's default sampler begins with
 
 
 def space(name: str, method: Method) -> list[HyperParameter]:
@@ -91,14 +93,13 @@ def _of_budgets(
         if not method.is_tuned or _needs_none(method) or not size:
             continue
         kind = method.oracle_class or method.tuner_class
-        # KerasTuner's Bayesian optimization begins with random trials, 3 a hyperparameter.
-        random = method.tuner_arguments.get("num_initial_points") or 3 * size
+        random = _random_trials(method, size)
         points = _grid(spaces[name])
-        if kind in BAYESIAN and budget.amount <= random:
+        if budget.amount <= random:
             yield (
                 f"The budget of {budget} is too small for {name!r}: {method.searcher} begins with "
-                f"{random} random trials, so that it is random search. Use a larger budget, or "
-                "`num_initial_points`."
+                f"{random} random trials, so that it is random search. Use a larger budget, or another "
+                "tuner."
             )
         elif kind in GRID and points is not None and points > budget.amount:
             yield (
@@ -114,6 +115,14 @@ def _of_budgets(
 
 BAYESIAN = (keras_tuner.BayesianOptimization, keras_tuner.oracles.BayesianOptimizationOracle)
 GRID = (keras_tuner.GridSearch, keras_tuner.oracles.GridSearchOracle)
+
+
+def _random_trials(method: Method, size: int) -> int:
+    """How many a tuner begins with that learns from them; 0 where that is not known."""
+    kind, given = method.oracle_class or method.tuner_class, method.tuner_arguments
+    if kind in BAYESIAN:
+        return given.get("num_initial_points") or 3 * size
+    return RANDOM_OF_TPE if kind is OptunaOracle and "sampler" not in given else 0
 
 
 def _needs_none(method: Method) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = "osD^vPX"
+MARKERS = "osD^vPX*"
 
 
 def draw(standings: Standings) -> "Figure":

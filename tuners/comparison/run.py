@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import shutil
+import warnings
 from collections.abc import Callable
 
 import keras
@@ -79,8 +80,8 @@ class Run:
         except OSError:
             raise
         except Exception as error:
-            _log.error("%s, seed %d: %s", self._name, self._seed, error)
-            outcome.error = (str(error) or repr(error))[-MOST_OF_AN_ERROR:]
+            outcome.error = _in_words(error)
+            _log.error("%s, seed %d: %s", self._name, self._seed, outcome.error.splitlines()[-1])
         outcome.write(path)
         return outcome
 
@@ -100,7 +101,7 @@ class Run:
             if not any(trial.score is not None for trial in tuner.records()):
                 outcome.trials = tuner.records()
                 raise
-            outcome.error = (str(error) or repr(error))[-MOST_OF_AN_ERROR:]
+            outcome.error = _in_words(error)
         outcome.trials = tuner.records()
         if isinstance(tuner, QANTuner):
             self._judge_policy(tuner, outcome, train, validation, test)
@@ -143,16 +144,20 @@ class Run:
         callbacks = self._method.make_callbacks(train, validation)
         x, y, *weights = train
         more = {"sample_weight": weights[0]} if weights else {}
-        tuner.search(
-            x,
-            y,
-            **more,
-            epochs=self._epochs,
-            batch_size=self._batch_size,
-            validation_data=validation,
-            callbacks=[self._meter, *callbacks],
-            verbose=0,
-        )
+        with warnings.catch_warnings():
+            # KerasTuner's own: there is no other way to prune; trainings may diverge.
+            warnings.filterwarnings("ignore", "The use case of calling", DeprecationWarning)
+            warnings.filterwarnings("ignore", "All-NaN axis encountered", RuntimeWarning)
+            tuner.search(
+                x,
+                y,
+                **more,
+                epochs=self._epochs,
+                batch_size=self._batch_size,
+                validation_data=validation,
+                callbacks=[self._meter, *callbacks],
+                verbose=0,
+            )
 
     # -- the judgement -----------------------------------------------------------------------
 
@@ -169,7 +174,9 @@ class Run:
                 continue
             chosen = outcome.trials[index]
             if chosen.trial_id not in judged:
-                model = tuner.load_model(tuner.oracle.trials[chosen.trial_id])
+                with warnings.catch_warnings():  # the optimizer, which is not built, is not needed
+                    warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+                    model = tuner.load_model(tuner.oracle.trials[chosen.trial_id])
                 judged[chosen.trial_id] = self._evaluated(model, test)
             assert chosen.score is not None
             choice = Choice(count, chosen.trial_id, chosen.score, judged[chosen.trial_id])
@@ -227,6 +234,10 @@ class Run:
         for path in pathlib.Path(self._folder).glob("trial_*/*.weights.h5"):
             if path.parent.name.removeprefix("trial_") not in kept:
                 files.remove(str(path))
+
+
+def _in_words(error: Exception) -> str:
+    return (str(error).strip() or repr(error))[-MOST_OF_AN_ERROR:]
 
 
 def _why_nothing(tuner: keras_tuner.Tuner) -> str:

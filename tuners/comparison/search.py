@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -101,10 +100,7 @@ class WatchedTuner(keras_tuner.Tuner):
         if not isinstance(self, ResilientTuner):  # which seeds its trainings itself
             words = [self._seed, *trial.trial_id.encode()]
             keras.utils.set_random_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
-        with warnings.catch_warnings():
-            # There is no other way to prune.
-            warnings.filterwarnings("ignore", "The use case of calling", DeprecationWarning)
-            return super().run_trial(trial, *args, **kwargs)
+        return super().run_trial(trial, *args, **kwargs)
 
     def on_epoch_end(
         self, trial: Trial, model: keras.Model, epoch: int, logs: Logs | None = None

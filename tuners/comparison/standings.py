@@ -9,7 +9,7 @@ import numpy as np
 from keras_drmad.typing import JsonObject
 
 from . import statistics, verdict
-from .budget import Budget
+from .budget import ROUNDING, Budget
 from .curve import Curve, curve
 from .outcome import Outcome
 from .statistics import Difference
@@ -27,7 +27,7 @@ class Row(NamedTuple):
         spent: the mean, in the budget's unit.
         unused, overspent: of the budget; one of them is 0.
         seconds: the mean of what these trials have taken.
-        failed: seeds without a result.
+        missing: seeds without a result.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     unused: float
     overspent: float
     seconds: float
-    failed: list[int]
+    missing: list[int]
 
 
 class Standings:
@@ -100,9 +100,9 @@ class Standings:
         """What can be said, in words. It raises what `differences` does."""
         rows = self.rows(budget)
         means = {row.method: row.mean for row in rows if row.values}
-        failed = {row.method: len(row.failed) for row in rows if row.failed}
+        missing = {row.method: len(row.missing) for row in rows if row.missing}
         pairs = self.differences(budget)
-        return verdict.verdict(means, pairs, self.metric, len(self.seeds), failed)
+        return verdict.verdict(means, pairs, self.metric, len(self.seeds), missing)
 
     def expected_best(self, method: str) -> Curve | None:
         """The expected best objective on the validation data, over what was spent.
@@ -151,11 +151,16 @@ class Standings:
             ranks.get(name, math.nan),
             _mean(counts),
             total,
-            max(0.0, amount - total),
-            max(0.0, total - amount),
+            _beyond(amount, total),
+            _beyond(total, amount),
             _mean(seconds),
             [seed for seed in self.seeds if seed not in values],
         )
+
+
+def _beyond(one: float, other: float) -> float:
+    """How much one is above the other; rounding is nothing."""
+    return max(0.0, one - other) if one - other > ROUNDING else 0.0
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -5,11 +5,21 @@ import math
 from .standings import Row, Standings
 from .verdict import in_words
 
-HEAD = ("method", "{metric}", "rank", "trials", "spent", "unused", "overspent", "seconds", "failed")
+HEAD = (
+    "method",
+    "{metric}",
+    "rank",
+    "trials",
+    "spent",
+    "unused",
+    "overspent",
+    "seconds",
+    "missing",
+)
 
 
 def text(standings: Standings) -> str:
-    """All tables, differences, the verdict and warnings, in Markdown."""
+    """All tables, differences to the best method, verdicts and warnings, in Markdown."""
     parts = []
     for amount in standings.budget.amounts:
         parts.append(
@@ -20,7 +30,9 @@ def text(standings: Standings) -> str:
         lines = [head, ["---"] * len(head), *rows]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
         parts.append(standings.verdict(amount))
-    parts.append("\n".join(map(in_words, standings.differences())))
+    best = standings.rows()[0].method
+    pairs = [pair for pair in standings.differences() if best in (pair.better, pair.other)]
+    parts.append("\n".join(map(in_words, pairs)))
     parts.append("\n".join(errors(standings)))
     parts.append("\n".join(f"Warning: {warning}" for warning in standings.warnings))
     return "\n\n".join(filter(None, parts))
@@ -35,7 +47,7 @@ def cells(standings: Standings, amount: float) -> list[list[str]]:
 def errors(standings: Standings) -> list[str]:
     """Why searches have no result, or ended early: the last line of each error."""
     return [
-        f"{outcome.method!r}, seed {outcome.seed}: {outcome.error.strip().splitlines()[-1]}"
+        f"{outcome.method!r}, seed {outcome.seed}: {outcome.error.splitlines()[-1]}"
         for outcome in standings.outcomes
         if outcome.error
     ]
@@ -43,7 +55,7 @@ def errors(standings: Standings) -> list[str]:
 
 def _line(row: Row) -> list[str]:
     if not row.values:
-        return [row.method, "no result", *["–"] * (len(HEAD) - 3), str(len(row.failed))]
+        return [row.method, "no result", *["–"] * (len(HEAD) - 3), str(len(row.missing))]
     error = "" if math.isnan(row.error) else f" ± {row.error:.2g}"
     return [
         row.method,
@@ -54,5 +66,5 @@ def _line(row: Row) -> list[str]:
         f"{row.unused:.2g}",
         f"{row.overspent:.2g}",
         f"{row.seconds:.3g}",
-        str(len(row.failed)),
+        str(len(row.missing)),
     ]

@@ -11,7 +11,7 @@ def verdict(
     differences: Sequence[Difference],
     metric: str,
     seeds: int,
-    failed: Mapping[str, int],
+    missing: Mapping[str, int],
 ) -> str:
     """A few sentences.
 
@@ -20,12 +20,12 @@ def verdict(
         differences: of all pairs.
         metric: its name.
         seeds: how many there are.
-        failed: by method, seeds without a result.
+        missing: by method, seeds without a result.
     """
     sentences = [_of_the_best(means, differences, metric, seeds)] if means else []
     if not means:
         sentences.append("No method has a result.")
-    for name, count in failed.items():
+    for name, count in missing.items():
         sentences.append(
             f"{name!r} has no result with {count} of {seeds} seeds; what it has is compared with the "
             "same seeds of the others."
