@@ -21,6 +21,7 @@ class Quick(keras_tuner.HyperModel):
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         return build(hp)
 
+    @np.errstate(all="ignore")  # of rates that are too high
     def fit(
         self, hp: keras_tuner.HyperParameters, model: keras.Model, x: Any, y: Any, **arguments: Any
     ) -> keras.callbacks.History:
@@ -65,3 +66,12 @@ def make(folder: Any, methods: dict[str, Method], **arguments: Any) -> Compariso
     defaults = {"train": TRAIN, "validation": VALIDATION, "test": TEST, "budget": 2, "seeds": 2}
     defaults |= {"epochs": 2, "batch_size": 20, "directory": str(folder), "verbose": 0}
     return compare(methods, **{**defaults, **arguments})
+
+
+def random_search(**arguments: Any) -> Method:
+    return Method(Quick(), keras_tuner.RandomSearch, **arguments)
+
+
+def scores(comparison: Comparison, method: str = "tuned", seed: int = 0) -> list[float | None]:
+    of = [o for o in comparison.outcomes if (o.method, o.seed) == (method, seed)]
+    return [trial.score for trial in of[0].trials]

@@ -14,6 +14,7 @@ EXTRA = "compare"
 LEVEL = 0.05  # how often a difference that is none may be called one
 FEWEST = 3  # seeds of which a difference can be clear
 RESAMPLES = 9999
+ROUNDING = 1e-9  # relative
 
 
 class Difference(NamedTuple):
@@ -55,16 +56,17 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
 def differences(results: Mapping[str, Mapping[int, float]], direction: str) -> list[Difference]:
     """All pairs of methods, by their results `{method: {seed: value}}`; best first."""
     sign = 1.0 if direction == "max" else -1.0
-    pairs = []
+    pairs, p_values = [], []
     for one, other in itertools.combinations(results, 2):
         seeds = [seed for seed in results[one] if seed in results[other]]
         if not seeds:
             continue
-        deltas = sign * np.array([results[one][seed] - results[other][seed] for seed in seeds])
-        if deltas.mean() < 0:
-            one, other, deltas = other, one, -deltas
-        pairs.append((one, other, deltas))
-    adjusted = holm([_p_value(deltas) for *_, deltas in pairs])
+        a, b = (sign * np.array([results[name][seed] for seed in seeds]) for name in (one, other))
+        if (a - b).mean() < 0:
+            one, other, a, b = other, one, b, a
+        pairs.append((one, other, a - b))
+        p_values.append(_p_value(a, b))
+    adjusted = holm(p_values)
     return [
         Difference(one, other, float(deltas.mean()), *interval(deltas), p, len(deltas))
         for (one, other, deltas), p in zip(pairs, adjusted, strict=True)
@@ -157,15 +159,18 @@ def best_so_far(scores: Sequence[float], direction: str) -> np.ndarray:
     return best.accumulate(np.asarray(scores, "float64"))
 
 
-def _p_value(deltas: np.ndarray) -> float:
-    """Of a mean that is 0."""
+def _p_value(a: np.ndarray, b: np.ndarray) -> float:
+    """Of pairs whose differences have a mean of 0."""
+    deltas = a - b
     if len(deltas) < 2 or not deltas.any():
         return 1.0
-    if np.ptp(deltas) <= 1e-9 * abs(
-        deltas[0]
-    ):  # t would be infinite; that all have one sign is not so rare
-        return float(2.0 ** (1 - len(deltas)))
-    return float(_stats().ttest_1samp(deltas, 0.0).pvalue)
+    if np.ptp(deltas) > ROUNDING * abs(deltas[0]):
+        return float(_stats().ttest_1samp(deltas, 0.0).pvalue)
+    # Equal differences: of a metric with few values, by chance, and t is infinite. What each varies by
+    # says more; if that is nothing, that all differences have one sign by chance.
+    if np.ptp(a) > ROUNDING * abs(deltas[0]):
+        return float(_stats().ttest_ind(a, b, equal_var=False).pvalue)
+    return float(2.0 ** (1 - len(deltas)))
 
 
 def _stats() -> types.ModuleType:
