@@ -18,6 +18,7 @@ from .. import compat
 from ..storage import files
 from ..storage.project import Project
 from .guard import Refused, caller, entry
+from .last_word import LastWord
 from .role import role
 from .workers import Workers
 
@@ -95,6 +96,8 @@ class ResilientOracle(keras_tuner.Oracle):
         """Ends the search, and keeps why."""
         self.broken = "".join(traceback.format_exception(error))
         _log.error("The search is stopped by an error in its oracle.", exc_info=error)
+        if role() == "chief":
+            LastWord(self.project.last_word).say(error)  # workers are told only that they are to stop
 
     # -- handing out -------------------------------------------------------------------------
 
