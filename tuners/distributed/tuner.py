@@ -130,6 +130,7 @@ class ResilientTuner(keras_tuner.Tuner):
         try:
             with self._link.alive(), contextlib.suppress(SearchIsOver):
                 super().search(*args, **kwargs)
+            self._last_word.ends(0.0)  # raises what has ended it
         finally:
             self.oracle = oracle
             self._last_word.forget()
