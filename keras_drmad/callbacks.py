@@ -9,14 +9,15 @@ from typing import Any
 
 import keras
 
-from keras_drmad.arguments import positive_integer
-from keras_drmad.data import Batches, BufferedBatches, as_validation
+from keras_drmad.arguments import flag, of_kind, positive_integer, verbosity
+from keras_drmad.data import Batches, BufferedBatches
 from keras_drmad.engine import step_check
 from keras_drmad.engine.derivatives import GROWTH_LIMIT, Derivatives
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import INIT_SCALE
+from keras_drmad.learning_checks import check_alone, check_data, check_horizon, checked_hyper_set
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Logs, Structure, Tensors
@@ -86,15 +87,16 @@ class LearnHyperparameters(keras.callbacks.Callback):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        if path is not None and not isinstance(path, Path):
-            raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
+        if path is not None:
+            of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
         if meta_optimizer is not None:
             meta.check(meta_optimizer)
         self.horizon = positive_integer("horizon", horizon, optional=True)
         self.path = SegmentMeans() if path is None else path
         self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.03, epsilon=meta.EPSILON)
-        self.check, self.verbose = check, verbose
-        self.validation = as_validation(validation_data, batch_size)
+        self.check, self.verbose = flag("check", check), verbosity("verbose", verbose)
+        positive_integer("batch_size", batch_size, optional=True)
+        self.validation = checked_hyper_set(validation_data, batch_size)
         self.hyper_loss: float | None = None
 
     # -- Keras's events ----------------------------------------------------------------------
@@ -120,6 +122,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.optimizer.is_learning = True
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        check_alone(self)
+        check_horizon(self.horizon, self.params)
+        self._is_first = True
         self._window: _Window | None = None
         self._expected = False
         self._record()
@@ -171,6 +176,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
             if self._window is None:
                 self._window = _Window(self, fed[0])
             self._window.add(fed)
+            if self._is_first:
+                self._is_first = False
+                check_data(self.model, self.validation, self._window.batches)
             return train(iter(fed))
 
         self._stop_recording = lambda: setattr(self.model, "train_function", train)

@@ -204,7 +204,7 @@ def test_refusals(plain):
         other = make(L.Dense(5))
         refused("`path` was recorded with another model", draw, other, path, (X, Y))
         refused("`points` must be a positive integer", draw, model, path, (X, Y), points=0)
-        refused("`statistics` must be one of", draw, model, path, (X, Y), statistics="none")
+        refused("`statistics` must be", draw, model, path, (X, Y), statistics="none")
         refused("`batch_size` must be a positive", draw, model, path, (X, Y), batch_size=0)
         refused("`path` must hold at least", draw, model, one, (X, Y))
         refused("`path` must be a `RecordedPath`", draw, model, plots.RecordPath(), (X, Y))

@@ -23,6 +23,7 @@ from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths.base import End, Path, Segment, cut
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Structure, Tensor
 
 Records: TypeAlias = dict[tuple[int, ...], Structure]  # of the steps of a piece
@@ -97,7 +98,7 @@ class Engine:
             if self._free_to_choose
             else bool(jit_compile)
         )
-        self._norm = tf.function(global_norm)
+        self._norm = tf_function(global_norm)
 
     def _compile(self, xla: bool) -> None:
         self.xla = xla

@@ -12,6 +12,7 @@ from keras_drmad.engine.loss_scale import DynamicScale, all_finite
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import ModelValues, Objective
 from keras_drmad.paths.base import Path, Point
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
@@ -90,9 +91,7 @@ class Programs:
             self.forward if backward else Loop(self._train(True), self._outputs(True), **kind)
         )
         self.reverse = Loop(self._step_back, lambda *_: (), reverse=not backward, **kind)
-        self.validate = tf.function(
-            self._validate, jit_compile=xla, autograph=False, reduce_retracing=relaxed
-        )
+        self.validate = tf_function(self._validate, jit_compile=xla, reduce_retracing=relaxed)
 
     # -- forward -----------------------------------------------------------------------------
 

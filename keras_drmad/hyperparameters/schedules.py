@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import positive_integer, some_of, wrong
 from keras_drmad.typing import Tensor
 
 SCHEDULABLE = ("learning_rate", "momentum", "beta_1")
@@ -33,6 +33,9 @@ class Knots:
         steps: Training steps that the knots span. `hypergradient` and `DrMADTuner` fill it in;
             for `fit` alone it must be given.
 
+    Raises:
+        ValueError: An argument is none of these, or there are more knots than steps.
+
     Example:
 
     >>> optimizer = DrMADSGD(0.1, schedule=Knots(3, kinds="learning_rate", steps=100))
@@ -48,14 +51,19 @@ class Knots:
         kinds: str | Sequence[str] | None = None,
         steps: int | None = None,
     ) -> None:
-        if knots != "step" and positive_integer("knots", knots) < 2:
-            raise ValueError(f'`knots` must be at least 2, or "step". Received: knots={knots!r}')
+        if not isinstance(knots, str):
+            knots = positive_integer("knots", knots, least=2)
+        elif knots != "step":
+            raise wrong("knots", knots, 'an integer, 2 or more, or "step"')
         if kinds is not None:
-            kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        if kinds is not None and (not kinds or not set(kinds) <= set(SCHEDULABLE)):
-            raise ValueError(f"`kinds` may hold {SCHEDULABLE}. Received: kinds={kinds!r}")
+            kinds = some_of("kinds", kinds, SCHEDULABLE)
         self.knots, self.kinds = knots, kinds
         self.steps = positive_integer("steps", steps, optional=True)
+        if not isinstance(knots, str) and self.steps is not None and knots > self.steps:
+            raise ValueError(
+                "`knots` must be at most the steps that they span: others would never be reached. "
+                f"Received: knots={knots} for {self.steps} steps"
+            )
 
     @property
     def count(self) -> int:

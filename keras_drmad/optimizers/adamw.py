@@ -81,6 +81,7 @@ class DrMADAdamW(LearnableOptimizer):
     """
 
     rule = AdamW
+    fixed = (*LearnableOptimizer.fixed, "weight_decay", "beta_1")
 
     def __init__(
         self,
@@ -115,11 +116,16 @@ class DrMADAdamW(LearnableOptimizer):
             weight_decay=float(weight_decay),
             **kwargs,
         )
-        self.beta_1 = float(beta_1)
-        self.beta_2 = float(number("beta_2", beta_2, least=0.0, most=1 - 1e-7))
-        self.epsilon = float(number("epsilon", epsilon, above=0.0))
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), beta_2, epsilon
         # Not by Keras: each group has its own decay, and the step has it in its formula.
         super().exclude_from_weight_decay(var_names=[".*"])
+
+    def checked(self, name: str, value: Any) -> Any:
+        if name == "beta_2":
+            return number(name, value, least=0.0, most=1 - 1e-7)
+        if name == "epsilon":
+            return number(name, value, above=0.0)
+        return super().checked(name, value)
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> AdamW:
         return AdamW(**self._shared_by_rules(variables), beta_2=self.beta_2, epsilon=self.epsilon)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from keras_drmad.arguments import of_kind
 from keras_drmad.plots import figures
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def hyperparameters(
     >>> [panel.get_ylabel() for panel in plots.hyperparameters(logs)]
     ['learning rate', 'momentum', 'hyper loss']
     """
+    what = "what `fit` returned, or its `history` dictionary"
+    of_kind("history", history, (keras.callbacks.History, dict), what)
     logs = history.history if isinstance(history, keras.callbacks.History) else history
     kinds: dict[str, dict[str, list[float]]] = {}
     for key, values in logs.items():

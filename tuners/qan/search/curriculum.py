@@ -121,11 +121,12 @@ class Curriculum:
         number("early_stop_factor", self.early_stop_factor, 1)
         last = self.final_tests + 2 * self.contest
         if self._before_learning + last + TRAININGS_A_TEST >= self.max_trials:
+            least = self._before_learning + last + TRAININGS_A_TEST + 1
             raise ValueError(
-                f"`max_trials={self.max_trials}` leaves no episode to learn in: random ones take "
-                f"{self.random_trials}, schedules {self.schedule_trials}, guided ones "
-                f"{self.guided_trials}, the last tests {self.final_tests}, the contest "
-                f"{2 * self.contest}, and there must be a test."
+                f"`max_trials={self.max_trials}` leaves no episode to learn in; these numbers need at "
+                f"least {least}: random ones take {self.random_trials}, schedules "
+                f"{self.schedule_trials}, guided ones {self.guided_trials}, the last tests "
+                f"{self.final_tests}, the contest {2 * self.contest}, and there must be a test."
             )
 
     @property

@@ -42,6 +42,7 @@ class OptimizerControl:
                 '`Actions(per="layer")` needs `DrMADSGD(per="layer", learn=())`. Received: '
                 f"{type(optimizer).__name__}"
             )
+        self._rate: float | None = None  # what it was set to here
         self._all_groups = [] if self._learned is None else list(self._learned.hyperparameters)
         # [None]: the whole model.
         self.groups: list[str | None] = [*self._all_groups] if actions.per == "layer" else [None]
@@ -71,7 +72,14 @@ class OptimizerControl:
         """(groups,) learning rates, and (groups,) momenta."""
         return self.settings().numpy()
 
+    def was_overruled(self, rates: np.ndarray) -> bool:
+        """Whether the one learning rate of the model, now `rates`, is not what it was set to."""
+        if self.groups != [None] or self._rate is None:
+            return False
+        return abs(float(rates[0]) - self._rate) > 1e-5 * abs(self._rate)
+
     def _set_global(self, rate: float) -> None:
+        self._rate = rate
         # `optimizer.learning_rate = rate` converts, casts and reads in calls of their own.
         self.optimizer.learning_rate.value.assign(rate, read_value=False)
 
