@@ -1,6 +1,6 @@
 """Prints pip constraints: the lowest version that pyproject.toml allows of each package.
 
-    python .ci/lowest.py > constraints.txt
+python .ci/lowest.py > constraints.txt
 """
 
 import pathlib

@@ -50,10 +50,11 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 copybutton_exclude = ".linenos, .gp, .go"
 
-SECTION = re.compile(r"(Args|Attributes|Example|Examples|References|Raises|Returns|Yields):$")
+SECTION = re.compile(r"(Args|Attributes|Example|References|Raises|Returns):$")
+LETTER_AFTER_CODE = re.compile(r"(?<!`)(`[^`]+`)(?=[A-Za-z])")
 
 
-def keep_formulas(
+def as_restructured_text(
     app: sphinx.application.Sphinx,
     what: str,
     name: str,
@@ -61,19 +62,30 @@ def keep_formulas(
     options: object,
     lines: list[str],
 ) -> None:
-    """Indented blocks of docstrings are formulas, as in Markdown; reStructuredText wants a `::`."""
+    """Docstrings are written as Keras's, nearly in Markdown: indented blocks are formulas.
+
+    And a list of names before a colon may go on in a second line.
+    """
     found: list[str] = []
+    section = ""
     for number, line in enumerate(lines):
-        if SECTION.match(line):
-            found += lines[number:]
-            break
+        line = LETTER_AFTER_CODE.sub(r"\1\\ ", line)
         above = next((text for text in reversed(found) if text.strip()), "")
-        opens = line.startswith("    ") and number and not lines[number - 1].strip()
-        if opens and not above.startswith((" ", "- ", ">>>")):
+        if match := SECTION.match(line):
+            section = match[1]
+        elif section in ("Args", "Attributes") and re.match(r"    [*\w]+,[^:]*$", above):
+            found[-1] += " " + line.strip()
+            continue
+        elif (
+            not section
+            and line.startswith("    ")
+            and not lines[number - 1].strip()
+            and not above.startswith((" ", "- ", ">>>"))
+        ):
             found += ["::", ""]
         found.append(line)
     lines[:] = found
 
 
 def setup(app: sphinx.application.Sphinx) -> None:
-    app.connect("autodoc-process-docstring", keep_formulas, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon
