@@ -12,6 +12,9 @@ import argparse
 import itertools
 import pathlib
 
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import keras_tuner
 import numpy as np
@@ -40,6 +43,7 @@ def main() -> None:
         project_name=arguments.folder.name,
         overwrite=True,
     )
+    print(f"{arguments.trials} trainings of {arguments.epochs} epochs …", flush=True)
     data = {"validation_data": hyper, "selection_data": selection}
     tuner.search(*train, **data, batch_size=30, epochs=arguments.epochs, verbose=0)
     tuner.results_summary(3)

@@ -11,11 +11,13 @@ from keras_drmad.callbacks import LearnHyperparameters
 from keras_drmad.hypergradient import Hypergradient, hypergradient
 from keras_drmad.hyperparameters.meta import Sign
 from keras_drmad.hyperparameters.schedules import Knots
+from keras_drmad.optimizers.adamw import DrMADAdamW
 from keras_drmad.optimizers.sgd import DrMADSGD
 
 __version__ = importlib.metadata.version("keras_drmad")  # it stands in pyproject.toml
 
 __all__ = [
+    "DrMADAdamW",
     "DrMADSGD",
     "Hypergradient",
     "Knots",

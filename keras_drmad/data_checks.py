@@ -65,6 +65,20 @@ def check_targets(name: str, model: keras.Model, batches: Batches) -> None:
             )
 
 
+def check_inputs(name: str, model: keras.Model, batches: Batches) -> None:
+    """Raises a ValueError if the samples have another size than a built model takes, as one array."""
+    takes = getattr(model, "input_shape", None) if model.built else None
+    x = batches.batch(0)[0]
+    if not isinstance(takes, tuple) or tf.nest.is_nested(x) or len(takes) != len(x.shape):
+        return
+    sizes = zip(takes[1:], x.shape[1:], strict=True)
+    if any(size is not None and size != given for size, given in sizes):
+        raise ValueError(
+            f"`{name}` must hold inputs of shape {takes}, as the model takes them. Received: an array "
+            f"of shape {tuple(x.shape)}"
+        )
+
+
 def _in_memory(batches: Batches) -> Iterator[Batch]:
     """What `Batches` hold; those of a `PyDataset` are made when they are needed."""
     if isinstance(batches, ArrayBatches):
@@ -75,14 +89,21 @@ def _in_memory(batches: Batches) -> Iterator[Batch]:
 
 def check_apart(training: Batches, hyper: Batches) -> None:
     """Raises a ValueError if the hyper set is taken from the training data, both in arrays."""
+    if (said := overlap_of(training, hyper)) is not None:
+        raise ValueError(said)
+
+
+def overlap_of(training: Batches, hyper: Batches) -> str | None:
+    """What there is to say of a hyper set that is taken from the training data, both in arrays."""
     if not isinstance(training, ArrayBatches) or not isinstance(hyper, ArrayBatches):
-        return
+        return None
     shared = overlap([hyper.data], [training.data])
-    if shared is not None:
-        raise ValueError(
-            f"`validation_data` overlaps the training data: {shared:.0%} of its samples are in both. "
-            "Hyperparameters that are fitted to training data learn to overfit; split the arrays."
-        )
+    if shared is None:
+        return None
+    return (
+        f"`validation_data` overlaps the training data: {shared:.0%} of its samples are in both. "
+        "Hyperparameters that are fitted to training data learn to overfit; split the arrays."
+    )
 
 
 def overlap(batches: Iterable[Batch], others: Iterable[Batch]) -> float | None:

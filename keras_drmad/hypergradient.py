@@ -1,5 +1,6 @@
 """`hypergradient`: train, take the validation loss, walk back."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ import numpy as np
 from keras_drmad import words
 from keras_drmad.arguments import flag, of_kind, positive_integer, verbosity, whole_number
 from keras_drmad.data import Batches, as_batches, as_validation, named
-from keras_drmad.data_checks import check_targets, check_values
+from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap_of
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Hyperparameters
+
+_log = logging.getLogger("keras_drmad")
 
 LONG_RUN_SECONDS = 5
 
@@ -155,8 +158,11 @@ def hypergradient(
     steps = _steps(steps, batches)
     optimizer.span_schedule(steps)
     engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
-    check_targets("train_data", model, batches)
-    check_targets("validation_data", model, validation)
+    for name, data in (("train_data", batches), ("validation_data", validation)):
+        check_inputs(name, model, data)
+        check_targets(name, model, data)
+    if (said := overlap_of(batches, validation)) is not None:
+        _log.warning(said)
     advance = _progress(verbose, 2 * steps)
     run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
     engine.write(run.end, sum(run.taken))

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_drmad.data import Batches, BufferedBatches, as_validation, named
-from keras_drmad.data_checks import check_targets, check_values, overlap
+from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap
 from keras_drmad.typing import Structure
 
 _LEARNING: weakref.WeakSet[keras.callbacks.Callback] = weakref.WeakSet()
@@ -51,6 +51,7 @@ def check_data(model: keras.Model, hyper: Batches, fed: BufferedBatches) -> None
 
     `fed` are the first batches of the training.
     """
+    check_inputs("validation_data", model, hyper)
     check_targets("validation_data", model, hyper)
     known = (hyper.batch(step) for step in range(hyper.epoch_steps or 0))
     shared = overlap((fed.batch(step) for step in range(len(fed))), known)

@@ -23,8 +23,10 @@ def in_words(values: npt.ArrayLike) -> str:
         return f"{flat[0]:.4g}"
     if not len(flat):
         return "no values"
-    low, middle, high = np.quantile(flat, [0, 0.5, 1])
-    return f"{middle:.4g} ({low:.4g} – {high:.4g}, {len(flat)} values)"
+    low, middle, high = (f"{value:.4g}" for value in np.quantile(flat, [0, 0.5, 1]))
+    if low == high:
+        return f"{middle} (all {len(flat)} values)"
+    return f"{middle} ({low} – {high}, {len(flat)} values)"
 
 
 def table(groups: Hyperparameters) -> list[str]:

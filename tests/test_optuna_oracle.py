@@ -347,9 +347,9 @@ def work(folder, sampler=None):
         (folder / f"{name}.ended").touch()
 
 
-def run(folder, *arguments, offset):
+def run(folder, *arguments):
     """The exit codes of a chief and two workers."""
-    start = starter(work, folder, *arguments, offset=offset)
+    start = starter(work, folder, *arguments)
     processes = [start(name) for name in ("chief", "worker0", "worker1")]
     try:
         return [ended(process, 120) for process in processes]
@@ -359,7 +359,7 @@ def run(folder, *arguments, offset):
 
 
 def test_a_chief_and_its_workers(tmp_path):
-    assert run(tmp_path, offset=21) == [0, 0, 0]
+    assert run(tmp_path) == [0, 0, 0]
     oracle = OptunaOracle(max_trials=12, seed=0)
     oracle._set_project_dir(tmp_path, "project")
     oracle.reload()
@@ -377,4 +377,4 @@ def test_a_chief_and_its_workers(tmp_path):
 
 
 def test_a_chief_with_a_broken_sampler_ends(tmp_path):
-    assert run(tmp_path, Broken(), offset=22) == [0, 0, 0]
+    assert run(tmp_path, Broken()) == [0, 0, 0]

@@ -21,12 +21,13 @@ def training_batches(data: Structure, batch_size: int | None, seed: int | None =
         raise ValueError("`x` must be given: the training data. Received: x=None")
     with named("x"):
         batches = as_batches(data, batch_size, seed)
-    if batches.epoch_steps is None:
+        steps = batches.epoch_steps  # a stream is read for it
+    if steps is None:
         raise ValueError(
             "The training data must have an end: a length or a cardinality. "
             "Use `take(n)` on a `tf.data.Dataset`."
         )
-    if not batches.epoch_steps:
+    if not steps:
         raise ValueError("`x` holds no batch.")
     return batches
 

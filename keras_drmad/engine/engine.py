@@ -22,6 +22,7 @@ from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths.base import End, Path, Segment, cut
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Structure, Tensor
 
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
@@ -95,7 +96,7 @@ class Engine:
             if self._free_to_choose
             else bool(jit_compile)
         )
-        self._norm = tf.function(global_norm)
+        self._norm = tf_function(global_norm)
 
     def _compile(self, xla: bool) -> None:
         self.xla = xla

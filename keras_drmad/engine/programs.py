@@ -12,6 +12,7 @@ from keras_drmad.engine.loss_scale import DynamicScale, all_finite
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import ModelValues, Objective
 from keras_drmad.paths.base import Path, Point
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
@@ -90,9 +91,7 @@ class Programs:
             self.forward if backward else Loop(self._train(True), self._outputs(True), **kind)
         )
         self.reverse = Loop(self._step_back, lambda *_: (), reverse=not backward, **kind)
-        self.validate = tf.function(
-            self._validate, jit_compile=xla, autograph=False, reduce_retracing=relaxed
-        )
+        self.validate = tf_function(self._validate, jit_compile=xla, reduce_retracing=relaxed)
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -252,7 +251,7 @@ class Programs:
             now, hyper, output_gradients=hyper_part, unconnected_gradients="zero"
         )
         products, state_part, variables_part = vjp(directions, adjoint.state)
-        unscaled = rule.unscaled(directions, slots, values, inputs.iteration)
+        unscaled = rule.unscaled(directions, moved.slots, values, inputs.iteration)
         products = self.path.adjust_hvp(products, directions, unscaled)
         back = Adjoint(
             weights=[a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)],
@@ -274,6 +273,12 @@ class Programs:
         slots = {} if point.slots is None else point.slots
         if point.arriving is None:
             return slots, evaluated
+        if missing := [name for name in self.rule.averaged if name not in slots]:
+            raise ValueError(
+                f"The points of {self.path!r} have no {missing} in their `slots`, which the update rule "
+                f"{type(self.rule).__name__} cannot read off displacements. Keep means of "
+                "`iterate.slots` in `accumulate`, as of the weights."
+            )
         iterate = Iterate(point.weights, slots)
         return self.rule.along(iterate, point.arriving, point.leaving, evaluated, values, iteration)
 

@@ -97,7 +97,7 @@ class LearnableOptimizer(EffectiveValues):
 
     def _checked_schedule(self, value: Any) -> Knots | None:
         if value is not None:
-            of_kind("schedule", value, Knots, "a `keras_drmad.Knots`")
+            of_kind("schedule", value, Knots, "a `keras_drmad.Knots`").kinds_of(self.rule.kinds)
         if self.built and self._knots(value) != self.layout.knots:
             raise ValueError(
                 "`schedule` must have the knots that the optimizer was built with: make another one. "
@@ -105,9 +105,10 @@ class LearnableOptimizer(EffectiveValues):
             )
         return value
 
-    @staticmethod
-    def _knots(schedule: Knots | None) -> dict[str, int]:
-        return {} if schedule is None else dict.fromkeys(schedule.kinds, schedule.count)
+    def _knots(self, schedule: Knots | None) -> dict[str, int]:
+        if schedule is None:
+            return {}
+        return dict.fromkeys(schedule.kinds_of(self.rule.kinds), schedule.count)
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> UpdateRule:
         """The training step of this optimizer as pure functions (`update_rules.base.UpdateRule`).
@@ -264,6 +265,7 @@ class LearnableOptimizer(EffectiveValues):
         if self.built:
             if self.learn and not self.is_learning:
                 _say_frozen(type(self).__name__)
+            grads = [None if g is None else tf.convert_to_tensor(g) for g in grads]
             if "l2" in self.rule.kinds:
                 known = compat.trained_variables(self) if variables is None else variables
                 grads = self._with_l2(grads, known)
@@ -282,14 +284,15 @@ class LearnableOptimizer(EffectiveValues):
             if grad is not None and s is not None:
                 weight = tf.convert_to_tensor(variable)
                 coefficient = tf.cast(s.of(l2) * share, weight.dtype)
-                grad = tf.cast(tf.convert_to_tensor(grad), weight.dtype) + coefficient * weight
+                grad = tf.cast(grad, weight.dtype) + coefficient * weight
             out.append(grad)
         return out
 
-    def _in_force(self, kind: str, index: int, dtype: str) -> Tensor:
-        """The value of a hyperparameter of a variable at this step, in the graph."""
+    def _in_force(self, kind: str, index: int, dtype: str) -> Tensor | None:
+        """The value of a hyperparameter of a variable at this step, in the graph; None without it."""
         part = self.layout.slices[kind][index]
-        assert part is not None  # of a kind that acts on every variable
+        if part is None:
+            return None
         if self.schedule is not None and kind in self.layout.knots:
             position = self.schedule.position(tf.convert_to_tensor(self.iterations))
             value = part.of(self.layout.at(kind, self._value(kind), position))
@@ -340,7 +343,7 @@ def learnable_optimizer(model: keras.Model) -> LearnableOptimizer:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, LearnableOptimizer):
         raise ValueError(
-            "The model must be compiled with a `keras_drmad.DrMADSGD` optimizer. "
+            "The model must be compiled with a `keras_drmad.DrMADSGD` or `DrMADAdamW` optimizer. "
             f"Received: model.optimizer={optimizer!r}"
         )
     return inner

@@ -9,6 +9,7 @@ from keras_drmad import compat
 from keras_drmad.arguments import choice, of_kind, positive_integer
 from keras_drmad.data import as_arguments, as_batches, named
 from keras_drmad.plots.recorded_path import RecordedPath, Values, state_variables
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Logs, Structure, Tensors
 
 Batches = list[Structure]  # `(x, y, sample_weight)` each
@@ -56,8 +57,8 @@ class Evaluation:
         self._recompute = statistics == "recomputed"
         self._averages = _moving_averages(model) if self._recompute else {}
         self._make_metrics()
-        self._step = tf.function(self._evaluate_batch, autograph=False, reduce_retracing=True)
-        self._moments = tf.function(self._batch_moments, autograph=False, reduce_retracing=True)
+        self._step = tf_function(self._evaluate_batch, reduce_retracing=True)
+        self._moments = tf_function(self._batch_moments, reduce_retracing=True)
 
     @property
     def metric_names(self) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -169,9 +170,19 @@ def write(directory: pathlib.Path, snapshot: Snapshot, first: Snapshot) -> pathl
 
 
 def _read(file: pathlib.Path, first: Snapshot | None) -> Snapshot:
+    try:
+        return _whole(file, first)
+    except (EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}), and the weights of this step are lost. Delete the file, and "
+            "the path goes on without them; if it is the first one, record the path again."
+        ) from error
+
+
+def _whole(file: pathlib.Path, first: Snapshot | None) -> Snapshot:
     match = _FILE.fullmatch(file.name)
     assert match
-    with _opened(file) as saved:
+    with np.load(file, allow_pickle=False) as saved:
 
         def values(name: str, size: int) -> Values:
             if first is None:
@@ -185,16 +196,6 @@ def _read(file: pathlib.Path, first: Snapshot | None) -> Snapshot:
             for name, size in zip(("weights", "state"), saved["sizes"], strict=True)
         )
         return Snapshot(int(match[1]), float(saved["loss"]), weights, state)
-
-
-def _opened(file: pathlib.Path) -> "np.lib.npyio.NpzFile":
-    try:
-        return np.load(file, allow_pickle=False)
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{file} is damaged ({error}), and the weights of this step are lost. Delete the file, and "
-            "the path goes on without them; of the first step, record the path again."
-        ) from error
 
 
 def norm(values: Values) -> float:

@@ -18,7 +18,9 @@ from .. import compat
 from ..arguments import check_objective, check_oracle
 from ..storage import files
 from ..storage.project import Project
+from .display import SearchDisplay
 from .guard import Refused, caller, entry
+from .mending import mend
 from .role import role
 from .workers import Workers
 
@@ -35,9 +37,9 @@ class ResilientOracle(keras_tuner.Oracle):
     of a worker that has been silent is given to another one, and the first result counts. A worker
     that was started again gets its trial back.
 
-    Subclasses set `project`, and may extend `get_state`, `set_state`, `reload`, `tidy`, `judge`,
-    `settle`, `drop` and `knows`. What is called from outside is an `entry`: an error in it ends the
-    search. Where a caller shall not hear of it, what may raise is done `guarded`.
+    Subclasses set `project` and `display_class`, and may extend `get_state`, `set_state`, `reload`,
+    `tidy`, `judge`, `settle`, `drop` and `knows`. What is called from outside is an `entry`: an error
+    in it ends the search. Where a caller shall not hear of it, what may raise is done `guarded`.
 
     Args:
         objective, max_trials, **kwargs: as in `keras_tuner.Oracle`.
@@ -49,6 +51,7 @@ class ResilientOracle(keras_tuner.Oracle):
     project: Project
     max_trials: int
     seed: int
+    display_class: type[SearchDisplay] = SearchDisplay
 
     def __init__(
         self,
@@ -69,6 +72,8 @@ class ResilientOracle(keras_tuner.Oracle):
         )
         kwargs["max_consecutive_failed_trials"] = -1
         super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
+        self.display = self.display_class(self)
+        compat.set_display(self, self.display)
         self._given_seed = seed
         if seed is not None:
             compat.set_seed(self, seed)
@@ -259,7 +264,6 @@ class ResilientOracle(keras_tuner.Oracle):
             raise
         with self.guarded():
             self.settle(name)
-        self._say_time_left()
 
     def _give_back(self, trial: Trial, error: Exception) -> None:
         """A trial that could not end is nobody's: the chief does not wait for it; it may be repeated."""
@@ -312,12 +316,12 @@ class ResilientOracle(keras_tuner.Oracle):
     def drop(self, trial_id: str) -> None:
         """Called when a trial has come back once more."""
 
-    def _say_time_left(self) -> None:
-        """Adds to KerasTuner's display what it does not say."""
+    def time_left(self) -> datetime.timedelta | None:
+        """At most, if trials go on as they have; None where that is not known, or all have ended."""
         ended, left = len(self.end_order) - self._old_ends, self.max_trials - len(self.end_order)
-        if self.verbose and ended and left > 0 and self._began is not None:
-            seconds = (time.monotonic() - self._began) * left / ended
-            print(f"Time left, at most: {datetime.timedelta(seconds=round(seconds))}")
+        if not ended or left <= 0 or self._began is None:
+            return None
+        return datetime.timedelta(seconds=(time.monotonic() - self._began) * left / ended)
 
     # -- files -------------------------------------------------------------------------------
 
@@ -329,6 +333,7 @@ class ResilientOracle(keras_tuner.Oracle):
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
         written = self.write_more()
+        files.keep_before(self.project.oracle)
         self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
         self._tried = time.monotonic()
         if self.is_saved and written and not self._unsaved:
@@ -359,6 +364,7 @@ class ResilientOracle(keras_tuner.Oracle):
         }
 
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
+        mend(self.project)
         super().reload()
         self.broken = None  # it may have been mended
         # Written, but not yet in oracle.json when the process was killed:

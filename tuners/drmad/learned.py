@@ -8,7 +8,7 @@ import numpy as np
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.hyperparameters import meta
 from keras_drmad.optimizers.learnable import LearnableOptimizer
-from keras_drmad.typing import Arrays
+from keras_drmad.typing import Arrays, Logs
 
 
 class Learned:
@@ -65,6 +65,11 @@ class Learned:
                 values.setdefault(kind, []).append(np.ravel(value))
         values |= {_name(i): [v.numpy().ravel()] for i, v in enumerate(self.hyper_variables)}
         return {name: np.concatenate(v) for name, v in values.items()}
+
+    def as_logs(self) -> Logs:
+        """`{"<group>/<kind>": value}`, as `LearnHyperparameters` logs it; of arrays the mean."""
+        more = {_name(i): float(np.mean(v.numpy())) for i, v in enumerate(self.hyper_variables)}
+        return self.optimizer.as_logs() | more
 
 
 def _name(number: int) -> str:

@@ -18,7 +18,9 @@ from keras_drmad.typing import JsonObject
 from .. import compat
 from ..distributed.oracle import ResilientOracle
 from ..storage import files
+from ..storage.damage import DamagedFile
 from .configurations import Configurations
+from .display import DrMADDisplay
 from .meta_run import MetaOptimization, MetaRun
 from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED
 from .project import DrMADProject
@@ -70,6 +72,7 @@ class DrMADOracle(ResilientOracle):
     """
 
     project: DrMADProject
+    display_class = DrMADDisplay
 
     def __init__(
         self,
@@ -189,7 +192,7 @@ class DrMADOracle(ResilientOracle):
             return
         try:
             result = TrialResult.read(self.project.result(trial.trial_id))
-        except OSError as error:
+        except (OSError, DamagedFile) as error:
             trial.status = TrialStatus.FAILED
             trial.message = (
                 f"The trial has brought no result: {error} A tuner with a `run_trial` of its own "
@@ -279,6 +282,7 @@ class DrMADOracle(ResilientOracle):
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         super().reload()
         for run in self.runs:
+            self._meta_optimization.mend(run, self.trials.values())
             if run.failures:
                 run.failures, run.ended = 0, False
         self.project.ranked = []

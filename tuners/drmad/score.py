@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import keras
 import keras_tuner
 import numpy as np
+from keras_tuner.engine.trial import Trial
 
 from keras_drmad.typing import Logs
 
+from .. import luck
+from .place import ITERATION, RUN
 from .training import Outcome
 
 
@@ -52,6 +55,25 @@ def metrics(objective: keras_tuner.Objective, outcomes: Sequence[Outcome]) -> Lo
     """Mean logs of a trial's trainings, and the objective."""
     means = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
     means["hyper_loss"] = np.mean([o.hyper_loss for o in outcomes])
+    means["growth"] = np.max([o.growth for o in outcomes])
     means[objective.name] = np.mean([objective_value(objective, o.logs) for o in outcomes])
     # KerasTuner cannot compare what is not a number.
     return {name: float(mean) for name, mean in means.items() if not np.isnan(mean)}
+
+
+def noise(trials: Sequence[Trial], resample: bool) -> float:
+    """The standard deviation of scores with the same hyperparameters; NaN if it is not known.
+
+    Of the trials of each meta-iteration. Where each has one, of how scores go up and down from one
+    meta-iteration to the next; with `resample=False`, that is no luck.
+    """
+    runs: dict[int, dict[int, list[float]]] = {}
+    for trial in trials:
+        if trial.score is not None and np.isfinite(trial.score):
+            values = trial.hyperparameters.values
+            run = runs.setdefault(values[RUN], {})
+            run.setdefault(values[ITERATION], []).append(trial.score)
+    spread = luck.spread([scores for run in runs.values() for scores in run.values()])
+    if not resample or np.isfinite(spread):
+        return spread
+    return luck.roughness([[run[i][0] for i in sorted(run)] for run in runs.values()])

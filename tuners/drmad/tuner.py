@@ -1,6 +1,5 @@
 """`DrMADTuner`: a KerasTuner tuner whose trials give hypergradients."""
 
-import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,14 +22,14 @@ from ..data_checks import as_fit_data
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files
-from . import arguments, trained_model
+from . import arguments, logs, trained_model
 from .data import SearchData
 from .learned import Learned
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED, configuration
+from .place import GRADIENT_NUMBER, ITERATION, RUN, SEED, configuration
 from .project import DrMADProject
 from .result import TrialResult
-from .score import check_logged, metrics, objective_value
+from .score import check_logged, metrics, noise, objective_value
 from .training import DifferentiatedTraining, retraining
 
 
@@ -255,6 +254,7 @@ class DrMADTuner(ResilientTuner):
         data: SearchData,
         epochs: int,
         callbacks: Sequence[keras.callbacks.Callback],
+        verbose: int | str,
         validation_batch_size: int,
         **_: Any,
     ) -> None:
@@ -263,7 +263,7 @@ class DrMADTuner(ResilientTuner):
             return
         space = self.oracle.get_space()
         try:
-            training = self._prepared(space, data, epochs)
+            training = self._prepared(space, data, epochs, verbose)
         except keras_tuner.errors.FailedTrialError:  # a model that is too large
             if self.oracle.has_choices():
                 return  # others may not be
@@ -289,7 +289,7 @@ class DrMADTuner(ResilientTuner):
     ) -> Logs:
         place = trial.hyperparameters.values
         try:
-            training = self._prepared(trial.hyperparameters, data, epochs)
+            training = self._prepared(trial.hyperparameters, data, epochs, verbose)
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
@@ -303,6 +303,7 @@ class DrMADTuner(ResilientTuner):
                 data.hyper,
                 epochs,
                 self.horizon,
+                on_step=lambda steps: self._interrupt.check(),
                 callbacks=self._callbacks(callbacks, trial, execution),
                 verbose=verbose,
                 validation_data=data.selection,
@@ -314,21 +315,12 @@ class DrMADTuner(ResilientTuner):
                 best = score
                 trained_model.save(training.model, self.project.checkpoint(trial.trial_id))
         training.result(outcomes).write(self.project.result(trial.trial_id))
-        return metrics(self.oracle.objective, outcomes)
+        found = metrics(self.oracle.objective, outcomes)
+        logs.write(self.project, trial, callbacks, training.learned, found)
+        return found
 
     def shown(self, trial: Trial) -> Trial:
-        """HParams also show a trial's place, and medians of what is learned."""
-        shown = copy.copy(trial)
-        shown.hyperparameters = trial.hyperparameters.copy()
-        more = {name: trial.hyperparameters.values[name] for name in (RUN, ITERATION)}
-        more[GRADIENT_NUMBER] = trial.hyperparameters.values[GRADIENT_NUMBER]
-        if self._training is not None:
-            effective = self._training.learned.effective()
-            more |= {f"{LEARNED}{kind}": float(np.median(v)) for kind, v in effective.items()}
-        for name, value in more.items():
-            shown.hyperparameters.values.pop(name, None)
-            shown.hyperparameters.Fixed(name, value)
-        return shown
+        return trial if self._training is None else logs.as_hparams(trial, self._training)
 
     def _values(self, place: JsonObject) -> Arrays | None:
         """The values of a meta-iteration; None for the first, which has the compiled ones."""
@@ -337,15 +329,21 @@ class DrMADTuner(ResilientTuner):
         return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
 
     def _prepared(
-        self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int
+        self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int, verbose: int | str
     ) -> DifferentiatedTraining:
         """That of a configuration: of one at a time, so that memory does not grow."""
         now = configuration(hp.values)
         if self._training is not None and self._configuration == now:
             return self._training
-        self._training, self._configuration = None, now
+        self._training = None
+        if verbose:
+            print(
+                f"Compiling a training of {data.steps(epochs)} steps, and the way back", flush=True
+            )
+        model = compat.build_first_model(self, hp)
+        self._configuration = configuration(hp.values)  # with the defaults of what was asked for
         self._training = DifferentiatedTraining(
-            compat.build_first_model(self, hp),
+            model,
             lambda: compat.build_model(self, hp),
             data.example(),
             data.steps(epochs),
@@ -363,14 +361,14 @@ class DrMADTuner(ResilientTuner):
 
     # -- results -----------------------------------------------------------------------------
 
+    def score_noise(self) -> float:
+        return noise(self.oracle.get_best_trials(self.oracle.max_trials), self.resample)
+
     def load_model(self, trial: Trial) -> keras.Model:
         """The trained model of a trial, its optimizer with the trial's hyperparameters."""
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
-            raise ValueError(
-                f"The weights of trial {trial.trial_id} were not kept. Raise `keep_checkpoints` "
-                f"(now {self.project.keep_checkpoints}) before the search."
-            )
+            raise ValueError(self.project.without_weights(trial.trial_id))
         self._configuration, self._training = None, None  # clearing the session ends its programs
         model = compat.build_first_model(self, trial.hyperparameters)
         result = TrialResult.read(self.project.result(trial.trial_id))

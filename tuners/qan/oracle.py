@@ -29,6 +29,7 @@ from .decision_channel import (
     encode_decision,
     is_message,
 )
+from .display import QANDisplay
 from .policy import Policy
 from .project import QANProject
 from .search.curriculum import Curriculum, peak_bounds
@@ -103,6 +104,8 @@ class QANOracle(ResilientOracle):
     >>> oracle.objective.name, oracle.curriculum.schedule_trials, oracle.curriculum.contest
     ('steps_to_goal', 33, 5)
     """
+
+    display_class = QANDisplay
 
     def __init__(
         self,
@@ -292,19 +295,8 @@ class QANOracle(ResilientOracle):
         self._tidy()
         ended = [e for e in self.curriculum.episodes if e.kind == SCHEDULE and e.ended]
         is_last = len(ended) == self.curriculum.schedule_trials and self.episode(trial_id) in ended
-        if is_last and (why := self.unreached()):
+        if is_last and (why := self.curriculum.ranking.unreached(self.goal)):
             _log.warning(why)
-
-    def unreached(self) -> str:
-        """What there is to say where no schedule has reached the goal; "" where one has."""
-        done = self.curriculum.ranking.done(SCHEDULE)
-        if self.goal.value is None or not done or any(episode.hit for episode in done):
-            return ""
-        return (
-            f"No schedule has reached the goal, {self.goal}, in {len(done)} episodes: a policy will "
-            "hardly do it. Give episodes more `epochs`, choose a goal that is nearer, or compile the "
-            "model with a learning rate within a factor of 200 of a good one."
-        )
 
     def drop(self, trial_id: str) -> None:
         self._references.drop(trial_id)

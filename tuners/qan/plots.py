@@ -222,5 +222,5 @@ def _image(
 
 
 def _history(tuner: QANTuner, episode: Episode) -> Arrays | None:
-    saved = files.read_arrays(tuner.project.history(tuner.oracle.start_order[episode.number]))
+    saved = files.read_if_whole(tuner.project.history(tuner.oracle.start_order[episode.number]))
     return None if saved is None else saved["decisions"]

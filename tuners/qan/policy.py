@@ -2,7 +2,6 @@
 
 import os
 import warnings
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from keras_drmad.typing import Logs, Structure
 
 from .agent.greedy import Greedy
 from .agent.q_network import check_sizes
+from .policy_file import PolicyModel, loaded
 from .search.schedules import Schedule
 from .training import filters  # noqa: F401 (files may hold states of it)
 from .training.actions import Actions
@@ -24,29 +24,6 @@ from .training.goals import Goal, GoalLike
 from .training.report import REACHED, Change, Decision, Report
 from .training.sample_selection import SampleSelection
 from .training.states import State, check_kinds_of
-
-
-@keras.saving.register_keras_serializable(package="keras_drmad")
-class PolicyModel(keras.Model):
-    """A policy as a Keras model, so that it is one `.keras` file."""
-
-    def __init__(self, network: keras.Model | None = None, **settings: Any) -> None:
-        super().__init__(name="policy")
-        self.network, self.settings = network, settings
-        self.built = True
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "network": self.network and keras.saving.serialize_keras_object(self.network),
-            "settings": keras.saving.serialize_keras_object(self.settings),
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> "PolicyModel":
-        config = keras.saving.deserialize_keras_object(config)
-        return cls(config["network"], **config["settings"])
 
 
 class Policy:
@@ -268,7 +245,7 @@ class Policy:
         >>> len(loaded.actions), str(loaded.goal), loaded.budget
         (5, 'val_loss of 0.1', 8)
         """
-        model = _loaded(path_like("path", path), custom_objects)
+        model = loaded(path_like("path", path), custom_objects)
         settings = dict(model.settings)
         schedule = settings.pop("learning_rate")
         rate = None if schedule is None else Schedule(**schedule)
@@ -287,23 +264,6 @@ class Policy:
                 f"actions: {self.actions.get_config()} in the policy, {actions.get_config()} here"
             )
         return found
-
-
-def _loaded(path: str, custom_objects: dict[str, Any] | None) -> PolicyModel:
-    """What is in a file, if it is a policy."""
-    if not os.path.exists(path):
-        raise ValueError(
-            f"There is no file {path!r}: give the `path` that the policy was saved to."
-        )
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path!r} is damaged, or no file of `Policy.save`: its network and its settings cannot be "
-            "read. Use a copy of it, or save the policy again: `tuner.get_best_policy().save(...)`."
-        )
-    model = keras.saving.load_model(path, custom_objects=custom_objects)
-    if not isinstance(model, PolicyModel):
-        raise ValueError(f"{path} holds a {type(model).__name__}, not a policy.")
-    return model
 
 
 class PolicyCallback(DecisionCallback):

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from .. import luck
 from .oracle import QANOracle
 from .search.episode import RANDOM, Episode
 from .search.ranking import Ranking, standard_error
@@ -59,13 +58,15 @@ def table(oracle: QANOracle) -> str:
         lines.append(
             f"{name:<55}{np.mean(values):>10.4g}{error:>9}{np.median(values):>10.4g}{hit:>8}"
         )
-    lines += [verdict(oracle), luck.in_words(oracle.curriculum.ranking.luck())]
-    return "\n".join(filter(None, lines))
+    lines.append(verdict(oracle))
+    return "\n".join(lines)
 
 
 def verdict(oracle: QANOracle) -> str:
     """Which one won, and by how much; whether that is clear, and whether the goal was in reach."""
-    return " ".join(filter(None, (_winner(oracle), oracle.unreached())))
+    return " ".join(
+        filter(None, (_winner(oracle), oracle.curriculum.ranking.unreached(oracle.goal)))
+    )
 
 
 def _winner(oracle: QANOracle) -> str:

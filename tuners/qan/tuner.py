@@ -1,5 +1,6 @@
 """`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from keras_tuner.engine.trial import Trial
 from keras_drmad.arguments import of_kind, positive_integer, verbosity
 from keras_drmad.typing import Logs, Structure
 
-from .. import compat
+from .. import compat, tensorboard
 from ..arguments import check_hypermodel, checked_callbacks, refuse
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
@@ -222,9 +223,11 @@ class QANTuner(ResilientTuner):
                 f"`jump_start` must be less than the {training.budget} steps of an episode. Received: "
                 f"jump_start={self.jump_start}"
             )
+        if verbose:
+            print(f"Compiling the training of at most {training.budget} steps", flush=True)
         training.check()
         self._training, self._start_rate = training, training.start_rate
-        oracle.begin(training.start_rate, training.budget, _tensorboard_folder(callbacks))
+        oracle.begin(training.start_rate, training.budget, tensorboard.folder(callbacks))
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -270,6 +273,15 @@ class QANTuner(ResilientTuner):
             return self._start_rate
         return self.actions.within(multiple * self._start_rate)
 
+    def shown(self, trial: Trial) -> Trial:
+        """HParams show what an episode is, and what it starts with; how it ends is among its curves."""
+        shown, values = copy.copy(trial), trial.hyperparameters.values
+        shown.hyperparameters = trial.hyperparameters.copy()
+        start = values.get(RATE, self._start(values[START]))
+        for name, value in (("episode", values[KIND]), ("start/learning_rate", start)):
+            shown.hyperparameters.Fixed(name, value)
+        return shown
+
     def tell_again(self) -> None:
         self._channel.tell_again()
 
@@ -280,7 +292,7 @@ class QANTuner(ResilientTuner):
             return None
         saved = None
         if values[REFERENCE]:
-            saved = files.read_arrays(self.project.reference(values[REFERENCE]))
+            saved = files.read_if_whole(self.project.reference(values[REFERENCE]))
         before = None if saved is None else WeightPath.from_arrays(saved)
 
         def regularize(view: View) -> None:
@@ -339,12 +351,7 @@ class QANTuner(ResilientTuner):
             num_trials: How many of the best episodes are shown, too.
         """
         print(summary.table(self.oracle))
-        if num_trials:
-            super().results_summary(num_trials)
+        super().results_summary(num_trials)
 
-
-def _tensorboard_folder(callbacks: Sequence[keras.callbacks.Callback]) -> str | None:
-    for callback in callbacks:
-        if isinstance(callback, keras.callbacks.TensorBoard):
-            return callback.log_dir
-    return None
+    def score_noise(self) -> float:
+        return self.oracle.curriculum.ranking.score_noise()
