@@ -48,6 +48,7 @@ python_maximum_signature_line_length = 80
 default_role = "code"  # docstrings have single backticks, as Keras's
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_param = False  # names that share a line stay together
 copybutton_exclude = ".linenos, .gp, .go"
 
 SECTION = re.compile(r"(Args|Attributes|Example|References|Raises|Returns):$")
@@ -87,5 +88,11 @@ def as_restructured_text(
     lines[:] = found
 
 
+def keep_errors_beside_means(app: sphinx.application.Sphinx, page: str, source: list[str]) -> None:
+    """No line ends within `a ± b`."""
+    source[0] = source[0].replace(" ± ", "\u00a0±\u00a0")
+
+
 def setup(app: sphinx.application.Sphinx) -> None:
+    app.connect("source-read", keep_errors_beside_means)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon
