@@ -4,6 +4,8 @@ Whatever learns during or after one training is here; searches of many trainings
 """
 
 import keras_drmad.backend  # noqa: F401 (first, for it refuses what the others could not use)
+import importlib.metadata
+
 from keras_drmad import paths
 from keras_drmad.callbacks import LearnHyperparameters
 from keras_drmad.hypergradient import Hypergradient, hypergradient
@@ -11,6 +13,8 @@ from keras_drmad.hyperparameters.meta import Sign
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.adamw import DrMADAdamW
 from keras_drmad.optimizers.sgd import DrMADSGD
+
+__version__ = importlib.metadata.version("keras_drmad")  # it stands in pyproject.toml
 
 __all__ = [
     "DrMADAdamW",

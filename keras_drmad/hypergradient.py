@@ -97,7 +97,7 @@ def hypergradient(
     through `path`. The model and its optimizer are left trained. The training is that of `fit`: the
     compiled loss with the penalties of layers, in training mode, and the optimizer with all that it
     was compiled with. `L_val` is the compiled loss without penalties, in inference mode, averaged
-    over samples. See `docs/drmad.md` for the formulas.
+    over samples. See `docs/how/drmad.md` for the formulas.
 
     Args:
         model: A Keras model compiled with a `DrMADSGD`.
