@@ -6,7 +6,6 @@ Whatever learns during or after one training is here; searches of many trainings
 import importlib.metadata
 
 import keras_drmad.backend  # noqa: F401 (first, for it refuses what the others could not use)
-
 from keras_drmad import paths
 from keras_drmad.callbacks import LearnHyperparameters
 from keras_drmad.hypergradient import Hypergradient, hypergradient
