@@ -61,7 +61,7 @@ def _sections(standings: Standings) -> Iterable[str]:
         "was spent, with the standard error over seeds.</p>"
     )
     for amount in budget.amounts:
-        yield f"<h2>Within {amount:g} {budget.unit}</h2>"
+        yield f"<h2>Within {budget.words(amount)}</h2>"
         yield _table(*table.cells(standings, amount))
         if amount != budget.amount:
             yield f"<p>{html.escape(standings.verdict(amount))}</p>"
@@ -97,7 +97,7 @@ def _chosen(standings: Standings) -> Iterable[list[str]]:
         if choice is None:
             continue
         trial = next(t for t in outcome.trials if t.trial_id == choice.trial_id)
-        tested = choice.test.get(standings.metric)
+        tested = choice.test.get(standings.metric.name)
         yield [
             outcome.method,
             str(outcome.seed),
