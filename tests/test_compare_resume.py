@@ -128,6 +128,7 @@ def test_a_search_with_torn_files_begins_anew(tmp_path, caplog):
     (tmp_path / "tuned" / "seed_0" / "search" / "oracle.json").write_text("{")
     assert scores(make(tmp_path, {"tuned": random_search()}, seeds=1)) == scores(whole)
     assert "begins anew" in caplog.text
+    assert (tmp_path / "tuned" / "seed_0" / "search_torn" / "oracle.json").read_text() == "{"
 
 
 def slowly(folder):

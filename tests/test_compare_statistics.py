@@ -113,7 +113,7 @@ def comparison(values, budget=2.0, warnings=()):
     """Of `{method: a value a seed}`; None has failed."""
     seeds = list(range(len(next(iter(values.values())))))
     outcomes = [outcome(m, s, v) for m, of in values.items() for s, v in enumerate(of)]
-    tuner = {"tuner": "RandomSearch"}
+    tuner = {"tuner": "RandomSearch", "is_random": True}
     settings = {"methods": dict.fromkeys(values, tuner), "epochs": 1}
     whole = Budget(budget, "trainings")
     objective, metric = (keras_tuner.Objective(n, "max") for n in ("val_accuracy", "accuracy"))

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import keras_tuner
+from keras_tuner.engine.hyperparameters import HyperParameter
 
 from keras_drmad.arguments import positive_integer, whole_number
 from keras_drmad.typing import JsonObject
@@ -139,7 +140,7 @@ def compare(
         outcomes = _all(units, place, run, progress)
     described = {
         name: method.settings()
-        | {"hyperparameters": [str(one.get_config()) for one in spaces[name]]}
+        | {"is_random": method.is_random, "hyperparameters": [_described(h) for h in spaces[name]]}
         for name, method in methods.items()
     }
     settings = now | {"seeds": numbers, "methods": described}
@@ -202,6 +203,11 @@ def _check_methods(methods: Mapping[str, Method]) -> None:
                 "`methods` must be a dictionary of `Method`s by name: "
                 f"`Method(build_model, tuner=...)`. Received: {name!r}: {method!r}"
             )
+
+
+def _described(hp: HyperParameter) -> str:
+    """A hyperparameter, as it was asked for."""
+    return f"{type(hp).__name__} {hp.get_config()}"
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:

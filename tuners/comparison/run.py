@@ -117,15 +117,21 @@ class Run:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner says that it reloads
                 return make_tuner(self._method, *settings)
+        except OSError:
+            raise
         except Exception as error:
             if not goes_on:
                 raise
+            torn = f"{self._folder}_torn"
             _log.warning(
-                "%s, seed %d: the search cannot go on (%s), and begins anew.",
+                "%s, seed %d: the search cannot go on (%s), and begins anew. Its files are in %s.",
                 self._name,
                 self._seed,
                 error,
+                torn,
             )
+            shutil.rmtree(torn, ignore_errors=True)
+            os.replace(self._folder, torn)
             self._forget()
             return make_tuner(self._method, *settings)
 

@@ -121,7 +121,7 @@ class Standings:
         a score.
         """
         outcomes = [outcome for outcome in self.outcomes if outcome.method == method]
-        is_random = self.settings["methods"][method]["tuner"].startswith("RandomSearch")
+        is_random = self.settings["methods"][method]["is_random"]
         direction = self.objective.direction
         return curve(outcomes, self.budget.unit, self.budget.amount, direction, is_random)
 
