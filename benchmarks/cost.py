@@ -5,10 +5,10 @@
 - mlp: MNIST-sized MLP 784-50-50-50-10, batch 50, T = 1000, one learning rate, momentum and L2 a
   variable: the whole `hypergradient` call after warm-up over `model.fit` on as many steps and over
   the compiled forward pass alone; one reverse step over one gradient step; every path.
-- cnn: 16-32 filters, batch norm, dropout, batch 100.
+- cnn: 16-32 filters, batch norm, dropout, batch 100, T = 50: the same, and the callback.
 - memory: peak resident memory above that before the call, each in a process of its own.
 - fit: a step of `fit` with frozen hyperparameters over one with Keras's SGD.
-- callback: `fit` with `LearnHyperparameters` over `fit` without.
+- callback: `fit` with `LearnHyperparameters` over `fit` without, on the MLP.
 
 The data are random numbers of MNIST's shape: cost does not depend on their values.
 """
@@ -82,11 +82,12 @@ def loops(model, train, batch_size, path):
     """Seconds a step of the forward and the reverse programs alone, on batches already stacked."""
     batches = as_batches(train, batch_size, seed=0)
     engine = Engine.of(model, batches.batch(0), path)
-    steps, capacity = next(batches.pieces(range(10**6)))
+    rates = [0.02] * engine.stacks.length(batches)
     validation = as_batches((train[0][:256], train[1][:256]), 256)
 
-    run = engine.train(engine.read(), batches, [0.02] * len(steps))
+    run = engine.train(engine.read(), batches, rates)
     _, adjoint = engine._validation(run, validation)
+    steps, capacity = next(engine._pieces(run, range(len(rates))))
     inputs = engine.stacks.inputs(run, steps, capacity)
     constants = {
         "hyper": run.hyper,
@@ -95,7 +96,7 @@ def loops(model, train, batch_size, path):
         "size": tf.constant(1.0),
         "segment_data": engine._segment_data(run, run.segments[0]),
     }
-    carry = engine.begin(engine.read(), batches, len(steps)).carry
+    carry = engine.begin(run.start, batches, len(rates)).carry
     carry["sums"] = path.begin(engine.programs.rule.means(run.start.iterate))
     begin, length = engine._constants(run, False), len(steps)
 
@@ -168,13 +169,13 @@ def overhead(repeats):
     )
 
 
-def callback(repeats):
-    train, hyper = data(50_000), data(1000)
-    watched, alone = (mlp(DrMADSGD(0.02, l2=1e-4)) for _ in range(2))
+def callback(make, shape, batch_size, steps, repeats):
+    train, hyper = data(batch_size * steps, shape), data(1000, shape)
+    watched, alone = (make(DrMADSGD(0.02, l2=1e-4)) for _ in range(2))
     learn = LearnHyperparameters(hyper)
-    with_it = median_time(lambda: fit(watched, train, 50, callbacks=[learn]), repeats)
-    without = median_time(lambda: fit(alone, train, 50), repeats)
-    print(f"callback: {with_it / without - 1:.2f} × the training it watches")
+    with_it = median_time(lambda: fit(watched, train, batch_size, callbacks=[learn]), repeats)
+    without = median_time(lambda: fit(alone, train, batch_size), repeats)
+    print(f"callback, {make.__name__}: {with_it / without - 1:.2f} × the training it watches")
 
 
 def resident(field="VmRSS"):
@@ -221,10 +222,11 @@ def main():
         cost(mlp, (784,), 50, 1000, repeats, PATHS)
     if what in ("all", "cnn"):
         cost(cnn, (28, 28, 1), 100, 50, min(repeats, 3), ["SegmentMeans", "Linear"])
+        callback(cnn, (28, 28, 1), 100, 50, min(repeats, 3))
     if what in ("all", "fit"):
         overhead(repeats)
     if what in ("all", "callback"):
-        callback(min(repeats, 3))
+        callback(mlp, (784,), 50, 1000, min(repeats, 3))
     if what in ("all", "memory"):
         memory()
 

@@ -35,7 +35,7 @@ def test_every_hyperparameter_is_exact(float64, make, arguments, samples):
     found = {}
     some = [paths.Stored()]
     if arguments["per"] in ("global", "unit"):
-        some.append(paths.Checkpointed())
+        some.append(paths.Checkpointed(every=2, slots=2))
     if make is DrMADSGD and not arguments.get("nesterov"):
         some.append(paths.Reversible())
     for path in some:

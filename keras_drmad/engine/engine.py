@@ -13,7 +13,8 @@ import tensorflow as tf
 from keras_drmad import compat
 from keras_drmad.data import Batches, Signature
 from keras_drmad.engine import loss_scale, model_setup, step_check
-from keras_drmad.engine.derivatives import Derivatives
+from keras_drmad.engine.checkpoints import Carry, carry_at
+from keras_drmad.engine.derivatives import Derivatives, by_init_scales
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
@@ -25,6 +26,7 @@ from keras_drmad.paths.base import End, Path, Segment, cut
 from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Structure, Tensor
 
+Records: TypeAlias = dict[tuple[int, ...], Structure]  # of the steps of a piece
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
 
 
@@ -203,12 +205,13 @@ class Engine:
         run.iterations.extend(range(run.first + first, run.first + run.steps))
         run.taken.extend([True] * (run.steps - first))
         run.scales.extend([1.0] * (run.steps - first))
+        kept = self.path.checkpoints(len(run.segments))
         while first < run.steps:
             segment = run.segments[len(run.summaries)]
             if first == segment.start:
                 run.carry["sums"] = self.path.begin(self.programs.rule.means(run.start.iterate))
-                if self.path.replay == "forward":
-                    run.checkpoints[first] = dict(run.carry)
+                if self.path.replay == "forward" and len(run.summaries) in kept:
+                    run.checkpoints[len(run.summaries)] = dict(run.carry)
             stop = min(segment.stop, run.steps)
             run.carry, records = self._over(range(first, stop), run, run.carry, on_step)
             if self.path.replay is None:
@@ -256,10 +259,10 @@ class Engine:
         self,
         steps: Sequence[int],
         run: Trajectory,
-        carry: dict[str, Any],
+        carry: Carry,
         on_step: OnStep | None = None,
         replaying: bool = False,
-    ) -> tuple[dict[str, Any], dict[tuple[int, ...], Structure]]:
+    ) -> tuple[Carry, Records]:
         """Trains over steps, or over them again; `(carry, {steps of a piece: records})`."""
         constants, records = self._constants(run, replaying), {}
         for piece, capacity in self._pieces(run, steps):
@@ -299,6 +302,7 @@ class Engine:
         """Walks back along a `Trajectory` from the validation loss at its end; it stays as it is."""
         loss, adjoint = self._validation(run, validation)
         undoing = dict(run.carry)  # of a path that undoes training
+        kept = dict(run.checkpoints)  # of one that trains again
         size = float(self._norm(adjoint.weights))
         growth, finite = 1.0, bool(np.isfinite(loss) and np.isfinite(size))
         for segment in reversed(self.path.reverse_segments(run.segments)) if finite else ():
@@ -309,7 +313,7 @@ class Engine:
                 "size": tf.constant(size),
                 "segment_data": self._segment_data(run, segment),
             }
-            for inputs, length in self._inputs_back(run, segment, undoing):
+            for inputs, length in self._inputs_back(run, segment, undoing, kept):
                 adjoint, _ = self.programs.reverse(constants, adjoint, inputs, length)
                 norm = float(self._norm(adjoint.weights))
                 finite = bool(np.isfinite(norm))
@@ -318,20 +322,12 @@ class Engine:
                     on_step(length)
                 if not finite:
                     return Derivatives(loss, adjoint, growth, finite)
-        self._add_init_scales(run, adjoint)
-        return Derivatives(loss, adjoint, growth, finite, self._is_back(run, undoing["at"]))
-
-    def _add_init_scales(self, run: Trajectory, adjoint: Adjoint) -> None:
-        """w_0 is a scale times what the initializer gave: ∂L/∂scale = ⟨∂L/∂w_0, w_0⟩ / scale."""
         scales = self.optimizer.init_scales()
-        if scales is None:
-            return
-        slices = self.programs.rule.layout.slices[INIT_SCALE]
-        products = np.zeros(scales.shape)
-        for dw, w, s in zip(adjoint.weights, run.start.weights, slices, strict=True):
-            if s is not None:
-                products[s.start] = tf.reduce_sum(dw * w)
-        adjoint.hyper[INIT_SCALE] = tf.constant(products, scales.dtype) / scales
+        if scales is not None:
+            slices = self.programs.rule.layout.slices[INIT_SCALE]
+            found = by_init_scales(scales, slices, run.start.weights, adjoint.weights)
+            adjoint.hyper[INIT_SCALE] = found
+        return Derivatives(loss, adjoint, growth, finite, self._is_back(run, undoing["at"]))
 
     def _segment_data(self, run: Trajectory, segment: Segment) -> Structure:
         rule = self.programs.rule
@@ -342,16 +338,21 @@ class Engine:
         return self.path.segment_data(segment, run.segments, run.summaries, *ends)
 
     def _inputs_back(
-        self, run: Trajectory, segment: Segment, undoing: dict[str, Any]
+        self, run: Trajectory, segment: Segment, undoing: Carry, kept: dict[int, Carry]
     ) -> Iterator[tuple[Inputs, int]]:
         """The `(inputs, length)` of the pieces of a segment, last first.
 
-        `undoing` is the loop's carry on the way back, of a path that undoes training.
+        `undoing` is the loop's carry on the way back, of a path that undoes training; `kept` what is
+        kept of one that trains again.
         """
         records = run.records
         if self.path.replay == "forward":
-            again, carry = range(segment.start, segment.stop), run.checkpoints[segment.start]
-            _, records = self._over(again, run, carry, replaying=True)
+
+            def again(i: int, carry: Carry) -> tuple[Carry, Records]:
+                return self._over(range(*run.segments[i]), run, carry, replaying=True)
+
+            index = run.segments.index(segment)
+            _, records = again(index, carry_at(index, kept, self.path, again))
         if self.path.replay == "backward":
             closed = run.closed[run.segments.index(segment)]
             undoing["at"] = self.path.arithmetic.reopen(undoing["at"], closed)

@@ -159,7 +159,7 @@ def _first_difference(
             if not np.array_equal(e, f):
                 return variable
             continue
-        off = np.linalg.norm(e - f)
+        off = float(np.linalg.norm(e - f))
         allowed = share * np.linalg.norm(e - b) + 8 * _precision(variable.dtype) * np.linalg.norm(e)
         if id(variable) in scales:
             both = np.abs(e - b) + np.abs(f - b)

@@ -151,8 +151,11 @@ class DrMADAdamW(LearnableOptimizer):
     ) -> None:
         i, dtype = compat.variable_index(self, variable), variable.dtype
         moved = (variable, self.slots["momentum"][i], self.slots["velocity"][i])
+        weight, momentum, velocity = (tf.convert_to_tensor(each) for each in moved)
         after = adamw_step(
-            *(tf.convert_to_tensor(each) for each in moved),
+            weight,
+            momentum,
+            velocity,
             tf.cast(gradient, dtype),
             self._effective_rate(i, learning_rate, dtype),
             self._in_force("weight_decay", i, dtype),

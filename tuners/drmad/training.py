@@ -52,7 +52,7 @@ class DifferentiatedTraining:
         compiled: the values that the model was compiled with, all of a kind in one array.
 
     Raises:
-        ValueError: The model has no `DrMADSGD`, or cannot be differentiated.
+        ValueError: The model has no optimizer of ours, or cannot be differentiated.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ def _walking_back(verbose: int | str, run: Trajectory, on_step: OnStep | None) -
 def retraining(
     model: keras.Model, build: Callable[[], keras.Model], example: Structure, steps: int
 ) -> Retraining:
-    """The `Retraining` of a model with a `DrMADSGD`, whose schedule spans so many steps."""
+    """The `Retraining` of a model, whose schedule spans so many steps."""
 
     def spanned() -> keras.Model:
         new = build()

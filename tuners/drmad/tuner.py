@@ -11,8 +11,7 @@ from keras_tuner.engine.trial import Trial
 
 from keras_drmad.arguments import positive_integer, verbosity
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
-from keras_drmad.optimizers.learnable import learnable_optimizer
-from keras_drmad.optimizers.sgd import DrMADSGD
+from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
@@ -36,18 +35,19 @@ from .training import DifferentiatedTraining, retraining
 class DrMADTuner(ResilientTuner):
     """Offline hypergradient search: each trial trains from scratch, and walks back.
 
-    A trial builds a model with `hypermodel`, whose optimizer is a `DrMADSGD`, trains it with the
-    hyperparameters of its meta-iteration, takes the validation loss's derivatives by all of them
-    through `path`, and hands them to the `DrMADOracle`, which moves them:
+    A trial builds a model with `hypermodel`, whose optimizer is a `DrMADSGD` or `DrMADAdamW`, trains
+    it with the hyperparameters of its meta-iteration, takes the validation loss's derivatives by all
+    of them through `path`, and hands them to the `DrMADOracle`, which moves them:
 
         δ ← meta_optimizer(δ, ∂L_val(w_T)/∂δ)
 
-    with δ the displacements from the compiled values, on the log scale (learning rates, L2) or the
-    logit scale (momenta). What the optimizer was compiled with is where the search begins.
+    with δ the displacements from the compiled values, on the log scale (learning rates, L2, weight
+    decays) or the logit scale (momenta, β₁). What the optimizer was compiled with is where the
+    search begins.
 
     Args:
         hypermodel: A `keras_tuner.HyperModel`, or a function of `hp` that returns a model compiled
-            with a `DrMADSGD`. What it asks `hp` for is chosen by `outer_oracle`.
+            with one. What it asks `hp` for is chosen by `outer_oracle`.
         objective: What trials are compared by. Defaults to `"val_loss"`. Its value at the end of
             training counts, on `selection_data` if `search` is given any.
         max_trials: Trainings in all. Defaults to 10.
@@ -377,8 +377,8 @@ class DrMADTuner(ResilientTuner):
         learned.values = result.values
         return model
 
-    def get_best_optimizer(self, steps: int | None = None) -> DrMADSGD:
-        """A fresh `DrMADSGD` with the best trial's hyperparameters, for another training.
+    def get_best_optimizer(self, steps: int | None = None) -> LearnableOptimizer:
+        """A fresh optimizer with the best trial's hyperparameters, for another training.
 
         Args:
             steps: Training steps that a learned schedule is stretched to. Defaults to those of the

@@ -24,11 +24,11 @@ class Actions:
         learning_rate: Multipliers a of the learning rate. Defaults to `(0.5, 0.9, 1, 1.1, 2)`.
         bounds: `(low, high)` of the learning rate. Defaults to 10⁻⁵ and 1.
         momentum: Multipliers m of 1 − momentum, for optimizers whose momentum is a variable
-            (`DrMADSGD`). Defaults to `(1,)`: momentum stays.
+            (`DrMADSGD`; β₁ of `DrMADAdamW`). Defaults to `(1,)`: momentum stays.
         sample_selection: Rules for the samples of the next chunk, of `"uniform"` (the epoch's order),
             `"hardest"`, `"easiest"` and `"newest"`. Defaults to `("uniform",)`.
         per: `"global"`, or `"layer"`: one decision for each group of a
-            `DrMADSGD(per="layer", learn=())`.
+            `DrMADSGD(per="layer", learn=())`, or of a `DrMADAdamW` like it.
 
     Raises:
         ValueError: An empty set, only one action, or one twice; multipliers or bounds that are not
@@ -130,7 +130,7 @@ class Actions:
 
 def _multipliers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if not isinstance(values, list | tuple | np.ndarray) or not len(values):
-        raise wrong(name, values, "multipliers in a list, at least one")
+        raise wrong(name, values, "must hold multipliers, at least one")
     values = tuple(number(name, value, above=0) for value in values)
     _check_once(name, values)
     return values
