@@ -3,9 +3,9 @@
 Whatever learns during or after one training is here; searches of many trainings are in `tuners`.
 """
 
-import keras_drmad.backend  # noqa: F401 (first, for it refuses what the others could not use)
 import importlib.metadata
 
+import keras_drmad.backend  # noqa: F401 (first, for it refuses what the others could not use)
 from keras_drmad import paths
 from keras_drmad.callbacks import LearnHyperparameters
 from keras_drmad.hypergradient import Hypergradient, hypergradient

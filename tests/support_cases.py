@@ -1,4 +1,4 @@
-"""What each row of the table of `docs/reference/support.md` stands for: tiny trainings, by the row's name."""
+"""What each row of the table in `docs/reference/support.md` stands for: tiny trainings, by its name."""
 
 import functools
 from collections.abc import Callable, Mapping

@@ -105,7 +105,9 @@ class ResilientOracle(keras_tuner.Oracle):
         self.broken = "".join(traceback.format_exception(error))
         _log.error("The search is stopped by an error in its oracle.", exc_info=error)
         if role() == "chief":
-            LastWord(self.project.last_word).say(error)  # workers are told only that they are to stop
+            LastWord(self.project.last_word).say(
+                error
+            )  # workers are told only that they are to stop
 
     # -- handing out -------------------------------------------------------------------------
 
