@@ -1,14 +1,15 @@
 """How close the hypergradients of approximate paths come to the exact ones.
 
-    python benchmarks/accuracy.py [--seeds 3] [--orders 5] [--quick]
+    python benchmarks/accuracy.py [--optimizer sgd|adamw] [--seeds 3] [--orders 5] [--quick]
 
-Scikit-learn's digits, MLP 64-32-32-10, batch 50, momentum 0.9, L2 1e-3, float64, one learning rate,
-momentum and L2 a variable. A seed draws the split and the initial weights, an order the batches. The
-reference of an estimate from one order is the mean exact hypergradient over the *other* orders: so
-one exact run is judged as an estimator too (the noise ceiling), by the same measure as the paths.
+Scikit-learn's digits, MLP 64-32-32-10, batch 50, float64, one value of each hyperparameter a
+variable: momentum SGD with momentum 0.9 and L2 1e-3, or AdamW with its defaults. A seed draws the
+split and the initial weights, an order the batches. The reference of an estimate from one order is
+the mean exact hypergradient over the *other* orders: so one exact run is judged as an estimator too
+(the noise ceiling), by the same measure as the paths.
 
-Prints, for each regime and path, the median cosine of the learning-rate, momentum and L2 parts, and
-the median and range of the norm over the median norm of the exact runs.
+Prints, for each regime and path, the median cosine of the part of each kind of hyperparameter, and
+the median and range of its norm over the median norm of the exact runs.
 """
 
 import argparse
@@ -20,17 +21,29 @@ import keras
 import numpy as np
 from sklearn.datasets import load_digits
 
-from keras_drmad import DrMADSGD, hypergradient, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, hypergradient, paths
 
-REGIMES = [  # steps, learning rate, activation
-    (1000, 0.05, "tanh"),
-    (2000, 0.02, "tanh"),
-    (400, 0.1, "tanh"),
-    (1000, 0.05, "relu"),
-    (2000, 0.02, "relu"),
-    (400, 0.1, "relu"),
-    (2000, 0.1, "relu"),
-]
+REGIMES = {  # steps, learning rate, activation
+    "sgd": [
+        (1000, 0.05, "tanh"),
+        (2000, 0.02, "tanh"),
+        (400, 0.1, "tanh"),
+        (1000, 0.05, "relu"),
+        (2000, 0.02, "relu"),
+        (400, 0.1, "relu"),
+        (2000, 0.1, "relu"),
+    ],
+    "adamw": [
+        (steps, rate, activation)
+        for activation in ("tanh", "relu")
+        for rate in (1e-3, 5e-3)
+        for steps in (400, 1000, 2000)
+    ],
+}
+OPTIMIZERS = {
+    "sgd": lambda: DrMADSGD(0.1, momentum=0.9, l2=1e-3, per="variable"),
+    "adamw": lambda: DrMADAdamW(1e-3, per="variable"),
+}
 PATHS = {
     "one exact run": paths.Stored(),
     "Linear": paths.Linear(),
@@ -38,13 +51,12 @@ PATHS = {
     "SegmentMeans, no floor": paths.SegmentMeans(floor=False),
     "SegmentMeans, 32 knots": paths.SegmentMeans(32),
 }
-KINDS = ("learning_rate", "momentum", "l2")
 
 
 class Problem:
     """One model, started again for every run, so that its programs are compiled once."""
 
-    def __init__(self, activation):
+    def __init__(self, optimizer, activation):
         layers = keras.layers
         self.model = keras.Sequential(
             [
@@ -55,7 +67,7 @@ class Problem:
             ]
         )
         self.model.compile(
-            DrMADSGD(0.1, momentum=0.9, l2=1e-3, per="variable"),
+            OPTIMIZERS[optimizer](),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         self.model.optimizer.build(self.model.trainable_variables)
@@ -71,8 +83,7 @@ class Problem:
             kernel = len(variable.shape) > 1
             variable.assign(initializer(variable.shape) if kernel else np.zeros(variable.shape))
         optimizer = self.model.optimizer
-        for velocity in optimizer.slots["velocity"]:
-            velocity.assign(np.zeros(velocity.shape))
+        optimizer.reset()
         optimizer.learning_rate = rate
         found = hypergradient(
             self.model,
@@ -84,7 +95,8 @@ class Problem:
             seed=1000 * seed + order,
             verbose=0,
         )
-        return {k: np.array([group[k] for group in found.gradients.values()]) for k in KINDS}
+        groups = found.gradients.values()
+        return {k: np.array([group[k] for group in groups]) for k in optimizer.rule.kinds}
 
 
 def cosine(a, b):
@@ -95,7 +107,8 @@ def cosine(a, b):
 
 def judge(problem, steps, rate, seeds, orders):
     """`{path: {kind: (cosines, norm ratios)}}`."""
-    results = {name: {kind: ([], []) for kind in KINDS} for name in PATHS}
+    kinds = problem.model.optimizer.rule.kinds
+    results = {name: {kind: ([], []) for kind in kinds} for name in PATHS}
     for seed in seeds:
         runs = {
             name: [problem.run(path, steps, rate, seed, order) for order in range(orders)]
@@ -103,7 +116,7 @@ def judge(problem, steps, rate, seeds, orders):
         }
         exact = runs["one exact run"]
         for name, found in runs.items():
-            for kind in KINDS:
+            for kind in kinds:
                 cosines, ratios = results[name][kind]
                 size = np.median([np.linalg.norm(e[kind]) for e in exact])
                 for order in range(orders):
@@ -115,25 +128,31 @@ def judge(problem, steps, rate, seeds, orders):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--optimizer", choices=REGIMES, default="sgd")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--orders", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="the first regime only")
     options = parser.parse_args()
     keras.config.set_floatx("float64")
-    problems = {activation: Problem(activation) for activation in ("tanh", "relu")}
+    problems = {a: Problem(options.optimizer, a) for a in ("tanh", "relu")}
+    kinds = problems["tanh"].model.optimizer.rule.kinds
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    print("| T, α, activation | path | cosine α | μ | λ | norm α | μ | λ |")
-    print("|---|---|---|---|---|---|---|---|")
-    for steps, rate, activation in REGIMES[:1] if options.quick else REGIMES:
+    columns = ["T, α, activation", "path", "cosine:", *kinds, "norm:", *kinds]
+    print("| " + " | ".join(columns) + " |")
+    print("|---" * len(columns) + "|")
+    regimes = REGIMES[options.optimizer]
+    for steps, rate, activation in regimes[:1] if options.quick else regimes:
         results = judge(problems[activation], steps, rate, seeds, options.orders)
-        for name, kinds in results.items():
-            cosines = " | ".join(f"{np.median(kinds[k][0]):.2f}" for k in KINDS)
+        for name, parts in results.items():
+            cosines = " | ".join(f"{np.median(found):.2f}" for found, _ in parts.values())
             norms = " | ".join(
-                f"{np.median(kinds[k][1]):.2g} ({min(kinds[k][1]):.1g}–{max(kinds[k][1]):.1g})"
-                for k in KINDS
+                f"{np.median(ratios):.2g} ({min(ratios):.1g}–{max(ratios):.1g})"
+                for _, ratios in parts.values()
             )
-            print(f"| {steps}, {rate}, {activation} | {name} | {cosines} | {norms} |", flush=True)
+            print(
+                f"| {steps}, {rate}, {activation} | {name} | | {cosines} | | {norms} |", flush=True
+            )
 
 
 if __name__ == "__main__":

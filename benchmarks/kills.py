@@ -29,7 +29,7 @@ def found(trials, folder):
     import qan_digits
 
     tuner = qan_digits.make_tuner(trials, pathlib.Path(folder), seed=3)
-    qan_digits.search(tuner)
+    qan_digits.search(tuner, verbose=0)
     weights = tuner.get_best_policy("network").network.get_weights()
     network = hashlib.md5(b"".join(w.tobytes() for w in weights)).hexdigest()
     episodes = []

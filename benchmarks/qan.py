@@ -40,8 +40,9 @@ from qan_tasks import EPOCHS, OTHERS, Task
 
 from keras_drmad.tuners import Actions, QANTuner
 from keras_drmad.tuners.qan.policy import Policy
+from keras_drmad.tuners.qan.search.ranking import standard_error
 from keras_drmad.tuners.qan.search.schedules import propose
-from keras_drmad.tuners.qan.summary import standard_error, verdict
+from keras_drmad.tuners.qan.summary import verdict
 from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.training.regressor import Regressor
 from keras_drmad.tuners.qan.training.states import Ratios

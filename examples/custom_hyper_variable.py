@@ -12,6 +12,9 @@ coefficients: the network keeps the weights where strokes tell digits apart.
 import argparse
 import pathlib
 
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import numpy as np
 

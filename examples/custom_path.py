@@ -10,6 +10,9 @@ hypergradients, on scikit-learn's digits, with the exact ones of `Stored()`, whi
 
 import argparse
 
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf

@@ -15,6 +15,9 @@ import pathlib
 import shutil
 from typing import Any
 
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import keras_tuner
 import launch

@@ -14,6 +14,9 @@ with the order of the batches, which is another one in each meta-iteration.
 
 import argparse
 
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import numpy as np
 

@@ -8,12 +8,12 @@ the same `--folder` goes on.
 """
 
 import argparse
-import os
 import pathlib
 import tempfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
 
+# isort: split
 import keras
 import matplotlib
 import numpy as np
@@ -51,9 +51,9 @@ def make_tuner(trials, folder, seed=0):
     )
 
 
-def search(tuner):
+def search(tuner, verbose=1):
     train, validation = data()
-    tuner.search(*train, batch_size=16, epochs=8, validation_data=validation, verbose=0)
+    tuner.search(*train, batch_size=16, epochs=8, validation_data=validation, verbose=verbose)
 
 
 def picture(tuner, path):

@@ -9,10 +9,7 @@ with the same folder, it goes on.
 """
 
 import argparse
-import os
 import pathlib
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import launch
 import qan_digits

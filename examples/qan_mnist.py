@@ -13,11 +13,11 @@ schedule that the search has found on MNIST.
 """
 
 import argparse
-import os
 import pathlib
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
 
+# isort: split
 import keras
 from qan_digits import picture
 

@@ -11,6 +11,9 @@ table of test errors and saves a plot.
 import argparse
 import pathlib
 
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import numpy as np
 from sklearn.datasets import load_digits

@@ -9,11 +9,11 @@ loss along three paths, and the learned hyperparameters. Takes about a minute.
 """
 
 import argparse
-import os
 import pathlib
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
 
+# isort: split
 import keras
 import matplotlib
 

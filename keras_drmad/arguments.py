@@ -1,42 +1,74 @@
-"""Numbers that arguments must be: what is none is named, and what there should be."""
+"""What arguments must be: one that is something else is named, with what was received and the fix.
 
+The checks of all public classes and functions are made of these. Numbers may be NumPy's; `True` is
+none, and text is no flag.
+"""
+
+import contextlib
+import difflib
 import math
 import numbers
-from collections.abc import Sequence
-from typing import Any, Literal, overload
+import operator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+
+T = TypeVar("T")
+
+LARGEST = float(np.finfo("float32").max)
+LONGEST = 200  # characters of what was received that an error shows
 
 
 @overload
-def positive_integer(name: str, value: object, optional: Literal[False] = False) -> int: ...
+def positive_integer(
+    name: str, value: object, optional: Literal[False] = False, least: int = 1
+) -> int: ...
 
 
 @overload
-def positive_integer(name: str, value: object, optional: Literal[True]) -> int | None: ...
+def positive_integer(
+    name: str, value: object, optional: Literal[True], least: int = 1
+) -> int | None: ...
 
 
-def positive_integer(name: str, value: object, optional: bool = False) -> int | None:
-    """`value` as an `int` of at least 1; or None, if that is allowed.
+def positive_integer(
+    name: str, value: object, optional: bool = False, least: int = 1
+) -> int | None:
+    """`value` as an `int` of at least 1, or of at least `least`; or None, if that is allowed.
 
     Raises:
         ValueError: It is something else.
     """
     if optional and value is None:
         return None
-    return _integer(name, value, 1, "a positive integer")
+    what = "a positive integer" if least == 1 else f"an integer, {least} or more"
+    return _integer(name, value, least, what)
 
 
-def whole_number(name: str, value: object) -> int:
-    """`value` as an `int` of at least 0.
+@overload
+def whole_number(name: str, value: object, optional: Literal[False] = False) -> int: ...
+
+
+@overload
+def whole_number(name: str, value: object, optional: Literal[True]) -> int | None: ...
+
+
+def whole_number(name: str, value: object, optional: bool = False) -> int | None:
+    """`value` as an `int` of at least 0, such as a seed; or None, if that is allowed.
 
     Raises:
         ValueError: It is something else.
     """
+    if optional and value is None:
+        return None
     return _integer(name, value, 0, "a whole number, 0 or more")
 
 
 def number(
     name: str,
-    value: Any,
+    value: object,
     least: float = -math.inf,
     most: float = math.inf,
     above: float = -math.inf,
@@ -46,33 +78,168 @@ def number(
     Raises:
         ValueError: It is something else.
     """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and least <= value <= most and value > above:
-        return value
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        size = _float(value)
+        if math.isfinite(size) and least <= size <= most and size > above:
+            return size
     if above > -math.inf:
         span = f"more than {above:g}" + (f", and at most {most:g}" if most < math.inf else "")
     elif most < math.inf:
         span = f"from {least:g} to {most:g}"
     else:
         span = "a finite number" + (f", {least:g} or more" if least > -math.inf else "")
-    raise ValueError(f"`{name}` must be {span}. Received: {name}={value!r}")
+    raise wrong(name, value, span)
 
 
-def choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value`, one of `choices`.
+@overload
+def flag(name: str, value: object, auto: Literal[False] = False) -> bool: ...
+
+
+@overload
+def flag(name: str, value: object, auto: bool) -> bool | str: ...
+
+
+def flag(name: str, value: object, auto: bool = False) -> bool | str:
+    """`value` as a `bool`; or `"auto"`, if that is allowed.
+
+    Raises:
+        ValueError: It is something else, which Python would take for true or false.
+    """
+    if auto and isinstance(value, str) and value == "auto":
+        return value
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise wrong(name, value, 'True, False or "auto"' if auto else "True or False")
+
+
+def choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """`value`, one of some words.
+
+    Raises:
+        ValueError: It is none of them; the nearest is named, if one is near.
+    """
+    if isinstance(value, str) and value in choices:
+        return value
+    what = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+    raise wrong(name, value, what, did_you_mean(value, valid=choices))
+
+
+def verbosity(name: str, value: object, most: int = 2) -> int | str:
+    """`value` as Keras's `verbose`: "auto", or a number up to `most`; `True` is 1, as there.
 
     Raises:
         ValueError: It is something else.
     """
-    if value in choices:
+    if isinstance(value, str) and value == "auto":
         return value
-    raise ValueError(
-        f"`{name}` must be {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}. "
-        f"Received: {name}={value!r}"
-    )
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and 0 <= value <= most):
+        return int(value)
+    raise wrong(name, value, f'"auto" or a number from 0 to {most}')
+
+
+def path_like(name: str, value: object) -> str:
+    """`value`, the name of a file or a folder, as text.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(value, str | os.PathLike) and isinstance(found := os.fspath(value), str):
+        return found
+    raise wrong(name, value, "the name of a file or a folder")
+
+
+def some_of(
+    name: str, value: object, allowed: Sequence[str], empty: bool = False
+) -> tuple[str, ...]:
+    """Some words, in their order; one may stand alone, without a list around it.
+
+    Raises:
+        ValueError: One is not allowed, or there is none and none is not allowed.
+    """
+    words = (value,) if isinstance(value, str) else value
+    what = f"may hold {tuple(allowed)}" + ("" if empty else ", and not nothing")
+    if not isinstance(words, Iterable):
+        raise wrong(name, value, what)
+    words = tuple(words)
+    unknown = [word for word in words if not isinstance(word, str) or word not in allowed]
+    if unknown or not (words or empty):
+        raise wrong(name, value, what, did_you_mean(*unknown[:1], valid=allowed))
+    return words
+
+
+def pair(name: str, value: Any, what: str) -> tuple[Any, Any]:
+    """`value`, two things in a tuple or a list; `what` says which.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(value, list | tuple | np.ndarray) and len(value) == 2:
+        first, second = value
+        return first, second
+    raise wrong(name, value, what)
+
+
+def of_kind(name: str, value: T, kind: type | tuple[type, ...], what: str) -> T:
+    """`value`, an instance of `kind`; `what` says in words which that is.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(value, kind):
+        return value
+    raise wrong(name, value, what)
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Puts the name of an argument before what is wrong with what it holds."""
+    try:
+        yield
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(said if f"`{name}`" in said else f"`{name}`: {said}") from error
+
+
+def wrong(name: str, value: object, what: str, advice: str = "") -> ValueError:
+    """The error to raise where an argument must be `what`, and is not."""
+    shown = repr(value)
+    if len(shown) > LONGEST:
+        shown = f"{shown[:LONGEST]}… (a {type(value).__name__})"
+    verb = "" if what.startswith(("may ", "must ")) else "must be "
+    advice = advice and f". {advice}"
+    return ValueError(f"`{name}` {verb}{what}. Received: {name}={shown}{advice}")
+
+
+def did_you_mean(name: object = None, *, valid: Iterable[str]) -> str:
+    """ "Did you mean …?", if one of some words is near: alike, or by a part of it or its initials."""
+    if not isinstance(name, str) or not name:
+        return ""
+    word, known = name.lower(), {other.lower(): other for other in valid}
+    parts = {other: other.replace("/", "_").split("_") for other in known}
+    near = [other for other in known if word == other or word in parts[other]]
+    if len(word) > 1:
+        near += [other for other in known if "".join(p[:1] for p in parts[other]) == word]
+        near += difflib.get_close_matches(word, known, n=1)
+    if len(word) > 2:
+        near += [other for other in known if other.startswith(word)]
+    return f"Did you mean {known[near[0]]!r}?" if near else ""
 
 
 def _integer(name: str, value: Any, least: int, what: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"`{name}` must be {what}. Received: {name}={value!r}")
-    return int(value)
+    if not isinstance(value, bool | np.bool_) and hasattr(value, "__index__"):
+        try:
+            found = operator.index(value)
+        except TypeError:  # an array of several
+            found = least - 1
+        if found >= least:
+            return found
+    raise wrong(name, value, what)
+
+
+def _float(value: numbers.Real) -> float:
+    """Infinity for what is beyond float32, in which values are computed with."""
+    try:
+        found = float(value)
+    except OverflowError:
+        return math.inf
+    return found if abs(found) <= LARGEST else math.inf

@@ -19,7 +19,10 @@ from keras_drmad.typing import Structure, Tensor
 # Of one stack of batches, or of what a path stores of one: large enough to hide its dispatch.
 STACK_BYTES = 8 * 2**20
 STACK_STEPS = 128
+NO_BATCH = "There is no batch of data: an empty data set."
 VALIDATION_BATCH = 256
+
+PARTS = ("inputs", "targets", "sample weights")  # of a batch
 
 Batch: TypeAlias = tuple[Structure, Structure, Structure]
 Signature: TypeAlias = tuple[tuple[tuple[int, ...], Any], ...]  # shape and dtype of each array
@@ -33,14 +36,20 @@ def as_batch(data: Structure) -> Batch:
     Raises:
         ValueError: A leaf that is no dense array of numbers, or leaves of other lengths.
     """
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    batch = tf.nest.map_structure(_dense, (x, y, sample_weight))
-    shapes = [tuple(leaf.shape) for leaf in tf.nest.flatten(batch)]
-    if not all(shapes) or len({shape[0] for shape in shapes if shape}) > 1:
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    batch = tf.nest.map_structure(_dense, parts)
+    shapes = {
+        part: [tuple(leaf.shape) for leaf in tf.nest.flatten(of)]
+        for part, of in zip(PARTS, batch, strict=True)
+    }
+    every = [shape for of in shapes.values() for shape in of]
+    if not all(every) or len({shape[0] for shape in every if shape}) > 1:
+        seen = ", ".join(
+            f"{part} of shape {' and '.join(map(str, of))}" for part, of in shapes.items() if of
+        )
         raise ValueError(
             "The arrays of a batch must have the same number of samples, along their first axis. "
-            f"Received: shapes {shapes}. Use `dataset.batch(...)` on data of single samples, and "
-            "arrays instead of lists."
+            f"Received: {seen}. Use `dataset.batch(...)` on data of single samples."
         )
     return batch
 
@@ -55,6 +64,11 @@ def _dense(leaf: Any) -> Any:
     """The gate for all data: a leaf of a batch as an array or a tensor, `()` for none."""
     if leaf is None or isinstance(leaf, tf.experimental.Optional):  # `tf.data` hands None out so
         return ()
+    if isinstance(leaf, bool | int | float | complex | str | bytes):
+        raise ValueError(
+            "Batches must hold arrays. Received: Python's own numbers, text, or lists of them. Use "
+            "`np.asarray(...)` on inputs and on targets."
+        )
     if isinstance(leaf, tf.RaggedTensor):
         wrong = "ragged. Use `.to_tensor()` on them, and mask what pads them"
     elif isinstance(leaf, tf.SparseTensor) or hasattr(leaf, "tocsr"):
@@ -279,7 +293,7 @@ class StreamBatches(BufferedBatches):
         while len(self._batches) <= step:
             if not self._read():
                 if not self._batches:
-                    raise ValueError("The training data holds no batch.")
+                    raise ValueError(NO_BATCH)
                 self._iterator = iter(self._iterable)
                 if not self._read():
                     raise ValueError(
@@ -303,6 +317,9 @@ def as_batches(data: Any, batch_size: int | None = None, seed: int | None = None
             `keras.utils.PyDataset`, or another iterable of batches.
         batch_size: of arrays; 32 if None. Data that come in batches keep theirs.
         seed: arrays are shuffled by it, afresh each epoch; None keeps their order.
+
+    Raises:
+        ValueError: data of another kind, or arrays of several lengths.
     """
     if isinstance(data, Batches):
         return data
@@ -312,6 +329,11 @@ def as_batches(data: Any, batch_size: int | None = None, seed: int | None = None
         return ArrayBatches((data,), batch_size or 32, seed)
     if isinstance(data, keras.utils.PyDataset):
         return SequenceBatches(data)
+    if isinstance(data, str | bytes) or not isinstance(data, Iterable):
+        raise ValueError(
+            "Data must be arrays as `(x, y)` or `(x, y, sample_weight)`, a `tf.data.Dataset`, a "
+            f"`keras.utils.PyDataset`, or another iterable of batches. Received: {data!r}"
+        )
     return StreamBatches(data)
 
 
@@ -319,5 +341,7 @@ def as_validation(data: Any, batch_size: int | None = None) -> Batches:
     """`Batches` of a validation set, which must have an end."""
     batches = as_batches(data, batch_size or VALIDATION_BATCH)
     if batches.epoch_steps is None:
-        raise ValueError("`validation_data` must have an end: a length or a cardinality.")
+        raise ValueError("The data must have an end: a length or a cardinality.")
+    if not batches.epoch_steps:
+        raise ValueError(NO_BATCH)
     return batches

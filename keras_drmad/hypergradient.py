@@ -1,5 +1,6 @@
 """`hypergradient`: train, take the validation loss, walk back."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +9,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.arguments import choice, positive_integer
+from keras_drmad import words
+from keras_drmad.arguments import (
+    choice,
+    flag,
+    named,
+    of_kind,
+    positive_integer,
+    verbosity,
+    whole_number,
+)
 from keras_drmad.data import Batches, as_batches, as_validation
+from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap_of
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.judge import JUDGES
@@ -18,12 +29,14 @@ from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optim
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Hyperparameters
 
+_log = logging.getLogger("keras_drmad")
+
 LONG_RUN_SECONDS = 5
 
 
-@dataclass
+@dataclass(repr=False)
 class Hypergradient:
-    """What `hypergradient` returns.
+    """What `hypergradient` returns; printed, it is a summary.
 
     Attributes:
         validation_loss: the validation loss after training, at the weights that `judge` names.
@@ -52,6 +65,25 @@ class Hypergradient:
     path: Path
     information: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        unusable = ", so the gradients are not to be used" if self.diverged else ""
+        found: dict[str, Any] = {"validation_loss": self.validation_loss, "growth": self.growth}
+        found |= {"diverged": f"{self.diverged}{unusable}"} | self.information
+        for name in ("hyper_variables", "initial_weights"):
+            if arrays := getattr(self, name):
+                norm = np.sqrt(sum(np.sum(np.square(a, dtype="float64")) for a in arrays))
+                found[name] = f"{len(arrays)} arrays, of the norm {norm:.4g} together"
+        width = max(map(len, found))
+        return "\n".join(
+            [f"Hypergradient of {self.steps} steps through {self.path!r}"]
+            + [f"  {name:{width}}  {_shown(value)}" for name, value in found.items()]
+            + ["  gradients", *(f"    {row}" for row in words.table(self.gradients))]
+        )
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
 
 def hypergradient(
     model: keras.Model,
@@ -75,7 +107,7 @@ def hypergradient(
     through `path`. The model and its optimizer are left trained. The training is that of `fit`: the
     compiled loss with the penalties of layers, in training mode, and the optimizer with all that it
     was compiled with. `L_val` is the compiled loss without penalties, in inference mode, averaged
-    over samples. See `docs/drmad.md` for the formulas.
+    over samples. See `docs/how/drmad.md` for the formulas.
 
     Args:
         model: A Keras model compiled with a `DrMADSGD`.
@@ -120,16 +152,30 @@ def hypergradient(
     ['learning_rate', 'momentum', 'l2']
     """
     optimizer = learnable_optimizer(model)
+    seed = whole_number("seed", seed, optional=True)
+    positive_integer("batch_size", batch_size, optional=True)
+    positive_integer("validation_batch_size", validation_batch_size, optional=True)
+    jit_compile, check = flag("jit_compile", jit_compile, auto=True), flag("check", check)
+    verbose = verbosity("verbose", verbose, most=1)
+    if path is not None:
+        of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
+    path = SegmentMeans() if path is None else path
+    choice("judge", judge, JUDGES)
     if seed is None:
         seed = int(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
-    batches = as_batches(train_data, batch_size, seed)
-    validation = as_validation(validation_data, validation_batch_size)
+    with named("train_data"):
+        batches = as_batches(train_data, batch_size, seed)
+        batches.batch(0)
+    with named("validation_data"):
+        validation = as_validation(validation_data, validation_batch_size)
+    for name, data in (("train_data", batches), ("validation_data", validation)):
+        check_values(name, data)
+        check_inputs(name, model, data)
+        check_targets(name, model, data)
+    if (said := overlap_of(batches, validation)) is not None:
+        _log.warning(said)
     steps = _steps(steps, batches)
     optimizer.span_schedule(steps)
-    path = SegmentMeans() if path is None else path
-    if not isinstance(path, Path):
-        raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
-    choice("judge", judge, JUDGES)
     engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
     advance = _progress(verbose, 2 * steps)
     run = engine.train(

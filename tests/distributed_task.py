@@ -30,10 +30,16 @@ class Tuner(ResilientTuner):
     """Writes down which worker trains what."""
 
     def __init__(
-        self, folder: Any, oracle: ResilientOracle | None = None, seconds: float = 0, **more: Any
+        self,
+        folder: Any,
+        oracle: ResilientOracle | None = None,
+        seconds: float = 0,
+        overwrite: bool = False,
+        **more: Any,
     ) -> None:
         self.seconds = seconds
-        super().__init__(oracle or Oracle(**more), None, directory=str(folder), project_name="p")
+        place = {"directory": str(folder), "project_name": "p", "overwrite": overwrite}
+        super().__init__(oracle or Oracle(**more), None, **place)
 
     def search(self, settings: Any = 0, **arguments: Any) -> None:
         self._search({"settings": settings}, **{"verbose": 0, **arguments})
@@ -62,7 +68,7 @@ def client(
     folder: Any,
     worker: str,
     settings: Any = 0,
-    is_over: Callable[[], bool] = lambda: False,
+    is_over: Callable[[float], bool] = lambda waited: False,
 ) -> Any:
     """KerasTuner's client of a chief that `start` starts, for calls by hand."""
     from keras_tuner.src.distribute.oracle_client import OracleClient

@@ -1,10 +1,14 @@
 """The processes of a search on this host, for the tests of chief and workers, and of killed ones."""
 
+import contextlib
 import multiprocessing
 import os
+import random
+import socket
 import sys
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
@@ -23,18 +27,17 @@ def started(
 
 
 def starter(
-    function: Callable[..., object], *arguments: Any, offset: int = 0, **more: str
+    function: Callable[..., object], *arguments: Any, **more: str
 ) -> Callable[[str], ForkServerProcess]:
     """A function of a name, "chief" or "worker…", which starts a function as that process.
 
     Args:
         function, arguments: of a module.
-        offset: tells the ports of searches of one test process apart.
         more: variables of their environment.
     """
     variables = {
         "KERASTUNER_ORACLE_IP": "127.0.0.1",
-        "KERASTUNER_ORACLE_PORT": str(20000 + (os.getpid() + offset) % 20000),
+        "KERASTUNER_ORACLE_PORT": str(_free_port()),
     }
 
     def start(name: str) -> ForkServerProcess:
@@ -44,6 +47,36 @@ def starter(
     variables |= more
     start.variables = dict(variables)  # type: ignore[attr-defined]  # for calls by hand
     return start
+
+
+def _free_port() -> int:
+    """One that nobody listens at, below those that outgoing connections are given."""
+    draw = random.Random()  # the global one is seeded in each test, and in all processes alike
+    while True:
+        port = draw.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextlib.contextmanager
+def all_killed(
+    processes: dict[str, ForkServerProcess],
+) -> Iterator[dict[str, ForkServerProcess]]:
+    """What is still there at the end of a test ends with it."""
+    try:
+        yield processes
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.join()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def ended(process: ForkServerProcess, seconds: float) -> int | None:

@@ -3,13 +3,18 @@
 import keras
 import numpy as np
 
-from keras_drmad import DrMADSGD, hypergradient
+from keras_drmad import DrMADAdamW, DrMADSGD, hypergradient
 
 layers = keras.layers
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(50, 5)), rng.integers(0, 3, 50)
 XH, YH = rng.normal(size=(30, 5)), rng.integers(0, 3, 30)
 STEPS = 12
+# With which every hyperparameter matters within a few steps.
+ARGUMENTS = {
+    DrMADSGD: {"learning_rate": 0.1, "momentum": 0.8, "l2": 0.01},
+    DrMADAdamW: {"learning_rate": 0.03, "weight_decay": 0.2, "beta_1": 0.8, "beta_2": 0.9},
+}
 
 
 class Weighted(layers.Layer):
@@ -25,7 +30,7 @@ class Weighted(layers.Layer):
         return inputs
 
 
-def mlp(**arguments):
+def mlp(make=DrMADSGD, **arguments):
     model = keras.Sequential(
         [
             layers.Input((5,)),
@@ -34,15 +39,14 @@ def mlp(**arguments):
             layers.Dense(3, name="out"),
         ]
     )
-    arguments = {"learning_rate": 0.1, "momentum": 0.8, "l2": 0.01} | arguments
-    model.compile(
-        DrMADSGD(**arguments), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(make(**ARGUMENTS[make] | arguments), loss)
     model.optimizer.build(model.trainable_variables)
     # Biases start at zero, where L2 has no gradient at first; and start with a velocity.
     state = np.random.default_rng(1)
     for variable in [*model.trainable_variables, *model.optimizer.slots["velocity"]]:
-        variable.assign(variable + 0.1 * state.normal(size=variable.shape))
+        push = 0.1 * state.normal(size=variable.shape)
+        variable.assign(variable + (push if make is DrMADSGD else push**2))
     return model
 
 

@@ -104,6 +104,17 @@ def test_a_compiled_loss_is_in_a_name_scope_of_its_own(model):
     )
 
 
+def test_names_are_given_as_before():
+    names = compat.Names()
+    first = keras.layers.Dense(1).name
+    for _ in range(2):
+        with names.again():
+            assert keras.layers.Dense(1).name == first, (
+                f"Keras {keras.__version__} counts names otherwise: mend `keras_drmad.compat.Names`."
+            )
+    assert keras.layers.Dense(1).name not in (first, "dense")
+
+
 def test_hyperparameters_are_reached_through_a_loss_scale_optimizer():
     inner = DrMADSGD(0.05)
     scaled = keras.optimizers.LossScaleOptimizer(inner)

@@ -7,6 +7,7 @@ import pathlib
 
 import keras_tuner
 import pytest
+from keras_tuner.engine.trial import Trial
 
 from keras_drmad.tuners import compat
 
@@ -19,7 +20,9 @@ FUNCTIONS = {
     "engine.oracle:Oracle._save_trial": "self trial",
     "engine.oracle:Oracle.save": "self",
     "engine.oracle:Oracle.reload": "self",
+    "engine.oracle:Display.__init__": "self oracle verbose",
     "engine.oracle:Display.on_trial_begin": "self trial",
+    "engine.oracle:Display.on_trial_end": "self trial",
     "engine.tuner:Tuner._build_hypermodel": "self hp",
     "engine.tuner:Tuner._try_build": "self hp",
     "engine.tuner:Tuner._configure_tensorboard_dir": "self callbacks trial execution",
@@ -57,6 +60,8 @@ def test_functions_are_as_they_were(name: str) -> None:
         ("_retry_queue", list),
         ("_seed_state", int),
         ("_display.trial_start", dict),
+        ("_display.trial_number", dict),
+        ("_display.verbose", int),
         ("ongoing_trials", dict),
         ("trials", dict),
         ("start_order", list),
@@ -104,6 +109,20 @@ def test_a_seed_of_0_is_set() -> None:
     oracle = keras_tuner.oracles.RandomSearchOracle(objective="val_loss", max_trials=1)
     compat.set_seed(oracle, 0)
     assert (oracle.seed, oracle.get_state()["seed_state"]) == (0, 0)
+
+
+def test_another_display_is_told_of_trials(tmp_path: pathlib.Path) -> None:
+    class Told(compat.Display):
+        def on_trial_begin(self, trial: Trial) -> None:
+            told.append(trial.trial_id)
+
+    told: list[str] = []
+    oracle = keras_tuner.oracles.RandomSearchOracle(objective="val_loss", max_trials=1)
+    compat.set_project_dir(oracle, str(tmp_path), "project")
+    compat.set_display(oracle, Told(oracle))
+    oracle.verbose = "auto"
+    trial = oracle.create_trial("a")
+    assert (told, oracle.verbose) == ([trial.trial_id], 1)
 
 
 def test_an_oracle_may_write_nothing(tmp_path: pathlib.Path) -> None:

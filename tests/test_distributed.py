@@ -1,6 +1,5 @@
 """Chief and workers where something fails: no call hangs, no trial is lost or trained twice."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -8,6 +7,7 @@ import subprocess
 import time
 from functools import partial
 
+import drmad_task
 import grpc
 import keras
 import keras_tuner
@@ -16,32 +16,15 @@ import qan_task
 from distributed_task import Oracle, Tuner, client, ran, run
 from keras_tuner.errors import FatalRuntimeError
 from keras_tuner.src import protos
-from processes import ended, starter
+from processes import all_killed, ended, starter, wait_for
 
+from keras_drmad import paths
 from keras_drmad.tuners.distributed.errors import SearchIsOver
 from keras_drmad.tuners.distributed.guard import Refused
 from keras_drmad.tuners.distributed.interrupt import Interrupt
 
 OracleStub = protos.get_service_grpc().OracleStub
 GetSpaceRequest = protos.get_service().GetSpaceRequest
-
-
-@contextlib.contextmanager
-def all_killed(processes):
-    """What is still there at the end of a test ends with it."""
-    try:
-        yield processes
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.join()
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 class Narrow(Tuner):
@@ -78,10 +61,10 @@ def address(start):
 
 def test_an_error_in_the_chiefs_oracle_ends_it(tmp_path):
     """Raised by KerasTuner, with its lock held."""
-    start = starter(search_narrowly, tmp_path, offset=101)
+    start = starter(search_narrowly, tmp_path)
     with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
-        assert ended(processes["worker0"], 20) == 1
-        assert ended(processes["chief"], 5) == 1
+        assert ended(processes["worker0"], 60) == 1
+        assert ended(processes["chief"], 20) == 1
     for name in ("chief", "worker0"):
         assert "allow_new_entries" in (tmp_path / f"{name}.txt").read_text()
 
@@ -97,7 +80,7 @@ def test_an_error_of_kerastuner_leaves_a_search_alone_unlocked(tmp_path):
 
 
 def test_a_call_that_makes_no_sense_is_refused_alone(tmp_path, monkeypatch):
-    start = starter(run, tmp_path, offset=102)
+    start = starter(run, tmp_path)
     with all_killed({"chief": start("chief")}) as processes:
         worker = client(monkeypatch, start, tmp_path, "worker0")
         trial = worker.create_trial("worker0")
@@ -109,13 +92,13 @@ def test_a_call_that_makes_no_sense_is_refused_alone(tmp_path, monkeypatch):
         with pytest.raises(Refused, match="ends as one of"):
             worker.end_trial(trial)  # as "RUNNING"
         processes["worker0"] = start("worker0")
-        assert ended(processes["worker0"], 20) == 0
-        assert ended(processes["chief"], 5) == 0
+        assert ended(processes["worker0"], 60) == 0
+        assert ended(processes["chief"], 20) == 0
     assert len(ran(tmp_path)) == 4
 
 
 def test_nobody_ends_or_scores_the_trial_of_another(tmp_path, monkeypatch):
-    start = starter(run, tmp_path, offset=103)
+    start = starter(run, tmp_path)
     with all_killed({"chief": start("chief")}) as processes:
         worker = client(monkeypatch, start, tmp_path, "worker0")
         rogue = client(monkeypatch, start, tmp_path, "worker1")
@@ -128,8 +111,8 @@ def test_nobody_ends_or_scores_the_trial_of_another(tmp_path, monkeypatch):
         with pytest.raises(Refused, match="in the name of worker0"):
             rogue.create_trial("worker0")
         processes["worker0"] = start("worker0")
-        assert ended(processes["worker0"], 20) == 0
-        assert ended(processes["chief"], 5) == 0
+        assert ended(processes["worker0"], 60) == 0
+        assert ended(processes["chief"], 20) == 0
     scores = [trial.score for trial in Tuner(tmp_path).oracle.trials.values()]
     assert scores == [0.0, 1.0, 2.0, 3.0]
 
@@ -139,23 +122,23 @@ def test_nobody_ends_or_scores_the_trial_of_another(tmp_path, monkeypatch):
 
 def test_a_slow_worker_keeps_its_trial(tmp_path):
     """It is at it for longer than the timeout, and another one waits for work."""
-    start = starter(partial(run, seconds=3, timeout=1, max_trials=1), tmp_path, offset=104)
+    start = starter(partial(run, seconds=6, timeout=3, max_trials=1), tmp_path)
     names = ("chief", "worker0", "worker1")
     with all_killed({name: start(name) for name in names}) as processes:
-        assert [ended(processes[name], 20) for name in reversed(names)] == [0, 0, 0]
+        assert [ended(processes[name], 60) for name in reversed(names)] == [0, 0, 0]
     assert len(ran(tmp_path)) == 1
 
 
 def test_a_silent_worker_loses_its_trial(tmp_path):
     """It is frozen; when it goes on, what it brings is dropped."""
-    start = starter(partial(run, seconds=1, timeout=2, max_trials=2), tmp_path, offset=105)
+    start = starter(partial(run, seconds=3, timeout=3, max_trials=2), tmp_path)
     with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
         wait_for(lambda: ran(tmp_path))
         os.kill(processes["worker0"].pid, signal.SIGSTOP)
         processes["worker1"] = start("worker1")
         wait_for(lambda: ["worker1", "0"] in ran(tmp_path))
         os.kill(processes["worker0"].pid, signal.SIGCONT)
-        assert [ended(process, 20) for process in processes.values()] == [0, 0, 0]
+        assert [ended(process, 60) for process in processes.values()] == [0, 0, 0]
     trainings = ran(tmp_path)
     assert sorted(trial for _, trial in trainings) == ["0", "0", "1"]
 
@@ -173,7 +156,7 @@ def run_impatiently(folder, **arguments):
 def test_a_search_survives_a_chief_that_vanishes(tmp_path):
     """Frozen, it closes no connection; then another chief is at its address."""
     work = partial(run_impatiently, seconds=1, max_trials=6)
-    start = starter(work, tmp_path, offset=106)
+    start = starter(work, tmp_path)
     with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
         wait_for(lambda: len(ran(tmp_path)) == 2)
         os.kill(processes["chief"].pid, signal.SIGSTOP)
@@ -181,15 +164,17 @@ def test_a_search_survives_a_chief_that_vanishes(tmp_path):
         processes["chief"].kill()
         processes["chief"].join()
         processes["chief"] = start("chief")
-        assert [ended(process, 30) for process in processes.values()] == [0, 0]
+        assert [ended(process, 60) for process in processes.values()] == [0, 0]
     assert sorted(trial for _, trial in ran(tmp_path)) == list("012345")
 
 
 def test_a_worker_says_for_whom_it_waits(tmp_path, monkeypatch, caplog):
-    start = starter(run, tmp_path, offset=107)
+    start = starter(run, tmp_path)
     over = iter([False, False, True])
     with pytest.raises(SearchIsOver):
-        client(monkeypatch, start, tmp_path, "worker0", is_over=lambda: next(over)).get_space()
+        client(
+            monkeypatch, start, tmp_path, "worker0", is_over=lambda waited: next(over)
+        ).get_space()
     assert (
         f"Waiting for the chief at {address(start)}, for 0 s so far, at most 60 minutes"
         in caplog.text
@@ -200,7 +185,7 @@ def test_a_worker_says_for_whom_it_waits(tmp_path, monkeypatch, caplog):
 
 
 def test_a_second_chief_at_an_address_is_refused(tmp_path, monkeypatch):
-    start = starter(run, tmp_path, offset=108)
+    start = starter(run, tmp_path)
     with all_killed({"chief": start("chief")}):
         client(monkeypatch, start, tmp_path, "worker0").get_space()  # it is there
         for name, value in start.variables.items():
@@ -212,7 +197,7 @@ def test_a_second_chief_at_an_address_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_worker_of_another_search_is_refused_before_it_trains(tmp_path, monkeypatch):
-    start = starter(run, tmp_path, offset=109)
+    start = starter(run, tmp_path)
     with all_killed({"chief": start("chief")}):
         for folder, settings in ((tmp_path / "other", 0), (tmp_path, 1)):
             stranger = client(monkeypatch, start, folder, "worker0", settings)
@@ -229,7 +214,7 @@ def test_a_worker_of_another_search_is_refused_before_it_trains(tmp_path, monkey
 
 
 def test_who_does_not_know_the_secret_is_refused(tmp_path, monkeypatch):
-    start = starter(run, tmp_path, offset=110, KERAS_DRMAD_TOKEN="Straße")
+    start = starter(run, tmp_path, KERAS_DRMAD_TOKEN="Straße")
     with all_killed({"chief": start("chief")}):
         worker = client(monkeypatch, start, tmp_path, "worker0")
         assert worker.get_space().space == []
@@ -260,10 +245,10 @@ def tls(folder):
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 def test_calls_are_encrypted(tmp_path, monkeypatch):
-    start = starter(run, tmp_path, offset=111, **tls(tmp_path))
+    start = starter(run, tmp_path, **tls(tmp_path))
     with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
-        assert [ended(process, 20) for process in processes.values()] == [0, 0]
-    start = starter(run, tmp_path / "b", offset=111, **tls(tmp_path))
+        assert [ended(process, 60) for process in processes.values()] == [0, 0]
+    start = starter(run, tmp_path / "b", **tls(tmp_path))
     with all_killed({"chief": start("chief")}):
         assert client(monkeypatch, start, tmp_path / "b", "worker0").get_space().space == []
         plain = OracleStub(grpc.insecure_channel(address(start)))
@@ -311,6 +296,24 @@ def test_an_interrupt_in_a_destructor_is_not_lost(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+class Interrupted(paths.Linear):
+    """Its way back is interrupted in a destructor."""
+
+    def visited_steps(self, segment):
+        Late()
+        return super().visited_steps(segment)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_on_the_way_back_does_not_wait_for_its_end(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    tuner = drmad_task.make(tmp_path, path=Interrupted(), check=False)
+    tuner.prepare = lambda *data, **more: None  # which walks back, too
+    with pytest.raises(KeyboardInterrupt):
+        drmad_task.search(tuner, epochs=1)
+    assert tuner.oracle.ongoing_trials and not tuner.oracle.end_order
+
+
 def search_noting_its_end(folder):
     try:
         Tuner(folder, seconds=60).search()
@@ -320,12 +323,12 @@ def search_noting_its_end(folder):
 
 
 def test_sigterm_ends_a_search_as_an_interrupt_does(tmp_path):
-    start = starter(search_noting_its_end, tmp_path, offset=112)
+    start = starter(search_noting_its_end, tmp_path)
     with all_killed({name: start(name) for name in ("worker0", "chief")}) as processes:
         wait_for(lambda: ran(tmp_path))
         for process in processes.values():
             process.terminate()
-            assert ended(process, 10) == 0
+            assert ended(process, 20) == 0
     assert (tmp_path / "worker0.txt").exists() and (tmp_path / "chief.txt").exists()
 
 
@@ -363,8 +366,8 @@ def test_a_search_whose_trials_all_failed_does_not_end_as_if_it_had_not(tmp_path
             Failing(tmp_path, max_trials=2).search()
     folder = tmp_path / "many"
     folder.mkdir()
-    start = starter(fail, folder, offset=113)
+    start = starter(fail, folder)
     with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
-        assert [ended(process, 20) for process in processes.values()] == [0, 0]
+        assert [ended(process, 60) for process in processes.values()] == [0, 0]
     for name in ("chief", "worker0"):
         assert "all its 2 trials failed" in (folder / f"{name}.txt").read_text()

@@ -6,31 +6,41 @@ import pytest
 import tensorflow as tf
 from small_mlp import STEPS, XH, YH, X, Y, mlp, restorable, run, slope
 
-import keras_drmad
-from keras_drmad import Knots, hypergradient, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, hypergradient, paths
 
-EXACT = [paths.Stored(), paths.Checkpointed(), paths.Reversible()]
+
+def named(value):
+    return getattr(value, "__name__", str(value))
 
 
 @pytest.mark.parametrize(
-    ("per", "nesterov", "samples"),
+    ("make", "arguments", "samples"),
     [
-        ("global", False, 50),
-        ("layer", False, 48),
-        ("variable", False, 48),
-        ("unit", False, 48),
-        ("unit", True, 48),
+        (DrMADSGD, {"per": "global"}, 50),
+        (DrMADSGD, {"per": "layer"}, 48),
+        (DrMADSGD, {"per": "variable"}, 48),
+        (DrMADSGD, {"per": "unit"}, 48),
+        (DrMADSGD, {"per": "unit", "nesterov": True}, 48),
+        (DrMADAdamW, {"per": "global"}, 50),
+        (DrMADAdamW, {"per": "layer"}, 48),
+        (DrMADAdamW, {"per": "variable"}, 48),
+        (DrMADAdamW, {"per": "unit"}, 48),
     ],
+    ids=named,
 )
-def test_every_hyperparameter_is_exact(float64, per, nesterov, samples):
+def test_every_hyperparameter_is_exact(float64, make, arguments, samples):
     """Each exact path, each hyperparameter, to 1e-6 of finite differences."""
-    model = mlp(per=per, nesterov=nesterov)
+    model = mlp(make, **arguments)
     optimizer, restore = model.optimizer, restorable(model)
     found = {}
-    for path in EXACT[: 2 if nesterov else 3]:
+    some = [paths.Stored()]
+    if arguments["per"] in ("global", "unit"):
+        some.append(paths.Checkpointed(every=2, slots=2))
+    if make is DrMADSGD and not arguments.get("nesterov"):
+        some.append(paths.Reversible())
+    for path in some:
         found[repr(path)] = run(model, path, samples).gradients
         restore()
-    exact = EXACT[0]
     for group, entries in optimizer.hyperparameters.items():
         for kind, value in entries.items():
             # One direction for all units of a kernel: finite differences of each would take minutes.
@@ -40,16 +50,25 @@ def test_every_hyperparameter_is_exact(float64, per, nesterov, samples):
                 moved = value * (1 + size * direction)  # noqa: B023
                 optimizer.set_hyperparameters({group: {kind: moved}})  # noqa: B023
 
-            expected = slope(model, restore, exact, bump, 1e-4, samples=samples)
+            expected = slope(model, restore, paths.Stored(), bump, 1e-4, samples=samples)
             for name, gradients in found.items():
                 ours = np.sum(gradients[group][kind] * value * direction)
                 assert ours == pytest.approx(expected, rel=1e-6, abs=1e-11), (name, group, kind)
 
 
-@pytest.mark.parametrize(("path", "samples"), list(zip(EXACT, (50, 48, 48), strict=True)))
-def test_initial_weights_and_hyper_variables_are_exact(float64, path, samples):
+@pytest.mark.parametrize(
+    ("make", "path", "samples"),
+    [
+        (DrMADSGD, paths.Stored(), 50),
+        (DrMADSGD, paths.Checkpointed(), 48),
+        (DrMADSGD, paths.Reversible(), 48),
+        (DrMADAdamW, paths.Checkpointed(), 48),
+    ],
+    ids=named,
+)
+def test_initial_weights_and_hyper_variables_are_exact(float64, make, path, samples):
     """Compiled with XLA, as by default."""
-    model = mlp()
+    model = mlp(make)
     strength = model.get_layer("weighted").strength
     restore = restorable(model)
     arguments = {"hyper_variables": [strength], "jit_compile": True, "samples": samples}
@@ -73,35 +92,101 @@ def test_initial_weights_and_hyper_variables_are_exact(float64, path, samples):
             assert np.sum(gradient * d) == pytest.approx(expected, rel=1e-6, abs=1e-11)
 
 
+DECAYING = keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5)
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("make", "arguments"),
     [
-        {"clipnorm": 0.05},
-        {"clipvalue": 0.02},
-        {"global_clipnorm": 0.1},
-        {"weight_decay": 0.1},
-        {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5)},
+        (DrMADSGD, {"clipnorm": 0.05}),
+        (DrMADSGD, {"clipvalue": 0.02}),
+        (DrMADSGD, {"global_clipnorm": 0.1}),
+        (DrMADSGD, {"weight_decay": 0.1}),
+        (DrMADSGD, {"learning_rate": DECAYING}),
+        (DrMADAdamW, {"clipnorm": 0.05}),
+        (DrMADAdamW, {"learning_rate": DECAYING, "global_clipnorm": 0.1}),
     ],
-    ids=lambda a: next(iter(a)),
+    ids=named,
 )
-def test_exact_with_what_keras_optimizers_can_do(float64, arguments):
-    model = mlp(**arguments)
-    restore = restorable(model)
+def test_exact_with_what_keras_optimizers_can_do(float64, make, arguments):
+    model = mlp(make, **arguments)
+    optimizer, restore = model.optimizer, restorable(model)
     found = run(model, paths.Stored())
     restore()
-    displacement = model.optimizer.displacements["momentum"]
-    expected = slope(
-        model, restore, paths.Stored(), lambda s: displacement.assign(displacement + s), 1e-4
-    )
-    ours = sum(g["momentum"] * 0.8 * 0.2 for g in found.gradients.values())  # through the logit
-    assert ours == pytest.approx(expected, rel=1e-6)
-    displacement = model.optimizer.displacements["learning_rate"]
-    expected = slope(
-        model, restore, paths.Stored(), lambda s: displacement.assign(displacement + s), 1e-4
-    )
-    last = model.optimizer.learning_rates(STEPS)[-1]
-    ours = sum(g["learning_rate"] * last for g in found.gradients.values())
-    assert ours == pytest.approx(expected, rel=1e-6)
+    last = optimizer.learning_rates(STEPS)[-1]
+    mean = "momentum" if make is DrMADSGD else "beta_1"
+    # Through the logit, and the logarithm.
+    for kind, slope_of_scale in ((mean, 0.8 * 0.2), ("learning_rate", last)):
+        displacement = optimizer.displacements[kind]
+        expected = slope(
+            model,
+            restore,
+            paths.Stored(),
+            lambda s, of=displacement: of.assign(of + s),
+            1e-4,
+        )
+        ours = sum(g[kind] * slope_of_scale for g in found.gradients.values())
+        assert ours == pytest.approx(expected, rel=1e-6), kind
+
+
+@pytest.mark.parametrize("path", [paths.Stored(), paths.SegmentMeans(2), paths.Linear()], ids=str)
+def test_weights_that_no_sample_moves(float64, path):
+    """The root of a second moment that stays 0 has no derivative; the step by it has."""
+    model = mlp(DrMADAdamW, per="variable")
+    restore = restorable(model)
+    x = X[:48] * np.array([1, 1, 0, 1, 1])
+    model.optimizer.reset()
+    arguments = {"steps": STEPS, "batch_size": 16, "seed": 3, "jit_compile": False, "verbose": 0}
+
+    def train(path):
+        return hypergradient(model, (x, Y[:48]), (XH, YH), path=path, **arguments)
+
+    found = train(path)
+    assert not found.diverged
+    assert all(np.isfinite(g).all() for g in found.initial_weights)
+    for entries in found.gradients.values():
+        assert np.isfinite(list(entries.values())).all()
+    if not path.exact:
+        return
+    losses = []
+    for size in (1e-4, -1e-4):
+        restore()
+        model.optimizer.reset()
+        model.trainable_variables[0].assign_add([[0.0] * 4] * 2 + [[size] * 4] + [[0.0] * 4] * 2)
+        losses.append(train(path).validation_loss)
+    slope = (losses[0] - losses[1]) / 2e-4
+    assert found.initial_weights[0][2].sum() == pytest.approx(slope, rel=1e-6)
+
+
+def test_a_path_with_means_of_the_second_moment_is_near(float64):
+    arguments = {"steps": 100, "batch_size": 10, "samples": 50}
+    model = mlp(DrMADAdamW, per="variable", learning_rate=0.01, beta_2=0.99)
+    model.optimizer.reset()
+    restore = restorable(model)
+    exact = run(model, paths.Stored(), **arguments)
+    restore()
+    near = run(model, paths.SegmentMeans(), **arguments)
+    for kind in ("learning_rate", "weight_decay"):
+        a, b = (np.array([g[kind] for g in f.gradients.values()]) for f in (exact, near))
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.9, kind
+        assert 0.5 < np.linalg.norm(b) / np.linalg.norm(a) < 2, kind
+
+
+def test_reversible_refuses_adamw():
+    with pytest.raises(ValueError, match="cannot undo a training step with the update rule AdamW"):
+        run(mlp(DrMADAdamW), paths.Reversible())
+
+
+def test_a_path_without_second_moments_is_refused_for_adamw():
+    class Standing(paths.Path):
+        def segment_data(self, segment, segments, summaries, start, end):
+            return end.weights
+
+        def point(self, data, record, step):
+            return paths.Point(data, arriving=[tf.zeros_like(w) for w in data])
+
+    with pytest.raises(ValueError, match=r"Standing.* have no \['velocity'\].*AdamW"):
+        run(mlp(DrMADAdamW), Standing())
 
 
 # -- contracts ---------------------------------------------------------------------------------
@@ -274,83 +359,3 @@ def test_a_capped_path_does_not_blow_up():
     assert chord.diverged
     assert means.growth < 10
     assert not means.diverged
-
-
-# -- the mean iterate ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "arguments"),
-    [
-        (paths.Stored(), {"global_clipnorm": 0.1}),
-        (paths.Checkpointed(), {"schedule": Knots(3, steps=STEPS)}),
-        (paths.Reversible(), {}),
-    ],
-)
-def test_the_loss_at_the_mean_iterate_is_exact(float64, path, arguments):
-    """By every kind of hyperparameter, the initial weights and hyper-variables, through each path."""
-    model = mlp(per="global", **arguments)
-    strength, hidden = model.get_layer("weighted").strength, model.trainable_variables[0]
-    restore = restorable(model)
-    call = {"judge": "mean", "hyper_variables": [strength]}
-    found = run(model, path, **call)
-    restore()
-    optimizer = model.optimizer
-    ours = keras_drmad.hyperparameters.meta.by_displacement(
-        optimizer, flat(optimizer, found.gradients)
-    )
-    slopes = [(d, ours[kind].numpy()) for kind, d in optimizer.displacements.items()]
-    slopes += [(strength, found.hyper_variables[0]), (hidden, found.initial_weights[0])]
-    for variable, gradient in slopes:
-        direction = np.random.default_rng(0).normal(size=variable.shape)
-        expected = slope(
-            model,
-            restore,
-            paths.Stored(),
-            lambda s, v=variable, d=direction: v.assign(v + s * d),
-            1e-4,
-            **call,
-        )
-        assert np.sum(gradient * direction) == pytest.approx(expected, rel=1e-6, abs=1e-11)
-
-
-def flat(optimizer, gradients):
-    vectors = {kind: np.zeros(size) for kind, size in optimizer.layout.sizes.items()}
-    for _, kind, part, value in optimizer.layout.parse(gradients):
-        optimizer.layout.write(vectors[kind], kind, part, value)
-    vectors["learning_rate"] *= 0.1  # the global rate: displacements are of multipliers
-    return vectors
-
-
-def test_the_mean_iterate_is_that_of_the_weights_after_each_step():
-    """The loss is that of a model with the mean of the weights of `fit`."""
-    model = mlp()
-    restore = restorable(model)
-    loss = run(model, paths.Linear(), judge="mean").validation_loss
-    seen = []
-    for steps in range(1, STEPS + 1):
-        restore()
-        run(model, paths.Linear(), steps=steps)
-        seen.append(model.get_weights())
-    model.set_weights([np.mean(parts, axis=0) for parts in zip(*seen, strict=True)])
-    model.get_layer("weighted").strength.assign(np.zeros(4))
-    assert loss == pytest.approx(model.evaluate(XH, YH, verbose=0) - penalty(model), rel=1e-5)
-
-
-def penalty(model):
-    model(XH.astype("float32"))
-    return float(sum(model.losses))
-
-
-@pytest.mark.parametrize("path", [paths.SegmentMeans(), paths.Linear(backward_steps=4)])
-def test_approximate_paths_judge_the_mean_of_training_itself(path):
-    model = mlp(learning_rate=0.01)
-    restore = restorable(model)
-    exact = run(model, paths.Stored(), judge="mean", steps=8)
-    restore()
-    near = run(model, path, judge="mean", steps=8)
-    assert near.validation_loss == pytest.approx(exact.validation_loss, rel=1e-5)
-    ours, theirs = (
-        np.array([g["learning_rate"] for g in found.gradients.values()]) for found in (near, exact)
-    )
-    assert ours @ theirs > 0.95 * np.linalg.norm(ours) * np.linalg.norm(theirs)

@@ -1,53 +1,73 @@
-"""`DrMADSGD` against `keras.optimizers.SGD`, and what is its own: groups, values."""
+"""`DrMADSGD` and `DrMADAdamW` against `keras.optimizers.SGD` and `AdamW`."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from classifier import X, Y, classifier, layers, train, weights
+from optimizers import ADAMW, SGD, both
 
-from keras_drmad import DrMADSGD, Knots
+from keras_drmad import Knots
 
+DECAYING = keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.9)
 TWINS = {
-    "plain": {},
-    "nesterov": {"nesterov": True},
-    "clipnorm": {"clipnorm": 0.1},
-    "clipvalue": {"clipvalue": 0.01},
-    "global_clipnorm": {"global_clipnorm": 0.1},
-    "weight_decay": {"weight_decay": 0.01},
-    "use_ema": {"use_ema": True},
-    "ema_overwrite": {"use_ema": True, "ema_overwrite_frequency": 20},
-    "accumulation": {"gradient_accumulation_steps": 4},
-    "loss_scale": {"loss_scale_factor": 8.0},
-    "no momentum": {"momentum": 0.0},
-    "schedule": {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.9)},
+    SGD: {
+        "plain": {},
+        "nesterov": {"nesterov": True},
+        "clipnorm": {"clipnorm": 0.1},
+        "clipvalue": {"clipvalue": 0.01},
+        "global_clipnorm": {"global_clipnorm": 0.1},
+        "weight_decay": {"weight_decay": 0.01},
+        "use_ema": {"use_ema": True},
+        "ema_overwrite": {"use_ema": True, "ema_overwrite_frequency": 20},
+        "accumulation": {"gradient_accumulation_steps": 4},
+        "loss_scale": {"loss_scale_factor": 8.0},
+        "no momentum": {"momentum": 0.0},
+        "schedule": {"learning_rate": DECAYING},
+    },
+    ADAMW: {
+        "plain": {},
+        "Adam": {"weight_decay": 0.0, "use_ema": True},
+        "betas": {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3, "loss_scale_factor": 8.0},
+        "no momentum": {"beta_1": 0.0, "clipvalue": 0.01},
+        "clipnorm": {"clipnorm": 0.1, "use_ema": True, "ema_overwrite_frequency": 20},
+        "global_clipnorm": {"global_clipnorm": 0.1},
+        "accumulation": {"gradient_accumulation_steps": 4},
+        "schedule": {"learning_rate": DECAYING},
+    },
+}
+# With XLA, which takes long to compile, what branches or keeps more state.
+COMPILED = {
+    SGD: ("plain", "global_clipnorm", "ema_overwrite", "accumulation", "schedule"),
+    ADAMW: ("clipnorm", "accumulation"),
 }
 
 
-# With XLA, which takes long to compile, what branches or keeps more state.
-COMPILED = ("plain", "global_clipnorm", "ema_overwrite", "accumulation", "schedule")
-
-
 @pytest.mark.parametrize(
-    ("name", "jit_compile", "l2"),
-    [(name, False, 0.01) for name in TWINS] + [(name, True, 0.0) for name in COMPILED],
+    ("kind", "name", "jit_compile", "l2"),
+    [(kind, name, False, 0.01 * (kind is SGD)) for kind in TWINS for name in TWINS[kind]]
+    + [(kind, name, True, 0.0) for kind in COMPILED for name in COMPILED[kind]],
+    ids=str,
 )
-def test_is_keras_sgd_plus_l2(name, jit_compile, l2):
-    arguments = {"learning_rate": 0.05, "momentum": 0.9} | TWINS[name]
-    theirs = train(classifier(keras.optimizers.SGD(**arguments), l2, jit_compile=jit_compile))
-    ours = train(classifier(DrMADSGD(**arguments, l2=l2, learn=()), jit_compile=jit_compile))
+def test_is_keras_optimizer_plus_l2(kind, name, jit_compile, l2):
+    arguments = {"learning_rate": kind.rate}
+    arguments |= {SGD: {"momentum": 0.9}, ADAMW: {"weight_decay": 0.1}}[kind] | TWINS[kind][name]
+    theirs = train(classifier(kind.twin(**arguments), l2, jit_compile=jit_compile))
+    extra = {"l2": l2} if kind is SGD else {}
+    ours = train(classifier(kind.make(**arguments, **extra, learn=()), jit_compile=jit_compile))
     start = weights(classifier("sgd"))
     assert np.linalg.norm(weights(theirs) - start) > 0.1  # there was something to compare
     np.testing.assert_allclose(weights(ours), weights(theirs), rtol=1e-6, atol=1e-6)
 
 
-def test_is_keras_sgd_under_a_loss_scale_optimizer():
+@both
+def test_is_keras_optimizer_under_a_loss_scale_optimizer(kind):
     def trained(optimizer):
         scaled = keras.optimizers.LossScaleOptimizer(optimizer)
         return train(classifier(scaled, jit_compile="auto"), epochs=3)
 
-    theirs = trained(keras.optimizers.SGD(0.05, momentum=0.9))
-    ours = trained(DrMADSGD(0.05, learn=()))
+    theirs = trained(kind.twin(kind.rate, **{"momentum": 0.9} if kind is SGD else {}))
+    ours = trained(kind.make(kind.rate, learn=()))
     np.testing.assert_allclose(weights(ours), weights(theirs), rtol=1e-6, atol=1e-6)
 
 
@@ -55,7 +75,7 @@ def test_is_keras_sgd_under_a_loss_scale_optimizer():
 def test_two_replicas_train_like_one(per, two_replicas):
     def trained(strategy):
         with strategy.scope():
-            model = classifier(DrMADSGD(0.05, l2=0.01, per=per, learn=()), metrics=[])
+            model = classifier(SGD.of(per=per, learn=(), l2=0.01), metrics=[])
         data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20, drop_remainder=True)
         model.fit(data.repeat(3), shuffle=False, verbose=0)
         return weights(model)
@@ -64,21 +84,50 @@ def test_two_replicas_train_like_one(per, two_replicas):
     np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
 
 
-def test_sparse_gradients():
+def test_replicas_train_as_with_keras_adamw(two_replicas):
     def trained(optimizer):
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential([layers.Embedding(20, 4), layers.Flatten(), layers.Dense(1)])
-        model.compile(optimizer, "mse")
-        words = np.random.default_rng(0).integers(0, 20, (64, 3))
-        model.fit(words, words.sum(1) / 30.0, epochs=5, shuffle=False, verbose=0)
+        with two_replicas.scope():
+            model = classifier(optimizer(0.01, weight_decay=0.1), metrics=[])
+        data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(20, drop_remainder=True)
+        model.fit(data.repeat(3), shuffle=False, verbose=0)
         return weights(model)
 
-    np.testing.assert_allclose(
-        trained(DrMADSGD(0.05, learn=())),
-        trained(keras.optimizers.SGD(0.05, momentum=0.9)),
-        rtol=1e-5,
-        atol=1e-6,
-    )
+    ours, theirs = trained(ADAMW.make), trained(ADAMW.twin)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def embedded(optimizer, words):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([layers.Embedding(20, 4), layers.Flatten(), layers.Dense(1)])
+    model.compile(optimizer, "mse", jit_compile=False)
+    model.fit(words, words.sum(1) / 30.0, batch_size=6, epochs=5, shuffle=False, verbose=0)
+    return weights(model)
+
+
+def test_sparse_gradients():
+    words = np.random.default_rng(0).integers(0, 20, (60, 3))
+    ours = embedded(SGD.make(0.05, learn=()), words)
+    theirs = embedded(SGD.twin(0.05, momentum=0.9), words)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_gradients_of_adamw():
+    """Keras squares the parts of a row that is used several times in a batch apart."""
+    rng = np.random.default_rng(0)
+    words = np.concatenate([rng.permutation(20)[:18].reshape(6, 3) for _ in range(10)])
+    ours = embedded(ADAMW.make(0.01, learn=()), words)
+    np.testing.assert_allclose(ours, embedded(ADAMW.twin(0.01), words), rtol=1e-5, atol=1e-6)
+
+    def stepped(optimizer, gradient):
+        table = keras.Variable(np.ones((4, 2)), dtype="float32")
+        optimizer.build([table])
+        optimizer.apply([gradient])
+        return table.numpy()
+
+    sparse = tf.IndexedSlices(tf.ones((3, 2)), tf.constant([0, 0, 2]), tf.constant([4, 2]))
+    ours = stepped(ADAMW.make(0.01, clipnorm=0.1, learn=()), sparse)
+    theirs = stepped(ADAMW.twin(0.01, clipnorm=0.1), tf.convert_to_tensor(sparse))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 APART = {
@@ -94,12 +143,15 @@ APART = {
 }
 
 
+@both
 @pytest.mark.parametrize("name", APART)
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
-def test_variables_are_treated_apart_as_keras_does(name):
+def test_variables_are_treated_apart_as_keras_does(kind, name):
     """One without a gradient, one that is overwritten by it, one with a constraint."""
+    momentum = {"momentum": 0.9} if kind is SGD else {}
+    penalty = {"l2": 0.1} if kind is SGD else {}
 
-    def trained(make, l2):
+    def trained(make, in_gradients, **arguments):
         rng = np.random.default_rng(0)
         variables = []
         for layer in ("moving", "idle", "scale", "bound"):
@@ -107,13 +159,15 @@ def test_variables_are_treated_apart_as_keras_does(name):
                 variables.append(keras.Variable(rng.normal(size=3), dtype="float32", name="kernel"))
         variables[2].overwrite_with_gradient = True
         variables[3].constraint = keras.constraints.NonNeg()
-        optimizer = make(0.05, momentum=0.9, **APART[name])
+        optimizer = make(0.05, **momentum, **APART[name], **arguments)
         if name == "without decay by path":
             optimizer.exclude_from_weight_decay(var_names=["moving"])
         optimizer.build(variables)
         for step in range(4):
             gradients = [v.value * (step + 1) for v in variables]
-            gradients = [g + l2 * v.value for g, v in zip(gradients, variables, strict=True)]
+            gradients = [
+                g + in_gradients * v.value for g, v in zip(gradients, variables, strict=True)
+            ]
             gradients[1] = None if step else gradients[1]  # with a velocity, at first
             gradients[2] = tf.fill((3,), 0.5 + step)
             optimizer.apply(gradients, variables)
@@ -122,16 +176,17 @@ def test_variables_are_treated_apart_as_keras_does(name):
             optimizer.finalize_variable_values(variables)
         return [v.numpy() for v in variables]
 
-    theirs = trained(keras.optimizers.SGD, l2=0.1)
-    ours = trained(lambda *args, **kwargs: DrMADSGD(*args, l2=0.1, learn=(), **kwargs), l2=0.0)
+    theirs = trained(kind.twin, penalty.get("l2", 0.0))
+    ours = trained(kind.make, 0.0, learn=(), **penalty)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_overwritten_by_its_gradient_has_no_update_rule():
+@both
+def test_what_is_overwritten_by_its_gradient_has_no_update_rule(kind):
     scale = keras.Variable([1.0], name="scale")
     scale.overwrite_with_gradient = True
-    optimizer = DrMADSGD(0.05)
+    optimizer = kind.of()
     optimizer.build([keras.Variable([1.0], name="kernel"), scale])
     with pytest.raises(ValueError, match="'scale' is replaced by its gradient"):
         optimizer.update_rule()
@@ -139,205 +194,15 @@ def test_what_is_overwritten_by_its_gradient_has_no_update_rule():
 
 def test_the_engine_asks_for_weight_decay_as_keras_does():
     """By the path, which the name of a Keras variable has not."""
-    optimizer = DrMADSGD(0.05, weight_decay=0.1)
+    optimizer = SGD.make(0.05, weight_decay=0.1)
     optimizer.exclude_from_weight_decay(var_names=["hidden"])
     model = classifier(optimizer)
     optimizer.build(model.trainable_variables)
     assert optimizer.update_rule().decays == (0.0, 0.0, 0.1, 0.1)
 
 
-def test_learned_schedules_go_with_accumulated_gradients():
-    optimizer = DrMADSGD(0.05, schedule=Knots(2, steps=8), learn=(), gradient_accumulation_steps=2)
+@both
+def test_learned_schedules_go_with_accumulated_gradients(kind):
+    optimizer = kind.of(schedule=Knots(2, steps=8), learn=(), gradient_accumulation_steps=2)
     train(classifier(optimizer), epochs=1)
     assert optimizer.steps_taken() > 0
-
-
-# -- groups ------------------------------------------------------------------------------------
-
-
-def built(model, **arguments):
-    model.compile(DrMADSGD(0.05, l2=1e-3, **arguments), "mse")
-    model.optimizer.build(model.trainable_variables)
-    return model.optimizer
-
-
-def test_granularities():
-    shapes = {
-        per: {
-            group: {kind: np.shape(v) for kind, v in entries.items()}
-            for group, entries in built(classifier("sgd"), per=per).hyperparameters.items()
-        }
-        for per in ("global", "layer", "variable", "unit")
-    }
-    scalars = {"learning_rate": (), "momentum": (), "l2": ()}
-    bias = {"learning_rate": (), "momentum": ()}
-    assert shapes["global"] == {"global": scalars}
-    assert shapes["layer"] == {"hidden": scalars, "out": scalars}
-    variables = ["hidden/kernel", "hidden/bias", "out/kernel", "out/bias"]
-    assert shapes["variable"] == dict.fromkeys(variables, scalars)
-    assert list(shapes["unit"]) == variables
-    assert shapes["unit"] == {
-        "hidden/kernel": scalars | {"l2": (8,)},
-        "hidden/bias": bias,
-        "out/kernel": scalars | {"l2": (6,)},
-        "out/bias": bias,
-    }
-
-
-def test_equal_names_in_sub_models_are_told_apart():
-    def block(name):
-        inputs = keras.Input((4,))
-        return keras.Model(inputs, layers.Dense(4, name="dense")(inputs), name=name)
-
-    first, second, shared = block("first"), block("second"), layers.Dense(4, name="shared")
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, shared(second(first(shared(inputs)))))
-    assert list(built(model).hyperparameters) == ["shared", "dense", "dense#2"]
-    optimizer = model.optimizer
-    optimizer.set_hyperparameters({"dense#2": {"learning_rate": 1e-7}})
-    before = [v.numpy() for v in model.trainable_variables]
-    model.fit(np.ones((4, 4)), np.ones((4, 4)), verbose=0)
-    moved = [
-        np.abs(v.numpy() - b).max() > 1e-5
-        for v, b in zip(model.trainable_variables, before, strict=True)
-    ]
-    assert moved == [True, True, True, True, False, False]
-
-
-def test_nested_layers_are_named_by_path():
-    model = keras.Sequential(
-        [
-            layers.Input((5, 4)),
-            layers.Bidirectional(layers.LSTM(2, name="lstm"), name="both"),
-            keras.Sequential([layers.Dense(3, name="inner")], name="block"),
-        ]
-    )
-    assert list(built(model).hyperparameters) == [
-        "both/forward_lstm/lstm_cell",
-        "both/backward_lstm/lstm_cell",
-        "block/inner",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "without"),
-    [
-        ({"var_names": ["bias"]}, ["hidden/bias", "out/bias"]),
-        ({"var_names": ["hidden"]}, ["hidden/kernel", "hidden/bias"]),
-    ],
-)
-def test_exclude_from_l2(arguments, without):
-    optimizer = DrMADSGD(0.05, l2=0.1, per="variable")
-    optimizer.exclude_from_l2(**arguments)
-    model = classifier(optimizer)
-    optimizer.build(model.trainable_variables)
-    assert [g for g, v in optimizer.hyperparameters.items() if "l2" not in v] == without
-    with pytest.raises(ValueError, match="before the optimizer is built"):
-        optimizer.exclude_from_l2(var_names=["kernel"])
-
-
-def test_exclude_from_l2_by_variable_survives_the_config():
-    model = classifier("sgd")
-    optimizer = DrMADSGD(0.05, l2=0.1, per="variable")
-    optimizer.exclude_from_l2(var_list=[model.trainable_variables[0]])
-    copy = DrMADSGD.from_config(optimizer.get_config())
-    copy.build(model.trainable_variables)
-    assert [g for g, v in copy.hyperparameters.items() if "l2" not in v] == ["hidden/kernel"]
-
-
-# -- values ------------------------------------------------------------------------------------
-
-
-def test_effective_rate_follows_the_global_rate():
-    optimizer = built(classifier("sgd"))
-    optimizer.set_hyperparameters({"out": {"learning_rate": 0.1}})
-    optimizer.learning_rate = 0.01  # as ReduceLROnPlateau does
-    values = optimizer.hyperparameters
-    assert values["hidden"]["learning_rate"] == pytest.approx(0.01)
-    assert values["out"]["learning_rate"] == pytest.approx(0.02)
-
-
-def test_keras_callbacks_drive_the_global_rate():
-    model = classifier(DrMADSGD(0.05, learn=()))
-    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
-    history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[schedule])
-    assert history.history["learning_rate"] == pytest.approx([0.025, 0.0125])
-    assert model.optimizer.hyperparameters["out"]["learning_rate"] == pytest.approx(0.0125)
-
-
-def test_set_values_are_used():
-    """A group's values act like those of an optimizer compiled with them."""
-    ours = classifier(DrMADSGD(0.05, momentum=0.9, l2=0.0, learn=()))
-    ours.optimizer.set_hyperparameters(  # before it is built
-        {g: {"learning_rate": 0.02, "momentum": 0.5, "l2": 0.01} for g in ("hidden", "out")}
-    )
-    theirs = classifier(keras.optimizers.SGD(0.02, momentum=0.5), l2=0.01)
-    np.testing.assert_allclose(weights(train(ours)), weights(train(theirs)), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("start", [0.0, 0.9])
-@pytest.mark.parametrize("value", [0.0, 0.3, 0.99])
-def test_momentum_round_trip(start, value):
-    optimizer = built(classifier("sgd"), momentum=start)
-    optimizer.set_hyperparameters({"out": {"momentum": value}})
-    assert optimizer.hyperparameters["out"]["momentum"] == pytest.approx(value, abs=1e-6)
-    assert optimizer.hyperparameters["hidden"]["momentum"] == pytest.approx(start, abs=1e-7)
-
-
-def test_arrays_of_unit_coefficients():
-    optimizer = built(classifier("sgd"), per="unit")
-    values = np.linspace(0.0, 0.1, 8)
-    optimizer.set_hyperparameters({"hidden/kernel": {"l2": values}})
-    np.testing.assert_allclose(optimizer.hyperparameters["hidden/kernel"]["l2"], values, rtol=1e-5)
-    optimizer.hyperparameters["hidden/kernel"]["l2"][:] = 7  # a copy
-    np.testing.assert_allclose(optimizer.hyperparameters["hidden/kernel"]["l2"], values, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"hiden": {"l2": 0.1}}, "'hiden'. Did you mean 'hidden'"),
-        ({"out": {"momentun": 0.1}}, "Did you mean 'momentum'"),
-        ({"out": {"momentum": 1.0}}, r"\['out'\]\['momentum'\].*\[0, 0.9999\]"),
-        ({"out": {"learning_rate": 0.0}}, r"\['learning_rate'\].*\(0"),
-        ({"out": {"l2": -1e-3}}, r"\['l2'\]"),
-        ({"out": {"l2": float("nan")}}, r"\['l2'\]"),
-        ({"out": {"l2": [1e-3, 1e-3]}}, r"must be a number.*shape \(2,\)"),
-        ({"out": 0.1}, "must be a dictionary"),
-    ],
-)
-def test_wrong_values_are_refused_and_nothing_is_set(values, message):
-    optimizer = built(classifier("sgd"))
-    before = optimizer.hyperparameters
-    with pytest.raises(ValueError, match=message):
-        optimizer.set_hyperparameters({"hidden": {"l2": 0.5}} | values)
-    assert optimizer.hyperparameters == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"per": "row"}, "`per`"),
-        ({"learn": ("rate",)}, "`learn`"),
-        ({"momentum": 1.0}, "`momentum`"),
-        ({"l2": -1.0}, "`l2`"),
-        ({"l2": "0.1"}, "`l2`"),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        DrMADSGD(**arguments)
-
-
-def test_hyperparameters_before_build():
-    with pytest.raises(ValueError, match="once the optimizer is built"):
-        _ = DrMADSGD().hyperparameters
-
-
-def test_frozen_hyperparameters_are_said_once(caplog):
-    from keras_drmad.optimizers import learnable as module
-
-    module._say_frozen.cache_clear()
-    train(classifier(DrMADSGD()), epochs=1)
-    train(classifier(DrMADSGD()), epochs=1)
-    assert len([r for r in caplog.records if "frozen" in r.message]) == 1

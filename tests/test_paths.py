@@ -1,5 +1,6 @@
 """Paths and fixed-point arithmetic without any model: fed with sequences of vectors."""
 
+import functools
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_drmad import paths
+from keras_drmad.engine.checkpoints import carry_at
 from keras_drmad.paths import fixed_point
 from keras_drmad.paths.base import cut
 from keras_drmad.update_rules.base import Iterate
@@ -64,6 +66,7 @@ def test_every_path_cuts_training_without_gaps():
         paths.SegmentMeans(7),
         paths.Checkpointed(),
         paths.Checkpointed(9),
+        paths.Checkpointed(slots=3),
         paths.Reversible(),
     ):
         longest = path.arithmetic.longest_segment({"momentum": [MOMENTUM, 0.5]})
@@ -176,7 +179,7 @@ def test_equal_paths_share_programs():
     assert hash(paths.SegmentMeans(8)) == hash(paths.SegmentMeans(8))
     assert paths.SegmentMeans(8) != paths.SegmentMeans(16)
     assert paths.Stored() != paths.Checkpointed()
-    assert repr(paths.Checkpointed(7)) == "Checkpointed(every=7)"
+    assert repr(paths.Checkpointed(7)) == "Checkpointed(every=7, slots=None)"
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True, "16"])
@@ -184,10 +187,67 @@ def test_bad_sizes_are_refused(bad):
     for make, name in [
         (paths.SegmentMeans, "knots"),
         (paths.Checkpointed, "every"),
+        (lambda bad: paths.Checkpointed(slots=bad), "slots"),
         (paths.Linear, "backward_steps"),
     ]:
         with pytest.raises(ValueError, match=f"`{name}` must be a positive integer"):
             make(bad)
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+
+def walked_back(path, steps):
+    """`(segments walked back, how often one was trained over, most checkpoints at a time)`."""
+    segments = path.segments(steps)
+    kept = {i: {"before": i} for i in path.checkpoints(len(segments))}
+    order, trained, most = [], 0, len(kept)
+
+    def train(i, carry):
+        nonlocal trained
+        assert carry["before"] == i  # no step is left out
+        trained += 1
+        return {"before": i + 1}, None
+
+    for index in reversed(range(len(segments))):
+        carry = carry_at(index, kept, path, train)
+        order.append(carry["before"])
+        most = max(most, len(kept))
+    return order, trained, most
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 7, None])
+@pytest.mark.parametrize("steps", [1, 2, 9, 40])
+def test_checkpoints_lead_back_to_every_step(slots, steps):
+    order, trained, most = walked_back(paths.Checkpointed(every=1, slots=slots), steps)
+    assert order == list(reversed(range(steps)))
+    assert most <= (slots + 1 if slots else steps)
+    if slots is None:
+        assert trained == 0
+
+
+@functools.cache
+def least(steps, slots):
+    """Steps to be trained over in all, beyond the last to each: by trying all places."""
+    if slots == 1 or steps == 1:
+        return steps * (steps - 1) // 2
+    ways = (m + least(m, slots) + least(steps - m, slots - 1) for m in range(1, steps))
+    return min(ways)
+
+
+@pytest.mark.parametrize("slots", [2, 3, 5])
+def test_checkpoints_repeat_as_few_steps_as_can_be(slots):
+    for steps in (3, 10, 31):
+        _, trained, _ = walked_back(paths.Checkpointed(every=1, slots=slots), steps)
+        forward = steps - 1  # of the first pass, which sets the first checkpoints
+        assert trained + forward == least(steps, slots)
+
+
+def test_checkpoints_of_logarithmic_number_repeat_a_step_logarithmically_often():
+    for power in (6, 10):
+        _, trained, most = walked_back(paths.Checkpointed(every=1, slots=power), 2**power)
+        assert most <= power + 1
+        assert trained < power * 2**power
 
 
 # -- fixed point -------------------------------------------------------------------------------

@@ -5,12 +5,10 @@ import numpy as np
 import pytest
 from qan_task import build, training
 
-from keras_drmad import DrMADSGD, Knots
+from keras_drmad import DrMADAdamW, DrMADSGD, Knots
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan.training.optimizer_control import OptimizerControl
 from keras_drmad.tuners.qan.training.states import Ratios
-
-KINDS = ("learning_rate", "momentum")
 
 
 def control(optimizer, **actions):
@@ -27,6 +25,7 @@ def control(optimizer, **actions):
         (lambda rate: keras.optimizers.Adam(rate, beta_1=0.8), 0.8),
         (keras.optimizers.Adagrad, 0.0),
         (lambda rate: DrMADSGD(rate, momentum=0.7), 0.7),
+        (lambda rate: DrMADAdamW(rate, beta_1=0.7), 0.7),
     ],
 )
 def test_settings_of_the_whole_model(optimizer, momentum):
@@ -37,20 +36,21 @@ def test_settings_of_the_whole_model(optimizer, momentum):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("make", "momentum", "options"),
     [
-        {"per": "layer"},
-        {"per": "variable"},
-        {"per": "layer", "schedule": Knots(3, steps=9)},
+        (DrMADSGD, "momentum", {"per": "layer"}),
+        (DrMADSGD, "momentum", {"per": "variable"}),
+        (DrMADSGD, "momentum", {"per": "layer", "schedule": Knots(3, steps=9)}),
+        (DrMADAdamW, "beta_1", {"per": "layer"}),
     ],
 )
-def test_settings_of_each_group(options):
-    optimizer = DrMADSGD(0.25, momentum=0.7, **options)
+def test_settings_of_each_group(make, momentum, options):
+    optimizer = make(0.25, **{momentum: 0.7}, **options)
     _, of = control(optimizer, per="layer")
     group = of.groups[-1]
-    optimizer.set_hyperparameters({group: {"learning_rate": 0.5, "momentum": 0.6}})
-    values = optimizer.hyperparameters
-    expected = [[np.mean(values[group][kind]) for group in values] for kind in KINDS]
+    optimizer.set_hyperparameters({group: {"learning_rate": 0.5, momentum: 0.6}})
+    values, kinds = optimizer.hyperparameters, ("learning_rate", momentum)
+    expected = [[np.mean(values[group][kind]) for group in values] for kind in kinds]
     assert expected[0][-1] == pytest.approx(0.5)
     np.testing.assert_allclose(of.read(), expected, rtol=1e-6)
 

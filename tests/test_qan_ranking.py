@@ -58,6 +58,63 @@ def test_the_summary_says_who_has_won_and_by_how_much(tmp_path, winner):
     assert (said[1], float(said[2])) == (winner, 5.0)
 
 
+def contest(folder, policy, schedule, **more):
+    oracle = made_up(folder, **more)
+    add_episodes(oracle, SCHEDULE, 14.0, schedule=COSINE)
+    add_episodes(oracle, CONTEST, *policy, snapshot=1)
+    add_episodes(oracle, CONTEST, *schedule, schedule=COSINE)
+    return oracle
+
+
+@pytest.mark.parametrize(
+    "policy, schedule, clear",
+    [
+        ([8.0, 9.0, 8.0], [12.0, 15.0, 13.0], True),
+        ([8.0, 14.0, 8.0], [12.0, 9.0, 13.0], False),  # by 1.3 ± 3.2
+        ([8.0], [15.0], False),  # one seed says nothing
+        ([8.0, 8.0], [8.0, 8.0], False),
+    ],
+)
+def test_a_win_below_two_standard_errors_is_no_clear_difference(tmp_path, policy, schedule, clear):
+    said = summary.verdict(contest(tmp_path, policy, schedule))
+    assert ("is better" in said) == clear
+    assert ("No clear difference" in said) != clear
+    assert "`get_best_policy` returns" in said  # in any case
+
+
+def test_of_an_objective_to_be_raised_the_difference_is_one_of_its_values(tmp_path):
+    more = {"goal": None, "objective": "val_accuracy"}
+    said = summary.verdict(contest(tmp_path, [-0.9, -0.8, -0.9], [-0.5, -0.5, -0.6], **more))
+    assert "The policy is better, by 0.3333 ± 0.033" in said
+
+
+def test_a_summary_says_where_no_schedule_reached_the_goal(tmp_path):
+    oracle = made_up(tmp_path)
+    add_episodes(oracle, SCHEDULE, 16.0, schedule=COSINE, hits=False)
+    assert "No schedule has reached the goal, val_loss of 0.6, in 1 ep" in summary.verdict(oracle)
+    add_episodes(oracle, SCHEDULE, 14.0, schedule=COSINE)
+    assert "No schedule" not in summary.verdict(oracle)
+
+
+def test_a_search_warns_once_where_no_schedule_reached_the_goal(tmp_path, caplog):
+    oracle = made_up(tmp_path)
+    add_episodes(oracle, RANDOM, 16.0, hits=False)
+    for ended in ("01", "02"):  # as many as are searched
+        add_episodes(oracle, SCHEDULE, 16.0, schedule=COSINE, hits=False)
+        oracle.settle(ended)
+        assert caplog.text.count("No schedule") == int(ended) - 1
+    add_episodes(oracle, TEST, 16.0, hits=False)
+    oracle.settle("03")
+    assert caplog.text.count("No schedule") == 1
+
+
+def test_the_summary_says_how_much_is_luck(tmp_path):
+    oracle = held(tmp_path, "policy")
+    # 14, 12 and 15 of the schedule, 13, 8 and 9 of the policy: √(18.7 / 4)
+    assert "differ by about 2.2 (standard deviation)" in summary.table(oracle)
+    assert "luck" not in summary.table(made_up(tmp_path / "other"))
+
+
 def test_the_summary_lists_the_costs_and_hits_of_each(tmp_path):
     oracle = held(tmp_path, "policy")
     oracle.curriculum.episodes[-1].hit = False

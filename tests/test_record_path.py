@@ -179,9 +179,9 @@ def test_refusals(tmp_path):
     for every in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="`every` must be a positive integer"):
             RecordPath(every=every)
-    with pytest.raises(ValueError, match="`dtype` must be one of"):
+    with pytest.raises(ValueError, match="`dtype` must be"):
         RecordPath(dtype="int8")
-    with pytest.raises(ValueError, match="`max_snapshots` must be 2 or more"):
+    with pytest.raises(ValueError, match="`max_snapshots` must be an integer, 2 or more"):
         RecordPath(max_snapshots=1)
     with pytest.raises(ValueError, match="`path` holds no snapshots"):
         RecordPath().path  # noqa: B018

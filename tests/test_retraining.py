@@ -1,5 +1,7 @@
 """Trained again from scratch: both tuners keep one contract."""
 
+import gc
+import os
 import pathlib
 import random
 from collections.abc import Callable
@@ -193,3 +195,38 @@ def test_parts_that_are_not_trained_may_be_shared(training: Callable[[Build], An
     again.restart(1)
     train()
     np.testing.assert_array_equal(base.get_weights()[0], before[0])
+
+
+# -- memory ---------------------------------------------------------------------------------
+
+
+def resident() -> float:
+    """MiB of this process."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_a_process_does_not_grow_with_the_number_of_trainings() -> None:
+    """TensorFlow keeps something for each new name of a variable: here more than 1 MiB a model."""
+
+    def deep() -> keras.Model:
+        return compiled([L.Input((6,)), *[L.Dense(4) for _ in range(8)]], keras.optimizers.Adam())
+
+    again = Retraining(deep(), deep, (TRAIN[0][:8], TRAIN[1][:8], None))
+    seen = []
+    for seed in range(24):
+        again.restart(seed)
+        gc.collect()
+        seen.append(resident())
+    assert seen[-1] - seen[8] < 5
+
+
+def test_names_outside_go_on_as_if_no_model_had_been_made_again() -> None:
+    again = Retraining(build(), build, (TRAIN[0][:8], TRAIN[1][:8], None))
+    before = keras.layers.Dropout(0.1).name
+    again.restart(0)
+    again.restart(1)
+    assert keras.layers.Dropout(0.1).name != before
+    names = [L.Dense(1).name for _ in range(2)]
+    assert len({*names, *(layer.name for layer in again.model.layers)}) == 4

@@ -5,40 +5,40 @@ import numpy as np
 import pytest
 from test_hypergradient import XH, YH, X, Y, mlp, restorable, run, slope
 
-from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, hypergradient, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, Knots, LearnHyperparameters, hypergradient, paths
 from keras_drmad.data import ArrayBatches
-from keras_drmad.tuners import DrMADTuner
 
 STEPS = 12
 
 
 @pytest.mark.parametrize(
-    "schedule, path",
+    ("make", "schedule", "path"),
     [
-        (Knots(4), paths.Stored()),
-        (Knots(4), paths.Checkpointed()),
-        (Knots("step"), paths.Stored()),
-        (Knots("step", kinds="learning_rate"), paths.Reversible()),
+        (DrMADSGD, Knots(4), paths.Stored()),
+        (DrMADSGD, Knots(4), paths.Checkpointed()),
+        (DrMADSGD, Knots("step"), paths.Stored()),
+        (DrMADSGD, Knots("step", kinds="learning_rate"), paths.Reversible()),
+        (DrMADAdamW, Knots(4), paths.Stored()),
     ],
     ids=str,
 )
-def test_knots_and_initial_scales_are_exact(float64, schedule, path):
-    schedule = Knots(schedule.knots, schedule.kinds, STEPS)
-    model = mlp(schedule=schedule, learn=("learning_rate", "momentum", "init_scale"))
+def test_knots_and_initial_scales_are_exact(float64, make, schedule, path):
+    model = mlp(make, schedule=schedule.over(STEPS), learn=("learning_rate", "init_scale"))
+    kinds = schedule.kinds_of(make.rule.kinds)
     optimizer, draw = model.optimizer, np.random.default_rng(2)
     optimizer.set_hyperparameters(
         {
             group: {kind: np.clip(v * draw.uniform(0.7, 1.2, np.shape(v)), 0.01, 0.95)}
             for group, entries in optimizer.hyperparameters.items()
             for kind, v in entries.items()
-            if kind in schedule.kinds
+            if kind in kinds
         }
     )
     restore = restorable(model)
     found = run(model, path).gradients
     restore()
     for group, entries in optimizer.hyperparameters.items():
-        for kind in (*schedule.kinds, "init_scale"):
+        for kind in (*kinds, "init_scale"):
             value = entries[kind]
             direction = np.random.default_rng(0).normal(size=np.shape(value))
 
@@ -99,16 +99,6 @@ def test_values_are_piecewise_linear_and_the_last_one_stays():
     np.testing.assert_allclose(schedule.positions([0, 2, 4, 7, 8, 100]), [0, 0.5, 1, 1.75, 2, 2])
 
 
-def test_schedules_are_saved(tmp_path):
-    model = mlp(schedule=Knots(3, steps=9), learn=("learning_rate", "init_scale"))
-    model.optimizer.set_hyperparameters({"out": {"learning_rate": [0.01, 0.3, 0.05]}})
-    again = DrMADSGD.from_config(model.optimizer.get_config())
-    again.build(model.trainable_variables)
-    for group, entries in model.optimizer.hyperparameters.items():
-        for kind, value in entries.items():
-            np.testing.assert_array_equal(value, again.hyperparameters[group][kind])
-
-
 def test_layers_of_several_kernels_have_a_scale_for_each():
     model = keras.Sequential([keras.layers.Input((4, 2)), keras.layers.LSTM(3, name="lstm")])
     optimizer = DrMADSGD(learn="init_scale")
@@ -118,28 +108,6 @@ def test_layers_of_several_kernels_have_a_scale_for_each():
     optimizer.scale_initial_weights()
     for factor, a, b in zip((2.0, 0.5, 1.0), before, model.get_weights(), strict=True):
         np.testing.assert_allclose(factor * a, b, rtol=1e-6)
-
-
-def test_the_tuner_learns_both(tmp_path):
-    def build(hp):
-        model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(3, name="out")])
-        learn = ("learning_rate", "momentum", "init_scale")
-        model.compile(
-            DrMADSGD(0.02, schedule=Knots(4), learn=learn),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=False,
-        )
-        return model
-
-    tuner = DrMADTuner(build, max_trials=4, directory=tmp_path, seed=0, jit_compile=False)
-    tuner.search(X, Y, epochs=3, batch_size=10, validation_data=(XH, YH), verbose=0)
-    learned = tuner.get_best_optimizer()
-    learned.build(tuner.get_best_models()[0].trainable_variables)
-    values = learned.hyperparameters["out"]
-    assert values["learning_rate"].shape == (4,)
-    assert np.ptp(values["learning_rate"]) > 0
-    assert values["init_scale"] != 1.0
-    assert learned.schedule.steps == 15
 
 
 # -- what is refused ------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, hypergradient, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, Knots, LearnHyperparameters, hypergradient, paths
 
 STEPS_ARE_CHECKED = True
 
@@ -72,8 +72,11 @@ class Noisy(DrMADSGD):
         super().update_step(gradient, variable, 2 * learning_rate)
 
 
-def test_a_train_step_that_trains_otherwise_is_refused():
+@pytest.mark.parametrize("make", [DrMADSGD, DrMADAdamW])
+def test_a_train_step_that_trains_otherwise_is_refused(make):
+    """Twice the loss is the same step of AdamW, with other moments."""
     model = mlp(model=Doubled)
+    model.compile(make(0.01), "mse", jit_compile=False)
     before = state(model)
     with pytest.raises(ValueError, match="train_step"):
         hypergradient(model, TRAIN, HYPER, **QUICK)
@@ -372,6 +375,14 @@ def test_tensorflow_stays_as_it_is_in_other_threads():
         gradient = tape.gradient(variance, x)
     assert np.array_equal(seen[0], outer.gradient(gradient, x).numpy())
     assert tf.nn.moments is original
+
+
+def test_a_gradient_that_is_rounding_is_let_through():
+    """A bias before batch normalization has no other, and a moving mean has it in it."""
+    model = mlp(layers.Dense(6), layers.BatchNormalization(), layers.Dense(6))
+    model.compile(DrMADAdamW(0.05), "mse", jit_compile=False)
+    arguments = QUICK | {"jit_compile": True}  # rounds otherwise than Keras's step
+    hypergradient(model, TRAIN, HYPER, steps=2, path=paths.Linear(), **arguments)
 
 
 def test_knots_are_followed():

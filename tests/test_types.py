@@ -21,7 +21,7 @@ from keras_drmad.tuners.qan import plots as qan_plots
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = (keras_drmad, paths, plots, tuners, qan, qan_plots)
 # Tensors, or structures of them: TensorFlow gives no type to them that checkers could use.
-TENSORS = {"DrMADSGD.init_scales", "Knots.position"}
+TENSORS = {"DrMADAdamW.init_scales", "DrMADSGD.init_scales", "Knots.position"}
 TENSORS |= {
     f"{path}.{hook}"
     for path in paths.__all__

@@ -1,9 +1,22 @@
 """Arguments that both tuners refuse, or warn of, in the same words."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import keras
 import keras_tuner
+
+from keras_drmad.arguments import (
+    flag,
+    of_kind,
+    path_like,
+    positive_integer,
+    whole_number,
+    wrong,
+)
+from keras_drmad.callbacks import LearnHyperparameters
+from keras_drmad.typing import Structure
 
 # Arguments of `fit` that `search` does not take, and what does the same.
 INSTEAD = {
@@ -30,8 +43,17 @@ def refuse(names: Iterable[str]) -> None:
         raise ValueError(f"`search` does not take these arguments. {' '.join(fixes)}")
 
 
-def warn_of_fit(hypermodel: object) -> None:
-    """Warns of a `HyperModel` with a `fit` of its own, which would be ignored."""
+def check_hypermodel(hypermodel: object) -> None:
+    """Refuses what makes no models; warns of a `HyperModel` whose own `fit` would be ignored.
+
+    Raises:
+        ValueError: It is neither a `HyperModel` nor a function.
+    """
+    if isinstance(hypermodel, keras.Model) or not (
+        isinstance(hypermodel, keras_tuner.HyperModel) or callable(hypermodel)
+    ):
+        what = "a `keras_tuner.HyperModel`, or a function of `hp` that returns a compiled model"
+        raise wrong("hypermodel", hypermodel, what)
     if not isinstance(hypermodel, keras_tuner.HyperModel):
         return
     kind = type(hypermodel)
@@ -42,3 +64,56 @@ def warn_of_fit(hypermodel: object) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def check_oracle(given: Mapping[str, Any]) -> None:
+    """Raises a ValueError for arguments that KerasTuner's oracles take, and fail with later."""
+    for name in ("allow_new_entries", "tune_new_entries"):
+        flag(name, given.get(name, True))
+    whole_number("max_retries_per_trial", given.get("max_retries_per_trial", 0))
+    if (space := given.get("hyperparameters")) is not None:
+        of_kind("hyperparameters", space, keras_tuner.HyperParameters, "`HyperParameters`")
+
+
+def check_objective(objective: object) -> None:
+    """Raises a ValueError unless it is a name, an `Objective` or a list of them."""
+    each = objective if isinstance(objective, list) and objective else [objective]
+    for one in each:
+        if not one or not isinstance(one, str | keras_tuner.Objective):
+            what = "the name of a metric, a `keras_tuner.Objective`, or a list of them"
+            raise wrong("objective", objective, what)
+
+
+def check_tuner(given: Mapping[str, Any]) -> None:
+    """Raises a ValueError for arguments that KerasTuner's tuners take, and fail with later."""
+    if (directory := given.get("directory")) is not None:
+        path_like("directory", directory)
+    if (name := given.get("project_name")) is not None:
+        of_kind("project_name", name, str, "text")
+    flag("overwrite", given.get("overwrite", False))
+    positive_integer("executions_per_trial", given.get("executions_per_trial", 1))
+    positive_integer("max_model_size", given.get("max_model_size"), optional=True)
+
+
+def checked_callbacks(
+    callbacks: Structure, others: Mapping[type[keras.callbacks.Callback], str] | None = None
+) -> list[keras.callbacks.Callback]:
+    """The callbacks of a search, as a list.
+
+    Args:
+        callbacks: as in `fit`.
+        others: kinds that this search does not take, with what to do instead.
+
+    Raises:
+        ValueError: Something else than callbacks, or one that would act against the search.
+    """
+    given = [one for one in keras.tree.flatten(callbacks) if one is not None]
+    refused = {LearnHyperparameters: "the search moves the hyperparameters itself"} | dict(
+        others or {}
+    )
+    for one in given:
+        of_kind("callbacks", one, keras.callbacks.Callback, "a list of Keras callbacks")
+        for kind, instead in refused.items():
+            if isinstance(one, kind):
+                raise ValueError(f"`callbacks` may not hold `{kind.__name__}`: {instead}.")
+    return given

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import keras_tuner
 from keras_tuner.engine.trial import Trial
+from keras_tuner.src.engine.oracle import Display as Display  # which it exports nowhere
 
 # Methods that are overridden, so that they are called on `self` and `super()` in their classes.
 OVERRIDDEN = {
@@ -75,6 +76,11 @@ def retry_queue(oracle: keras_tuner.Oracle) -> list[str]:
     Whether all is done, and what goes on after a kill, depends on them.
     """
     return oracle._retry_queue
+
+
+def set_display(oracle: keras_tuner.Oracle, display: Display) -> None:
+    """What an oracle tells of its trials, for which it takes no argument."""
+    oracle._display = display
 
 
 def display_begin(oracle: keras_tuner.Oracle, trial: Trial) -> None:

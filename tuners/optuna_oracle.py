@@ -11,9 +11,10 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import positive_integer, whole_number
+from keras_drmad.arguments import of_kind, positive_integer, whole_number
 
 from . import compat
+from .arguments import check_objective, check_oracle
 from .distributed.guard import entry
 from .distributed.role import role
 
@@ -104,17 +105,29 @@ class OptunaOracle(keras_tuner.Oracle):
             raise ImportError(
                 "`OptunaOracle` needs Optuna: pip install keras_drmad[optuna]"
             ) from error
-        if sampler is not None and not isinstance(sampler, optuna.samplers.BaseSampler):
-            raise ValueError(
-                "`sampler` must be a sampler of Optuna's, such as `optuna.samplers.TPESampler()`, "
-                f"or None. Received: sampler={sampler!r}"
-            )
-        if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
-            raise ValueError(
-                "`pruner` must be a pruner of Optuna's, such as `optuna.pruners.MedianPruner()`, "
-                f"or None. Received: pruner={pruner!r}"
-            )
-        seed = None if seed is None else whole_number("seed", seed)
+        if sampler is not None:
+            what = "a sampler of Optuna's, such as `optuna.samplers.TPESampler()`, or None"
+            of_kind("sampler", sampler, optuna.samplers.BaseSampler, what)
+        if pruner is not None:
+            what = "a pruner of Optuna's, such as `optuna.pruners.MedianPruner()`, or None"
+            of_kind("pruner", pruner, optuna.pruners.BasePruner, what)
+        seed = whole_number("seed", seed, optional=True)
+        if objective is not None:
+            check_objective(objective)
+        check_oracle(
+            {
+                "hyperparameters": hyperparameters,
+                "allow_new_entries": allow_new_entries,
+                "tune_new_entries": tune_new_entries,
+                "max_retries_per_trial": max_retries_per_trial,
+            }
+        )
+        # KerasTuner's word for any number is -1.
+        if (
+            not isinstance(max_consecutive_failed_trials, int)
+            or max_consecutive_failed_trials != -1
+        ):
+            positive_integer("max_consecutive_failed_trials", max_consecutive_failed_trials)
         super().__init__(
             objective=objective,
             max_trials=positive_integer("max_trials", max_trials, optional=True),
@@ -122,7 +135,7 @@ class OptunaOracle(keras_tuner.Oracle):
             allow_new_entries=allow_new_entries,
             tune_new_entries=tune_new_entries,
             seed=seed,
-            max_retries_per_trial=whole_number("max_retries_per_trial", max_retries_per_trial),
+            max_retries_per_trial=max_retries_per_trial,
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         if seed is not None:

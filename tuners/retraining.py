@@ -17,7 +17,8 @@ class Retraining:
     """A compiled model that begins anew again and again.
 
     A new model is made each time. Its weights and the state of its optimizer are copied into the
-    first one, whose compiled programs go on reading the same variables.
+    first one, whose compiled programs go on reading the same variables. New models all have the same
+    names, or else the process would grow.
 
     What is made outside of `build` is the same in each new model. It may be there if training does
     not change it, as weights that are frozen; seeds are set anew, and so are variables of losses.
@@ -26,12 +27,21 @@ class Retraining:
         model: the compiled model. It is built here, if it is not.
         build: returns another model like it, with new initial weights.
         example: a batch of training data.
+
+    Raises:
+        ValueError: the model is trained already.
     """
 
     def __init__(
         self, model: keras.Model, build: Callable[[], keras.Model], example: Structure
     ) -> None:
+        if (taken := int(model.optimizer.iterations.numpy())) > 0:
+            raise ValueError(
+                "The hypermodel must return a model that is not trained: each training begins with its "
+                f"initial weights. Received: one whose optimizer has taken {taken} steps"
+            )
         self.model, self._build = model, build
+        self._names = compat.Names()
         self._x = as_arguments(example)[0]
         self._losses = [(v, v.numpy()) for v in _loss_variables(model)]
         self._shared: dict[int, keras.Variable] = {}  # that were looked at
@@ -56,12 +66,13 @@ class Retraining:
         # (TensorFlow 2.21).
         with tf.Graph().as_default():
             keras.utils.set_random_seed(seed)
-        new = self._new()
-        _copy(new.variables, self.model.variables)
-        for model in (self.model, new):
-            if not model.optimizer.built:
-                with model.distribute_strategy.scope():
-                    model.optimizer.build(model.trainable_variables)
+        with self._names.again():
+            new = self._new()
+            _copy(new.variables, self.model.variables)
+            for model in (self.model, new):
+                if not model.optimizer.built:
+                    with model.distribute_strategy.scope():
+                        model.optimizer.build(model.trainable_variables)
         self._check_optimizer(new)
         _copy(new.optimizer.variables, self.model.optimizer.variables)
         for layer in compat.all_layers(self.model):

@@ -7,7 +7,13 @@ undone bit for bit (`Reversible`, the paper's method) and through the default, a
 
 import argparse
 import pathlib
+import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))  # what all examples share
+
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import numpy as np
 
@@ -107,12 +113,17 @@ def figure(rows, columns, **arguments):
     return plt.subplots(rows, columns, layout="constrained", squeeze=False, **arguments)
 
 
+def legend_below(fig, ax):
+    """What the lines of `ax` are, below all panels, where it covers nothing."""
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
+
+
 def draw_errors(ax, errors):
     """Test error over meta-iterations, one line a path."""
     for name, values in errors.items():
         ax.plot(100 * np.array(values), label=name, linestyle="-" if name == "Reversible" else "--")
     ax.set(xlabel="meta-iteration", ylabel="test error (%)")
-    ax.legend()
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)  # covers nothing
 
 
 def save(fig, output):

@@ -68,7 +68,7 @@ def main():
             ax.plot(values, style, label=variable.path.removeprefix("sequential/"))
         ax.set(title=f"through {name}", xlabel="meta-iteration", ylabel="initial scale")
         ax.set_yscale("log")
-    axes[0, 0].legend(fontsize=7)
+    common.legend_below(fig, axes[0, 0])
     common.draw_errors(axes[0, 2], errors)
     common.save(fig, options.output)
     for model in models.values():

@@ -51,7 +51,7 @@ def main():
             ax.plot(values["learning_rate"], style, label=group)
         ax.set(title=f"through {name}", xlabel="training step", ylabel="learning rate")
         ax.set_yscale("log")
-    axes[0, 0].legend(fontsize=7)
+    common.legend_below(fig, axes[0, 0])
     common.draw_errors(axes[0, 2], errors)
     common.save(fig, options.output)
     a, b = (

@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import choice, positive_integer
+from keras_drmad.arguments import choice, flag, of_kind, positive_integer, verbosity
 from keras_drmad.callbacks.averages import Averages
+from keras_drmad.callbacks.checks import check_alone, check_data, check_horizon, checked_hyper_set
 from keras_drmad.callbacks.guard import Anchor, Guard
 from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.mover import Mover
 from keras_drmad.callbacks.progress import Progress
 from keras_drmad.callbacks.recorder import Recorder
 from keras_drmad.callbacks.window import Window, path_for
-from keras_drmad.data import Batch, as_validation
+from keras_drmad.data import Batch, BufferedBatches
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.judge import JUDGES
@@ -110,17 +111,19 @@ class LearnHyperparameters(keras.callbacks.Callback):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        if path is not None and not isinstance(path, Path):
-            raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
+        if path is not None:
+            of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
         if meta_optimizer is not None:
             meta.check(meta_optimizer)
         self.horizon = positive_integer("horizon", horizon, optional=True)
         self.samples = positive_integer("samples", samples, optional=True)
         self.judge = choice("judge", judge, ("auto", *JUDGES))
-        self.path, self.guard, self.averages = path, guard, averages
+        self.path = path
+        self.guard, self.averages = flag("guard", guard), flag("averages", averages)
         self.meta_optimizer = meta_optimizer or meta.Rprop()
-        self.check, self.verbose = check, verbose
-        self.validation = as_validation(validation_data, batch_size)
+        self.check, self.verbose = flag("check", check), verbosity("verbose", verbose)
+        positive_integer("batch_size", batch_size, optional=True)
+        self.validation = checked_hyper_set(validation_data, batch_size)
         self.hyper_loss: float | None = None
         self._mover: Mover | None = None
         self._recorder: Recorder | None = None
@@ -140,6 +143,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.optimizer.is_learning = True
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        check_alone(self)
+        check_horizon(self.horizon, self.params)
         self._engine: Engine | None = None
         self._window: Window | None = None
         self._guard: Guard | None = None
@@ -164,11 +169,13 @@ class LearnHyperparameters(keras.callbacks.Callback):
         ends = self.horizon is None and self._capacity <= (self._progress.steps or 0)
         if self._window is not None and ends:  # windows do not go beyond an epoch of many steps
             self._end_window(self._window)
-        self.hyper_loss = self._engine.validation_loss(self._engine.read(), self.validation)
+        self.hyper_loss = self._engine.programs.validation_loss(
+            self._engine.read(), self.validation
+        )
         found = self._as_logs()
         if self._averages:
             state = self._averages.state(self._engine.read())
-            self._averages.loss = self._engine.validation_loss(state, self.validation)
+            self._averages.loss = self._engine.programs.validation_loss(state, self.validation)
             found["average_hyper_loss"] = self._averages.loss
         if logs is not None:
             logs.update(found)
@@ -212,6 +219,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def _begin(self, batch: Batch) -> None:
         """Prepares all that the first batch has to be known for."""
+        check_data(self.model, self.validation, BufferedBatches([batch]))
         self._capacity = self.horizon or self._progress.window()
         path = self.path or path_for(self.model, self.optimizer, self._capacity)
         trains = type(path) is not Stored  # else steps are differentiated as they were recorded
@@ -279,7 +287,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._guard is None:
             assert self._engine is not None
             samples = self._hyper.as_batches(self._hyper.draw(0))
-            loss = self._engine.validation_loss(window.start, samples)
+            loss = self._engine.programs.validation_loss(window.start, samples)
             self._guard = Guard(float(np.fmax(loss, found.first_loss)), self._before)
         return self._guard
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.scales import Logit
 from keras_drmad.optimizers.learnable import LearnableOptimizer
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Arrays, Tensor, Vectors
 
 
@@ -34,7 +35,7 @@ class Mover:
         self._meta.build(list(self._moved.values()))
         self._ceilings = {kind: tf.constant(np.inf, d.dtype) for kind, d in self._learned.items()}
         # In one call: its many small operations would take longer than a window.
-        self._compiled = tf.function(self._move, autograph=False)
+        self._compiled = tf_function(self._move)
 
     def limit_memory(self, steps: int) -> None:
         """Lets no momentum remember more steps than these, or than the compiled one.

@@ -14,7 +14,8 @@ from keras_drmad import compat
 from keras_drmad.data import Batches, Signature
 from keras_drmad.engine import judge as judges
 from keras_drmad.engine import loss_scale, model_setup, step_check
-from keras_drmad.engine.derivatives import Derivatives
+from keras_drmad.engine.checkpoints import Carry, carry_at
+from keras_drmad.engine.derivatives import Derivatives, by_init_scales
 from keras_drmad.engine.model_variables import ModelVariables, value_of
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
@@ -24,8 +25,10 @@ from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths.base import End, Path, Segment, cut
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Structure
 
+Records: TypeAlias = dict[tuple[int, ...], Structure]  # of the steps of a piece
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
 
 
@@ -97,7 +100,7 @@ class Engine(ModelVariables):
             if self._free_to_choose
             else bool(jit_compile)
         )
-        self._norm = tf.function(global_norm)
+        self._norm = tf_function(global_norm)
 
     def _compile(self, xla: bool) -> None:
         self.xla = xla
@@ -198,12 +201,14 @@ class Engine(ModelVariables):
         run.iterations.extend(range(run.first + first, run.first + run.steps))
         run.taken.extend([True] * (run.steps - first))
         run.scales.extend([1.0] * (run.steps - first))
+        kept = self.path.checkpoints(len(run.segments))
         while first < run.steps:
             segment = run.segments[len(run.summaries)]
             if first == segment.start:
                 run.carry["sums"] = self.path.begin(self.programs.rule.means(run.start.iterate))
-                if self.path.replay == "forward":
-                    run.checkpoints[first] = run.carry | {"total": []}  # known when it is read
+                if self.path.replay == "forward" and len(run.summaries) in kept:
+                    # The total is known when it is read.
+                    run.checkpoints[len(run.summaries)] = run.carry | {"total": []}
             stop = min(segment.stop, run.steps)
             run.carry, records = self._over(range(first, stop), run, run.carry, on_step)
             if self.path.replay is None:
@@ -251,10 +256,10 @@ class Engine(ModelVariables):
         self,
         steps: Sequence[int],
         run: Trajectory,
-        carry: dict[str, Any],
+        carry: Carry,
         on_step: OnStep | None = None,
         replaying: bool = False,
-    ) -> tuple[dict[str, Any], dict[tuple[int, ...], Structure]]:
+    ) -> tuple[Carry, Records]:
         """Trains over steps, or over them again; `(carry, {steps of a piece: records})`."""
         constants, records = self._constants(run, replaying), {}
         for piece, capacity in self._pieces(run, steps):
@@ -291,6 +296,7 @@ class Engine(ModelVariables):
         """Walks back along a `Trajectory` from the validation loss at its end; it stays as it is."""
         loss, adjoint = self._validation(run, validation)
         undoing = dict(run.carry)  # of a path that undoes training
+        kept = dict(run.checkpoints)  # of one that trains again
         size = float(self._norm(adjoint.weights))
         visited = sum(len(self.path.visited_steps(s)) for s in run.segments)
         adjoint, added = judges.shares(run, adjoint, visited)
@@ -304,7 +310,7 @@ class Engine(ModelVariables):
                 "added": added,
                 "segment_data": self._segment_data(run, segment),
             }
-            for inputs, length in self._inputs_back(run, segment, undoing):
+            for inputs, length in self._inputs_back(run, segment, undoing, kept):
                 adjoint, _ = self.programs.reverse(constants, adjoint, inputs, length)
                 norm = float(self._norm(adjoint.weights))
                 finite = bool(np.isfinite(norm))
@@ -313,30 +319,12 @@ class Engine(ModelVariables):
                     on_step(length)
                 if not finite:
                     return Derivatives(loss, adjoint, growth, finite)
-        self._add_init_scales(run, adjoint)
-        return Derivatives(loss, adjoint, growth, finite, self._is_back(run, undoing["at"]))
-
-    def validation_loss(self, at: TrainingState, validation: Batches) -> float:
-        """The loss of a validation set, without derivatives."""
-        losses, sizes = [], []
-        assert validation.epoch_steps is not None  # `as_validation` has seen to it
-        for step in range(validation.epoch_steps):
-            batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
-            sizes.append(len(tf.nest.flatten(batch)[0]))
-            losses.append(self.programs.loss(at, list(map(value_of, self.hyper_variables)), batch))
-        return float(np.average(tf.stack(losses), weights=sizes))
-
-    def _add_init_scales(self, run: Trajectory, adjoint: Adjoint) -> None:
-        """w_0 is a scale times what the initializer gave: ∂L/∂scale = ⟨∂L/∂w_0, w_0⟩ / scale."""
         scales = self.optimizer.init_scales()
-        if scales is None:
-            return
-        slices = self.programs.rule.layout.slices[INIT_SCALE]
-        products = np.zeros(scales.shape)
-        for dw, w, s in zip(adjoint.weights, run.start.weights, slices, strict=True):
-            if s is not None:
-                products[s.start] = tf.reduce_sum(dw * w)
-        adjoint.hyper[INIT_SCALE] = tf.constant(products, scales.dtype) / scales
+        if scales is not None:
+            slices = self.programs.rule.layout.slices[INIT_SCALE]
+            found = by_init_scales(scales, slices, run.start.weights, adjoint.weights)
+            adjoint.hyper[INIT_SCALE] = found
+        return Derivatives(loss, adjoint, growth, finite, self._is_back(run, undoing["at"]))
 
     def _segment_data(self, run: Trajectory, segment: Segment) -> Structure:
         rule = self.programs.rule
@@ -347,16 +335,21 @@ class Engine(ModelVariables):
         return self.path.segment_data(segment, run.segments, run.summaries, *ends)
 
     def _inputs_back(
-        self, run: Trajectory, segment: Segment, undoing: dict[str, Any]
+        self, run: Trajectory, segment: Segment, undoing: Carry, kept: dict[int, Carry]
     ) -> Iterator[tuple[Inputs, int]]:
         """The `(inputs, length)` of the pieces of a segment, last first.
 
-        `undoing` is the loop's carry on the way back, of a path that undoes training.
+        `undoing` is the loop's carry on the way back, of a path that undoes training; `kept` what is
+        kept of one that trains again.
         """
         records = run.records
         if self.path.replay == "forward":
-            again, carry = range(segment.start, segment.stop), run.checkpoints[segment.start]
-            _, records = self._over(again, run, carry, replaying=True)
+
+            def again(i: int, carry: Carry) -> tuple[Carry, Records]:
+                return self._over(range(*run.segments[i]), run, carry, replaying=True)
+
+            index = run.segments.index(segment)
+            _, records = again(index, carry_at(index, kept, self.path, again))
         if self.path.replay == "backward":
             closed = run.closed[run.segments.index(segment)]
             undoing["at"] = self.path.arithmetic.reopen(undoing["at"], closed)

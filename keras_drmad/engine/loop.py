@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Structure, Tensor
 
 
@@ -34,9 +35,7 @@ class Loop:
         self._body, self._outputs, self._reverse = body, outputs, reverse
         self._xla = xla
         program = self._while if xla else self._step
-        self._program = tf.function(
-            program, jit_compile=xla, autograph=False, reduce_retracing=relaxed
-        )
+        self._program = tf_function(program, jit_compile=xla, reduce_retracing=relaxed)
 
     def __call__(
         self, constants: Structure, carry: Structure, xs: Structure, length: int | Tensor

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
+from keras_drmad.arguments import wrong
 from keras_drmad.data import as_arguments
 from keras_drmad.engine.objective import Objective
 from keras_drmad.optimizers.learnable import LearnableOptimizer
@@ -41,6 +42,8 @@ def check(
             raise ValueError(
                 f"A training with `{argument}` cannot be differentiated: leave it out."
             )
+    if not isinstance(hyper_variables, list | tuple):
+        raise wrong("hyper_variables", hyper_variables, "a list of `keras.Variable`s")
     trainable = {id(v) for v in model.trainable_variables}
     for variable in hyper_variables:
         if not isinstance(variable, keras.Variable) or id(variable) in trainable:

@@ -13,6 +13,7 @@ from keras_drmad.engine.loss_scale import DynamicScale, FixedScale
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import TrainingState
 from keras_drmad.optimizers.learnable import LearnableOptimizer
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Tensor
 
 
@@ -36,9 +37,7 @@ class ModelVariables:
     @functools.cached_property
     def _reading(self) -> Callable[[], TrainingState]:
         # In one call: to read each variable by itself takes longer than a step of a small model.
-        return tf.function(
-            lambda: tf.nest.map_structure(value_of, self._variables), autograph=False
-        )
+        return tf_function(lambda: tf.nest.map_structure(value_of, self._variables))
 
     def read(self) -> TrainingState:
         """The `TrainingState` that the model and its optimizer are in."""

@@ -202,9 +202,13 @@ class Objective:
         def step(batch: Structure) -> Tensors:
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             at = self._values()
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(at.weights)
+            # Twice, if there are hyper variables; that costs a trace nothing without them.
+            twice = bool(at.hyper_variables)
+            with tf.GradientTape(twice, watch_accessed_variables=False) as tape:
+                tape.watch((at.weights, at.hyper_variables))
                 loss, scope = self._loss(at, batch, training=True)
+            if twice:
+                self._check_read(tape.gradient(loss, at.hyper_variables))
             # Whatever the step assigned, in the model or outside it (Keras's global seed).
             for variable in scope.assigned.values():
                 if any(variable is weight for weight in self.weights):
@@ -219,6 +223,16 @@ class Objective:
 
         graph = tf.function(step, autograph=False).get_concrete_function(example).graph
         return second_derivatives.operations(graph)
+
+    def _check_read(self, gradients: Tensors) -> None:
+        for number, (variable, gradient) in enumerate(
+            zip(self.hyper_variables, gradients, strict=True)
+        ):
+            if gradient is None:
+                raise ValueError(
+                    f"`hyper_variables` must be read by the training loss, or have no derivative. "
+                    f"Received: hyper_variables[{number}]={variable.path!r}, on which it does not depend"
+                )
 
     def _differentiate_twice(self, batch: Structure) -> Structure:
         """What the reverse pass does to the loss."""

@@ -6,13 +6,16 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from keras_drmad.data import Batches
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.loss_scale import DynamicScale, all_finite
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import ModelValues, Objective
 from keras_drmad.paths.base import Path, Point
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Slots, Structure, Tensor, Tensors, Vectors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
@@ -92,12 +95,10 @@ class Programs:
         )
         self.xla = xla
         self.reverse = Loop(self._back, lambda *_: (), reverse=not backward, **kind)
-        self.validate = tf.function(
-            self.add_validation, jit_compile=xla, autograph=False, reduce_retracing=relaxed
-        )
+        self.validate = tf_function(self.add_validation, jit_compile=xla, reduce_retracing=relaxed)
 
         # Not with XLA: it is called now and then only, with batches of several shapes.
-        self.loss = tf.function(self._loss, autograph=False, reduce_retracing=True)
+        self.loss = tf_function(self._loss, reduce_retracing=True)
 
     @contextlib.contextmanager
     def interpreted(self) -> Iterator[None]:
@@ -224,6 +225,16 @@ class Programs:
         values = ModelValues(at.weights, at.state, at.random, hyper_variables)
         return self.objective.validation_loss(values, batch)
 
+    def validation_loss(self, at: TrainingState, validation: Batches) -> float:
+        """The loss of a validation set, without derivatives."""
+        losses, sizes = [], []
+        assert validation.epoch_steps is not None  # `as_validation` has seen to it
+        for step in range(validation.epoch_steps):
+            batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
+            sizes.append(len(tf.nest.flatten(batch)[0]))
+            losses.append(self.loss(at, [], batch))
+        return float(np.average(tf.stack(losses), weights=sizes))
+
     # -- reverse -----------------------------------------------------------------------------
 
     def _back(
@@ -283,7 +294,7 @@ class Programs:
             now, hyper, output_gradients=hyper_part, unconnected_gradients="zero"
         )
         products, state_part, variables_part = vjp(directions, adjoint.state)
-        unscaled = rule.unscaled(directions, slots, values, inputs.iteration)
+        unscaled = rule.unscaled(directions, moved.slots, values, inputs.iteration)
         products = self.path.adjust_hvp(products, directions, unscaled)
         back = Adjoint(
             weights=[a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)],
@@ -305,6 +316,12 @@ class Programs:
         slots = {} if point.slots is None else point.slots
         if point.arriving is None:
             return slots, evaluated
+        if missing := [name for name in self.rule.averaged if name not in slots]:
+            raise ValueError(
+                f"The points of {self.path!r} have no {missing} in their `slots`, which the update rule "
+                f"{type(self.rule).__name__} cannot read off displacements. Keep means of "
+                "`iterate.slots` in `accumulate`, as of the weights."
+            )
         iterate = Iterate(point.weights, slots)
         return self.rule.along(iterate, point.arriving, point.leaving, evaluated, values, iteration)
 

@@ -15,6 +15,7 @@ from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.programs import Adjoint, Inputs, TrainingState
 from keras_drmad.paths.exact import Stored
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Structure, Tensor, Tensors, Vectors
 
 
@@ -82,11 +83,7 @@ class RecordedWindows:
         programs = engine.programs
         self._validate = Loop(self._add_loss, lambda *_: (), xla=programs.xla)
         self._reverse = Loop(self._step_back, lambda *_: (), xla=programs.xla, reverse=True)
-        self._program = (
-            tf.function(self._back, jit_compile=True, autograph=False)
-            if programs.xla
-            else self._back
-        )
+        self._program = tf_function(self._back, jit_compile=True) if programs.xla else self._back
 
     def takes(self, batches: Batches, step: int) -> bool:
         """Whether a step can be a part of these windows: its batch has the shape of the first."""

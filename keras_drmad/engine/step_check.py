@@ -22,8 +22,8 @@ STEPS = 2
 # What rounding may make of how far a variable moves: so many units in the last place of the coarsest
 # dtype, within these shares. (In float64 some of Keras's own numbers are float32.)
 ROUNDING, LEAST, MOST = 2000.0, 1e-6, 0.1
-# Of the mean motion of all weights. Below it a gradient may be rounding itself, as that of a bias
-# whose effect a batch normalization takes out again.
+# Of the mean gradient of all weights. Below it a gradient may be rounding itself, as that of a bias
+# whose effect a batch normalization takes out again; AdamW makes steps of it that are not small.
 NOISE = 0.1
 
 
@@ -147,22 +147,59 @@ def _first_difference(
     found: Sequence[np.ndarray],
 ) -> keras.Variable | None:
     """The first variable of which the two trainings have made something else."""
-    trained = {id(v) for v in engine.objective.weights}
-    moved = [e - b for v, b, e in zip(variables, before, expected, strict=True) if id(v) in trained]
+    after = {id(v): e for v, e in zip(variables, expected, strict=True)}
+    start = {id(v): b for v, b in zip(variables, before, strict=True)}
+    scales = _step_sizes(engine, after)  # of each weight: how far a gradient of 1 moves it
+    moved = [after[name] - start[name] for name in scales]
+    gradients = [_over(m, s) for m, s in zip(moved, scales.values(), strict=True)]
     entries = sum(m.size for m in moved)
+    gradient = np.sqrt(sum(np.sum(g**2) for g in gradients) / max(entries, 1))
     typical = np.sqrt(sum(np.sum(m**2) for m in moved) / max(entries, 1))
     share = float(np.clip(ROUNDING * precision(engine), LEAST, MOST))
-    for variable, b, e, f in zip(variables, before, expected, found, strict=True):
+    others = zip(variables, before, expected, found, strict=True)
+    off_weights = 0.0  # what was let through: states and slots have it in them
+    for variable, b, e, f in sorted(others, key=lambda of: id(of[0]) not in scales):
         if e.dtype != np.float64:
             if not np.array_equal(e, f):
                 return variable
             continue
-        off = np.linalg.norm(e - f)
-        allowed = share * (np.linalg.norm(e - b) + NOISE * typical * np.sqrt(e.size))
-        allowed += 8 * _precision(variable.dtype) * np.linalg.norm(e)
+        off = float(np.linalg.norm(e - f))
+        allowed = share * np.linalg.norm(e - b) + 8 * _precision(variable.dtype) * np.linalg.norm(e)
+        if id(variable) in scales:
+            both = np.abs(e - b) + np.abs(f - b)
+            noise = np.minimum(share * NOISE * gradient * scales[id(variable)], both)
+            allowed += np.linalg.norm(noise)
+            off_weights += off
+        else:
+            allowed += share * NOISE * typical * np.sqrt(e.size) + off_weights
         if not off <= allowed:
             return variable
     return None
+
+
+def _step_sizes(engine: Engine, values: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """`{id of a weight: its motion over its gradient}`, with slots as in `values`."""
+    optimizer, weights = engine.optimizer, engine.objective.weights
+    rule = optimizer.update_rule(weights)
+    slots = {
+        name: [tf.constant(values[id(s)], s.dtype) for s in of]
+        for name, of in optimizer.slots_of(weights).items()
+    }
+    hyper = rule.at(optimizer.hyper_values(), tf.constant(optimizer.positions([0])[0]))
+    rate = tf.constant(optimizer.learning_rates(STEPS)[-1])
+    last = tf.constant(optimizer.steps_taken() + STEPS - 1)
+    ones = [tf.ones(w.shape, w.dtype) for w in weights]
+    per_motion = rule.unscaled(ones, slots, rule.values(hyper, rate), last)
+    unit = [np.ones(w.shape) for w in weights]
+    return {
+        id(w): _over(one, p.numpy().astype("float64"))
+        for w, one, p in zip(weights, unit, per_motion, strict=True)
+    }
+
+
+def _over(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`a / b`, and 0 where b is."""
+    return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
 
 
 def precision(engine: Engine) -> float:

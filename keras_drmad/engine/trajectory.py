@@ -42,7 +42,7 @@ class Trajectory:
     closed: list[dict[int, Tensor]] = field(default_factory=list)
     # Steps of a piece -> what the path stored of them.
     records: dict[tuple[int, ...], Structure] = field(default_factory=dict)
-    # A segment's start -> the loop's carry there.
+    # Number of a segment -> the loop's carry at its start.
     checkpoints: dict[int, dict[str, Any]] = field(default_factory=dict)
     end: TrainingState = field(init=False)  # set by `Engine.finish`
 

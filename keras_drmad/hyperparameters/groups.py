@@ -9,7 +9,6 @@ meta-optimizer one variable a kind to move.
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.arguments import did_you_mean
 from keras_drmad.typing import Hyperparameters, Tensor, Tensors
 
 INIT_SCALE = "init_scale"  # of the weights that training starts from
@@ -188,30 +188,50 @@ class Layout:
             for group, entries in self.groups.items()
         }
 
-    def parse(self, values: Hyperparameters) -> Iterator[tuple[str, str, Slice, np.ndarray]]:
-        """Yields `(group, kind, Slice, array)` for `{group: {kind: value}}`.
+    def parse(
+        self, values: Hyperparameters, name: str = "hyperparameters"
+    ) -> Iterator[tuple[str, str, Slice, np.ndarray]]:
+        """Yields `(group, kind, Slice, array)` for `{group: {kind: value}}`; `name`: of the argument.
 
         Raises:
-            ValueError: an unknown group or kind (the nearest valid name is given), or a wrong shape.
+            ValueError: an unknown group or kind (the nearest valid name is given), or a wrong value.
         """
-        for group, entries in _items(values, "hyperparameters"):
+        for group, kind, value in entries_of(values, name):
             known = self.groups.get(group)
             if known is None:
                 raise ValueError(_unknown("group", group, self.groups))
-            for kind, value in _items(entries, f"hyperparameters[{group!r}]"):
-                if kind not in known:
-                    raise ValueError(_unknown(f"hyperparameter of group {group!r}", kind, known))
-                part = known[kind]
-                shape = () if part.shape == () else (part.size,)
-                shape = (self.knots[kind],) if kind in self.knots else shape
-                value = np.asarray(value, "float64")
-                if value.shape not in ((), shape):
-                    raise ValueError(
-                        f"hyperparameters[{group!r}][{kind!r}] must be a number"
-                        + (f" or an array of shape {shape}" if shape else "")
-                        + f". Received: an array of shape {value.shape}"
-                    )
-                yield group, kind, part, value
+            if kind not in known:
+                raise ValueError(_unknown(f"hyperparameter of group {group!r}", kind, known))
+            part = known[kind]
+            shape = () if part.shape == () else (part.size,)
+            shape = (self.knots[kind],) if kind in self.knots else shape
+            if value.shape not in ((), shape):
+                raise ValueError(
+                    f"{name}[{group!r}][{kind!r}] must be a number"
+                    + (f" or an array of shape {shape}" if shape else "")
+                    + f". Received: an array of shape {value.shape}"
+                )
+            yield group, kind, part, value
+
+
+def entries_of(values: Any, name: str) -> Iterator[tuple[str, str, np.ndarray]]:
+    """`(group, kind, array)` of `{group: {kind: value}}`, whatever groups and kinds there are.
+
+    Raises:
+        ValueError: something else than dictionaries of finite numbers.
+    """
+    for group, entries in _items(values, f"`{name}`"):
+        for kind, value in _items(entries, f"{name}[{group!r}]"):
+            try:
+                array = np.asarray(value)
+            except ValueError:  # lists of several lengths
+                array = np.empty(0, object)
+            if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+                raise ValueError(
+                    f"{name}[{group!r}][{kind!r}] must be a finite number, or an array of them. "
+                    f"Received: {value!r}"
+                )
+            yield group, kind, array.astype("float64")
 
 
 def _group(per: str, layer: str, leaf: str) -> str:
@@ -219,13 +239,11 @@ def _group(per: str, layer: str, leaf: str) -> str:
 
 
 def _items(mapping: Any, name: str) -> Iterable[tuple[Any, Any]]:
-    if not hasattr(mapping, "items"):
-        raise ValueError(f"`{name}` must be a dictionary. Received: {mapping!r}")
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"{name} must be a dictionary. Received: {mapping!r}")
     return mapping.items()
 
 
 def _unknown(what: str, name: object, valid: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)
-    return (
-        f"Unknown {what}: {name!r}. Did you mean {near[0]!r}? Valid: {', '.join(map(repr, valid))}"
-    )
+    near = did_you_mean(name, valid=valid)
+    return f"Unknown {what}: {name!r}. {near and near + ' '}Valid: {', '.join(map(repr, valid))}"

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import number
+from keras_drmad.arguments import number, of_kind
+from keras_drmad.checked_optimizer import CheckedOptimizer, learning_rate
 from keras_drmad.hyperparameters.scales import Log
 from keras_drmad.typing import Tensor, Vectors
 
@@ -18,7 +19,7 @@ EPSILON = 1e-12
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
-class Sign(keras.optimizers.Optimizer):
+class Sign(CheckedOptimizer):
     r"""Moves every variable by a fixed step against the sign of its gradient.
 
         w ← w − step · sign(g)
@@ -31,6 +32,9 @@ class Sign(keras.optimizers.Optimizer):
             0.1 multiplies or divides a learning rate by 1.105. Defaults to `0.1`.
         **kwargs: As in `keras.optimizers.Optimizer`.
 
+    Raises:
+        ValueError: A step that is negative, or no number.
+
     Example:
 
     >>> variable = keras.Variable([1.0, 1.0, 1.0])
@@ -42,7 +46,7 @@ class Sign(keras.optimizers.Optimizer):
     def __init__(
         self, step: compat.LearningRate | float = 0.1, name: str = "sign", **kwargs: Any
     ) -> None:
-        kwargs.setdefault("learning_rate", step)
+        kwargs.setdefault("learning_rate", learning_rate("step", step))
         super().__init__(name=name, **kwargs)
 
     def update_step(
@@ -55,7 +59,7 @@ class Sign(keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
-class Rprop(keras.optimizers.Optimizer):
+class Rprop(CheckedOptimizer):
     r"""Moves each entry against the sign of its gradient, by a step of its own.
 
         step ← step · grow      where the sign is that of the time before
@@ -93,7 +97,7 @@ class Rprop(keras.optimizers.Optimizer):
         name: str = "rprop",
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("learning_rate", step)
+        kwargs.setdefault("learning_rate", learning_rate("step", step))
         super().__init__(name=name, **kwargs)
         self.smallest = number("smallest", smallest, least=0, most=1)
         self.grow = number("grow", grow, least=1)
@@ -140,11 +144,8 @@ def copy(meta_optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimiz
 
 def check(meta_optimizer: object) -> None:
     """Raises a ValueError if `meta_optimizer` is not an optimizer."""
-    if not isinstance(meta_optimizer, keras.optimizers.Optimizer):
-        raise ValueError(
-            "`meta_optimizer` must be a `keras.optimizers.Optimizer`. "
-            f"Received: meta_optimizer={meta_optimizer!r}"
-        )
+    kind = keras.optimizers.Optimizer
+    of_kind("meta_optimizer", meta_optimizer, kind, "a `keras.optimizers.Optimizer`")
 
 
 def by_displacement(optimizer: Learned, gradients: Vectors) -> Vectors:

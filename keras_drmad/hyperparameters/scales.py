@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from keras_drmad.arguments import number
 from keras_drmad.typing import Tensor
 
 
@@ -96,10 +97,9 @@ def scale_of(argument: str, value: float, make: Callable[[float], Log]) -> Log:
     Raises:
         ValueError: the value is no number, or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise ValueError(f"`{argument}` must be a number. Received: {argument}={value!r}")
+    value = number(argument, value)
     make(0.0).check(f"`{argument}`", value)
-    return make(float(value))
+    return make(value)
 
 
 def multiplier(floor: float, ceiling: float) -> Log:

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import positive_integer, some_of, wrong
 from keras_drmad.typing import Tensor
 
-SCHEDULABLE = ("learning_rate", "momentum")
+SCHEDULABLE = ("learning_rate", "momentum", "beta_1")
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -28,9 +28,13 @@ class Knots:
 
     Args:
         knots: Number of knots, at least 2, or `"step"` for one value for each training step.
-        kinds: What varies: `"learning_rate"`, `"momentum"` or both. Defaults to both.
+        kinds: What varies: `"learning_rate"`, `"momentum"` (of `DrMADSGD`), `"beta_1"` (of
+            `DrMADAdamW`), or several. Defaults to all of them that the optimizer has.
         steps: Training steps that the knots span. `hypergradient` and `DrMADTuner` fill it in;
             for `fit` alone it must be given.
+
+    Raises:
+        ValueError: An argument is none of these, or there are more knots than steps.
 
     Example:
 
@@ -44,16 +48,22 @@ class Knots:
     def __init__(
         self,
         knots: int | str = 10,
-        kinds: str | Sequence[str] = SCHEDULABLE,
+        kinds: str | Sequence[str] | None = None,
         steps: int | None = None,
     ) -> None:
-        if knots != "step" and positive_integer("knots", knots) < 2:
-            raise ValueError(f'`knots` must be at least 2, or "step". Received: knots={knots!r}')
-        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        if not kinds or not set(kinds) <= set(SCHEDULABLE):
-            raise ValueError(f"`kinds` may hold {SCHEDULABLE}. Received: kinds={kinds!r}")
+        if not isinstance(knots, str):
+            knots = positive_integer("knots", knots, least=2)
+        elif knots != "step":
+            raise wrong("knots", knots, 'an integer, 2 or more, or "step"')
+        if kinds is not None:
+            kinds = some_of("kinds", kinds, SCHEDULABLE)
         self.knots, self.kinds = knots, kinds
         self.steps = positive_integer("steps", steps, optional=True)
+        if not isinstance(knots, str) and self.steps is not None and knots > self.steps:
+            raise ValueError(
+                "`knots` must be at most the steps that they span: others would never be reached. "
+                f"Received: knots={knots} for {self.steps} steps"
+            )
 
     @property
     def count(self) -> int:
@@ -68,6 +78,20 @@ class Knots:
                 f"`Knots({self.knots!r}, steps=…)`."
             )
         return self.steps
+
+    def kinds_of(self, known: Sequence[str]) -> tuple[str, ...]:
+        """What varies of an optimizer that has the hyperparameters `known`.
+
+        Raises:
+            ValueError: `kinds` has others.
+        """
+        if self.kinds is None:
+            return tuple(kind for kind in SCHEDULABLE if kind in known)
+        if not set(self.kinds) <= set(known):
+            raise ValueError(
+                f"`schedule` varies what the optimizer does not have: {self!r}. It has {tuple(known)}."
+            )
+        return self.kinds
 
     def over(self, steps: int) -> Knots:
         """The same knots over another number of steps."""
@@ -88,7 +112,8 @@ class Knots:
         return f"Knots({self.knots!r}, kinds={self.kinds!r}, steps={self.steps!r})"
 
     def get_config(self) -> dict[str, Any]:
-        return {"knots": self.knots, "kinds": list(self.kinds), "steps": self.steps}
+        kinds = None if self.kinds is None else list(self.kinds)
+        return {"knots": self.knots, "kinds": kinds, "steps": self.steps}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Knots:

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 
 from keras_drmad import compat
+from keras_drmad.arguments import did_you_mean
 from keras_drmad.hyperparameters import meta
-from keras_drmad.hyperparameters.groups import INIT_SCALE, Layout
+from keras_drmad.hyperparameters.groups import INIT_SCALE, Layout, entries_of
 from keras_drmad.hyperparameters.scales import Log
 from keras_drmad.optimizers.scheduled import ScheduledOptimizer
 from keras_drmad.typing import Hyperparameters, Logs, Tensor, Vectors
@@ -63,11 +64,24 @@ class EffectiveValues(ScheduledOptimizer):
                 set then.
         """
         if not self.built:
+            self._check_entries(hyperparameters)
             self._pending = [*self._pending, hyperparameters]
             return
         new = {kind: d.numpy() for kind, d in self.displacements.items()}
         for kind, displacement in self._displaced(new, hyperparameters).items():
             self.displacements[kind].assign(displacement)
+
+    def _check_entries(self, hyperparameters: Hyperparameters) -> None:
+        """What can be said of effective values before the groups are known."""
+        for group, kind, value in entries_of(hyperparameters, "hyperparameters"):
+            name = f"hyperparameters[{group!r}][{kind!r}]"
+            if kind not in self.scales:
+                near = did_you_mean(kind, valid=self.scales)
+                raise ValueError(f"Unknown hyperparameter: {name}. {near}".strip())
+            if kind != "learning_rate":  # a multiple of the global one, which may change
+                self.scales[kind].check(name, value)
+            elif not np.all(value > 0):
+                raise ValueError(f"{name} must be more than 0. Received: {value}")
 
     def _displaced(
         self, new: dict[str, np.ndarray], hyperparameters: Hyperparameters
@@ -119,7 +133,7 @@ class EffectiveValues(ScheduledOptimizer):
         self._check_built("move_hyperparameters")
         meta.check(meta_optimizer)
         flat = {kind: np.zeros(size) for kind, size in self.layout.sizes.items()}
-        for _, kind, part, value in self.layout.parse(gradients):
+        for _, kind, part, value in self.layout.parse(gradients, "gradients"):
             self.layout.write(flat[kind], kind, part, value)
         flat["learning_rate"] *= self._rate_above_zero()
         meta.move(self, meta.by_displacement(self, flat), meta_optimizer)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
+from keras_drmad.arguments import choice, of_kind, some_of
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.effective_values import EffectiveValues
+from keras_drmad.optimizers.exclusions import (
+    checked_patterns,
+    matches,
+    patterns_of,
+    warn_of_idle,
+)
 from keras_drmad.typing import Arrays, Hyperparameters, Tensor
 from keras_drmad.update_rules.base import UpdateRule
 
@@ -30,12 +36,17 @@ class LearnableOptimizer(EffectiveValues):
 
     A subclass says its `rule`, and writes `update_rule` and Keras's `update_step`.
 
+    Attributes:
+        fixed: names of attributes that cannot be assigned again, for it would change nothing.
+
     Args:
         learning_rate: as in `keras.optimizers.Optimizer`.
         scales: `{kind: scale}` of the hyperparameters of a training step beside the learning rate.
         per, learn, schedule: see `keras_drmad.DrMADSGD`.
         **kwargs: as in `keras.optimizers.Optimizer`.
     """
+
+    fixed: ClassVar[tuple[str, ...]] = ("per",)
 
     def __init__(
         self,
@@ -47,23 +58,13 @@ class LearnableOptimizer(EffectiveValues):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)
-        kinds = (*self.rule.kinds, INIT_SCALE)
-        if per not in GRANULARITIES:
-            raise ValueError(f"`per` must be one of {GRANULARITIES}. Received: per={per!r}")
-        learn = (learn,) if isinstance(learn, str) else tuple(learn)
-        if not set(learn) <= set(kinds):
-            raise ValueError(f"`learn` may hold {kinds}. Received: learn={learn!r}")
-        if schedule is not None and not isinstance(schedule, Knots):
-            raise ValueError(
-                f"`schedule` must be a `keras_drmad.Knots`. Received: schedule={schedule!r}"
-            )
         self.scales = {
             "learning_rate": multiplier(floor=1e-6, ceiling=1e6),  # of the global learning rate
             **scales,
             INIT_SCALE: multiplier(floor=1e-3, ceiling=1e3),  # of the initializer's weights
         }
         self.per = per
-        self.learn = tuple(kind for kind in kinds if kind in learn)
+        self.learn = self._checked_learn(learn)
         self.schedule = schedule
         self.engines = _Engines()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
@@ -75,6 +76,45 @@ class LearnableOptimizer(EffectiveValues):
         # Set before the groups are known, to be taken over by `build`:
         self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
         self._learned: dict[str, list[float]] | None = None  # displacements from a config
+
+    def checked(self, name: str, value: Any) -> Any:
+        if name in self.fixed and name in vars(self):
+            raise ValueError(
+                f"`{name}` is what the optimizer was made with, and stays: make another one, or use "
+                f"`set_hyperparameters`. Received: {name}={value!r}"
+            )
+        if name == "per":
+            return choice("per", value, GRANULARITIES)
+        if name == "learn":
+            return self._checked_learn(value)
+        if name == "schedule":
+            return self._checked_schedule(value)
+        return super().checked(name, value)
+
+    def _checked_learn(self, value: Any) -> tuple[str, ...]:
+        kinds = (*self.rule.kinds, INIT_SCALE)
+        chosen = some_of("learn", value, kinds, empty=True)
+        if self.built and INIT_SCALE in chosen and INIT_SCALE not in self.displacements:
+            raise ValueError(
+                '`learn` cannot have "init_scale" once the optimizer is built: make another one. '
+                f"Received: learn={value!r}"
+            )
+        return tuple(kind for kind in kinds if kind in chosen)
+
+    def _checked_schedule(self, value: Any) -> Knots | None:
+        if value is not None:
+            of_kind("schedule", value, Knots, "a `keras_drmad.Knots`").kinds_of(self.rule.kinds)
+        if self.built and self._knots(value) != self.layout.knots:
+            raise ValueError(
+                "`schedule` must have the knots that the optimizer was built with: make another one. "
+                f"Received: schedule={value!r}"
+            )
+        return value
+
+    def _knots(self, schedule: Knots | None) -> dict[str, int]:
+        if schedule is None:
+            return {}
+        return dict.fromkeys(schedule.kinds_of(self.rule.kinds), schedule.count)
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> UpdateRule:
         """The training step of this optimizer as pure functions (`update_rules.base.UpdateRule`).
@@ -184,20 +224,16 @@ class LearnableOptimizer(EffectiveValues):
         """Excludes variables from what shrinks weights (`UpdateRule.penalties`)."""
         if self.built:
             raise ValueError(f"`{method}()` can only be configured before the optimizer is built.")
-        paths = [f"^{re.escape(path_of(v))}$" for v in var_list or ()]
-        self._excluded = (*paths, *(var_names or ()))
+        self._excluded = (*patterns_of(var_list), *checked_patterns(var_names))
 
     def _is_penalized(self, variable: keras.Variable) -> bool:
-        path = path_of(variable)
-        return not any(re.search(p, path) or re.search(p, variable.name) for p in self._excluded)
+        return not any(matches(pattern, variable) for pattern in self._excluded)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
-        knots = (
-            {} if self.schedule is None else dict.fromkeys(self.schedule.kinds, self.schedule.count)
-        )
+        warn_of_idle(self._excluded, variables)
         penalties = self.rule.penalties
         self.layout = Layout(
             variables,
@@ -211,7 +247,7 @@ class LearnableOptimizer(EffectiveValues):
                 for kind in self.rule.kinds
             },
             per_unit=penalties,
-            knots=knots,
+            knots=self._knots(self.schedule),
             init_scale=INIT_SCALE in self.learn,
         )
         self.slots = {
@@ -249,6 +285,7 @@ class LearnableOptimizer(EffectiveValues):
         if self.built:
             if self.learn and not self.is_learning:
                 _say_frozen(type(self).__name__)
+            grads = [None if g is None else tf.convert_to_tensor(g) for g in grads]
             if "l2" in self.rule.kinds:
                 known = compat.trained_variables(self) if variables is None else variables
                 grads = self._with_l2(grads, known)
@@ -267,14 +304,15 @@ class LearnableOptimizer(EffectiveValues):
             if grad is not None and s is not None:
                 weight = tf.convert_to_tensor(variable)
                 coefficient = tf.cast(s.of(l2) * share, weight.dtype)
-                grad = tf.cast(tf.convert_to_tensor(grad), weight.dtype) + coefficient * weight
+                grad = tf.cast(grad, weight.dtype) + coefficient * weight
             out.append(grad)
         return out
 
-    def _in_force(self, kind: str, index: int, dtype: str) -> Tensor:
-        """The value of a hyperparameter of a variable at this step, in the graph."""
+    def _in_force(self, kind: str, index: int, dtype: str) -> Tensor | None:
+        """The value of a hyperparameter of a variable at this step, in the graph; None without it."""
         part = self.layout.slices[kind][index]
-        assert part is not None  # of a kind that acts on every variable
+        if part is None:
+            return None
         if self.schedule is not None and kind in self.layout.knots:
             position = self.schedule.position(tf.convert_to_tensor(self.iterations))
             value = part.of(self.layout.at(kind, self._value(kind), position))
@@ -325,7 +363,7 @@ def learnable_optimizer(model: keras.Model) -> LearnableOptimizer:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, LearnableOptimizer):
         raise ValueError(
-            "The model must be compiled with a `keras_drmad.DrMADSGD` optimizer. "
+            "The model must be compiled with a `keras_drmad.DrMADSGD` or `DrMADAdamW` optimizer. "
             f"Received: model.optimizer={optimizer!r}"
         )
     return inner

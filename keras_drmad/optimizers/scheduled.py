@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_drmad import compat
+from keras_drmad.checked_optimizer import CheckedOptimizer
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.schedule_program import ScheduleProgram
 
@@ -16,7 +18,7 @@ from keras_drmad.optimizers.schedule_program import ScheduleProgram
 LONGEST_WAIT = 2**17
 
 
-class ScheduledOptimizer(keras.optimizers.Optimizer):
+class ScheduledOptimizer(CheckedOptimizer):
     """Base class: an optimizer whose hyperparameters may follow a learned schedule.
 
     Attributes:
@@ -27,7 +29,7 @@ class ScheduledOptimizer(keras.optimizers.Optimizer):
 
     def __init__(self, learning_rate: compat.LearningRate | float, **kwargs: Any) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)
-        self._compiled_rate = learning_rate if isinstance(learning_rate, float) else 0.0
+        self._compiled_rate = float(learning_rate) if isinstance(learning_rate, Real) else 0.0
         self._program: ScheduleProgram | None = None
 
     def positions(self, steps: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
+from keras_drmad.arguments import flag
 from keras_drmad.hyperparameters.scales import Log, Logit, scale_of
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.learnable import LearnableOptimizer
@@ -60,7 +61,8 @@ class DrMADSGD(LearnableOptimizer):
             are clipped, as with a regularizer; without one, Keras clips repeated rows apart.
 
     Raises:
-        ValueError: A hyperparameter out of range, or an unknown `per` or `learn`.
+        ValueError: A number out of range, an unknown `per` or `learn`, or a flag that is none; also
+            where one is assigned later. What is learned is changed by `set_hyperparameters`.
 
     Example:
 
@@ -75,6 +77,7 @@ class DrMADSGD(LearnableOptimizer):
     """
 
     rule = Momentum
+    fixed = (*LearnableOptimizer.fixed, "momentum", "l2")
 
     def __init__(
         self,
@@ -100,8 +103,10 @@ class DrMADSGD(LearnableOptimizer):
             name=name,
             **kwargs,
         )
-        self.momentum, self.l2 = float(momentum), float(l2)
-        self.nesterov = bool(nesterov)
+        self.momentum, self.l2, self.nesterov = float(momentum), float(l2), nesterov
+
+    def checked(self, name: str, value: Any) -> Any:
+        return flag(name, value) if name == "nesterov" else super().checked(name, value)
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> Momentum:
         return Momentum(**self._shared_by_rules(variables), nesterov=self.nesterov)

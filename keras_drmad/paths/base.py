@@ -102,6 +102,12 @@ class Path:
         """The segments that `steps` training steps are cut into."""
         return [Segment(0, steps)]
 
+    def checkpoints(self, segments: int, others: int = 0) -> Sequence[int]:
+        """Of paths that replay forward: at the start of which of so many segments, one after another,
+        the place where training stands is kept, the first among them. `others` are kept beside.
+        """
+        return range(segments)
+
     def reverse_segments(self, segments: list[Segment]) -> list[Segment]:
         """The segments of the reverse pass; by default those of the forward pass."""
         return segments

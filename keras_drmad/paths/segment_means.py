@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import flag, positive_integer
 from keras_drmad.paths.base import End, Path, Point, Segment
 from keras_drmad.typing import Structure, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate
@@ -42,7 +42,7 @@ class SegmentMeans(Path):
 
     def __init__(self, knots: int = 16, floor: bool = True) -> None:
         self.knots = positive_integer("knots", knots)
-        self.floor = bool(floor)
+        self.floor = flag("floor", floor)
 
     def segments(self, steps: int) -> list[Segment]:
         knots = max(min(self.knots, steps // SHORTEST), 1)

@@ -6,9 +6,10 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import choice, named, of_kind, positive_integer
 from keras_drmad.data import as_arguments, as_batches
 from keras_drmad.plots.recorded_path import RecordedPath, Values, state_variables
+from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Logs, Structure, Tensors
 
 Batches = list[Structure]  # `(x, y, sample_weight)` each
@@ -42,14 +43,12 @@ class Evaluation:
         batch_size: int,
         statistics: str,
     ) -> None:
-        if not getattr(model, "compiled", False):
+        of_kind("model", model, keras.Model, "a Keras model")
+        if not model.compiled:
             raise ValueError("`model` must be compiled: its loss is evaluated.")
         if not model.built:
             raise ValueError("`model` must be built: call it on a batch, or load its weights.")
-        if statistics not in STATISTICS:
-            raise ValueError(
-                f"`statistics` must be one of {STATISTICS}. Received: statistics={statistics!r}"
-            )
+        choice("statistics", statistics, STATISTICS)
         path.check(model)
         self.model = model
         self.sets = _named(data, positive_integer("batch_size", batch_size))
@@ -58,8 +57,8 @@ class Evaluation:
         self._recompute = statistics == "recomputed"
         self._averages = _moving_averages(model) if self._recompute else {}
         self._make_metrics()
-        self._step = tf.function(self._evaluate_batch, autograph=False, reduce_retracing=True)
-        self._moments = tf.function(self._batch_moments, autograph=False, reduce_retracing=True)
+        self._step = tf_function(self._evaluate_batch, reduce_retracing=True)
+        self._moments = tf_function(self._batch_moments, reduce_retracing=True)
 
     @property
     def metric_names(self) -> list[str]:
@@ -162,7 +161,8 @@ def _named(data: Structure, batch_size: int) -> dict[str, Batches]:
 
 def _batches(name: str, data: Structure, batch_size: int) -> Batches:
     """All batches, as tensors: they are read again at each evaluation."""
-    batches = as_batches(data, batch_size)
+    with named("data"):
+        batches = as_batches(data, batch_size)
     if not batches.epoch_steps:
         raise ValueError(f"`data` must have an end, and at least one batch. {name!r} has not.")
     tensors = (

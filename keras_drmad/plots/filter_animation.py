@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import of_kind, path_like, positive_integer, wrong
 from keras_drmad.plots import filters
 from keras_drmad.plots.extras import load
 from keras_drmad.plots.snapshots import Snapshots
 from keras_drmad.typing import Logs
 
+_LAYER = (str, keras.Layer)
 SIDE = 240  # pixels that a frame has about, if it is not asked for otherwise
 LAST = 2000  # milliseconds that the last frame stays
 SHADES = 32  # of grey in the file: as many as one can tell apart, and the file is small
@@ -80,15 +81,22 @@ class FilterAnimation(Snapshots[np.ndarray]):
         load("PIL.Image")
         if to_tensorboard is not None:
             load("tensorboard", extra="tensorboard")
-        self.file = pathlib.Path(file)
+        self.file = pathlib.Path(path_like("file", file))
         if self.file.suffix.lower() != ".gif":
             raise ValueError(f"`file` must end in .gif. Received: file={str(file)!r}")
-        self.layer = layer
+        self.layer = (
+            layer if layer is None else of_kind("layer", layer, _LAYER, "a layer, or its name")
+        )
         self.max_filters = positive_integer("max_filters", max_filters)
+        if reference is not None:
+            what = "a `FilterAnimation`, or a kernel as an array"
+            of_kind("reference", reference, (FilterAnimation, np.ndarray), what)
         self.reference = reference
-        self.shape = shape
+        self.shape = shape if shape is None else _checked_shape(shape)
         self.zoom = positive_integer("zoom", zoom, optional=True)
         self.duration = positive_integer("duration", duration)
+        if to_tensorboard is not None:
+            to_tensorboard = path_like("to_tensorboard", to_tensorboard)
         self.to_tensorboard = to_tensorboard
         self.frames: list[np.ndarray] = []
         self.images = np.empty(0)
@@ -152,6 +160,12 @@ class FilterAnimation(Snapshots[np.ndarray]):
             for (step, _), frame in zip(self.taken, self.frames, strict=True):
                 tf.summary.image(f"filters/{self._layer.name}", frame[None], step)
         writer.close()
+
+
+def _checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not isinstance(shape, list | tuple) or len(shape) not in (2, 3):
+        raise wrong("shape", shape, "(height, width) or (height, width, 3)")
+    return tuple(positive_integer("shape", size) for size in shape)
 
 
 def _as_pillow_has_it(frame: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_drmad.arguments import number, positive_integer
+from keras_drmad.arguments import number, pair, positive_integer
 from keras_drmad.plots import figures
 from keras_drmad.plots.evaluation import Evaluation, metric_of
 from keras_drmad.plots.lines import chord
@@ -72,7 +72,7 @@ def interpolation(
     >>> loss.get_xlabel()
     'α'
     """
-    low, high = (number("range", end) for end in range)
+    low, high = (number("range", end) for end in pair("range", range, "(low, high)"))
     if low >= high:
         raise ValueError(f"`range` must be (low, high), low < high. Received: range={range}")
     ends = [end for end in (0.0, 1.0) if low <= end <= high]

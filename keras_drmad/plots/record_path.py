@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_drmad.arguments import choice, path_like
 from keras_drmad.plots import recorded_path
 from keras_drmad.plots.recorded_path import RecordedPath, Snapshot, Values, state_variables
 from keras_drmad.plots.snapshots import Snapshots
@@ -56,10 +57,10 @@ class RecordPath(Snapshots[Snapshot | pathlib.Path]):
         max_snapshots: int = 100,
     ) -> None:
         super().__init__(every, max_snapshots, "max_snapshots")
-        if dtype not in DTYPES:
-            raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
-        self.dtype = dtype
-        self.directory = None if directory is None else pathlib.Path(directory)
+        self.dtype = choice("dtype", dtype, DTYPES)
+        self.directory = (
+            None if directory is None else pathlib.Path(path_like("directory", directory))
+        )
 
     @property
     def path(self) -> RecordedPath:

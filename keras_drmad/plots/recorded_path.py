@@ -4,11 +4,15 @@ import math
 import os
 import pathlib
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
+
+from keras_drmad.arguments import of_kind, path_like, wrong
 
 Values = list[np.ndarray]  # one array a variable
 _FILE = re.compile(r"step-(\d+)\.npz")
@@ -56,6 +60,10 @@ class RecordedPath:
     """
 
     def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        if not isinstance(snapshots, list | tuple) or not all(
+            isinstance(snapshot, Snapshot) for snapshot in snapshots
+        ):
+            raise wrong("snapshots", snapshots, "a list of `Snapshot`s")
         self.snapshots = list(snapshots)
         if not self.snapshots:
             raise ValueError("`path` holds no snapshots: train with `RecordPath` in `callbacks`.")
@@ -97,7 +105,7 @@ class RecordedPath:
         Raises:
             ValueError: There are no snapshots in the folder.
         """
-        found = files(pathlib.Path(directory))
+        found = files(pathlib.Path(path_like("directory", directory)))
         if not found:
             raise ValueError(
                 f"`directory` holds no snapshots (step-….npz). Received: directory={directory!r}"
@@ -130,11 +138,8 @@ def checked(path: RecordedPath, least: int) -> RecordedPath:
     Raises:
         ValueError: It does not, or is something else.
     """
-    if not isinstance(path, RecordedPath):
-        raise ValueError(
-            "`path` must be a `RecordedPath`, such as the attribute `path` of `RecordPath`. "
-            f"Received: {path!r}"
-        )
+    what = "a `RecordedPath`, such as the attribute `path` of `RecordPath`"
+    of_kind("path", path, RecordedPath, what)
     if len(path) < least:
         raise ValueError(f"`path` must hold at least {least} snapshots. Received: {path}")
     return path
@@ -165,9 +170,19 @@ def write(directory: pathlib.Path, snapshot: Snapshot, first: Snapshot) -> pathl
 
 
 def _read(file: pathlib.Path, first: Snapshot | None) -> Snapshot:
+    try:
+        return _whole(file, first)
+    except (EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}), and the weights of this step are lost. Delete the file, and "
+            "the path goes on without them; if it is the first one, record the path again."
+        ) from error
+
+
+def _whole(file: pathlib.Path, first: Snapshot | None) -> Snapshot:
     match = _FILE.fullmatch(file.name)
     assert match
-    with np.load(file, allow_pickle=False) as saved:
+    with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as saved:
 
         def values(name: str, size: int) -> Values:
             if first is None:

@@ -24,9 +24,7 @@ class Snapshots(keras.callbacks.Callback, Generic[T]):
     def __init__(self, every: int, most: int, name: str) -> None:
         super().__init__()
         self.every = positive_integer("every", every)
-        self.most = positive_integer(name, most)
-        if self.most < 2:
-            raise ValueError(f"`{name}` must be 2 or more, for both ends. Received: {name}={most}")
+        self.most = positive_integer(name, most, least=2)  # for both ends
         self.taken: list[tuple[int, T]] = []
         self.step = 0
 

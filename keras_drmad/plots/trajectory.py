@@ -71,9 +71,7 @@ def trajectory(
     ['training', 'Linear', 'SegmentMeans']
     """
     plane = Plane.of(path)
-    knots, points = positive_integer("knots", knots), positive_integer("points", points)
-    if points < 2:
-        raise ValueError(f"`points` must be 2 or more. Received: points={points}")
+    knots, points = positive_integer("knots", knots), positive_integer("points", points, least=2)
     number("margin", margin, least=0)
     if isinstance(data, dict):
         data = dict(list(data.items())[:1])

@@ -103,7 +103,8 @@ class UpdateRule:
     ) -> Tensors:
         """`directions` over the size of the step that a gradient makes, `d / α` in plain SGD.
 
-        The metric in which negative curvature is measured along them.
+        The metric in which negative curvature is measured along them. `slots` are those after the
+        step.
         """
         raise NotImplementedError
 

@@ -44,8 +44,8 @@ class Link:
     Args:
         client: of KerasTuner; its calls are made here from now on.
         timeout: seconds of silence after which a chief takes a worker for dead.
-        is_over: called while there is no chief; whether there will be none. Then calls raise
-            `SearchIsOver`.
+        is_over: called while there is no chief, with the seconds since a call has begun; whether there
+            will be none. Then calls raise `SearchIsOver`.
 
     Attributes:
         search: which search this is; to be set before the first call.
@@ -53,7 +53,7 @@ class Link:
 
     search = ""
 
-    def __init__(self, client: Any, timeout: float, is_over: Callable[[], bool]) -> None:
+    def __init__(self, client: Any, timeout: float, is_over: Callable[[float], bool]) -> None:
         self._beat_seconds = min(BEAT_SECONDS, timeout / 4)
         self._worker, self._secret = address.worker(), address.secret()
         authority, where = address.tls_file(address.AUTHORITY), address.address()
@@ -114,7 +114,7 @@ class _Calls(grpc.UnaryUnaryClientInterceptor):
     """
 
     def __init__(
-        self, where: str, metadata: Callable[[], Metadata], is_over: Callable[[], bool]
+        self, where: str, metadata: Callable[[], Metadata], is_over: Callable[[float], bool]
     ) -> None:
         self._where, self._metadata, self._is_over = where, metadata, is_over
 
@@ -139,9 +139,9 @@ class _Calls(grpc.UnaryUnaryClientInterceptor):
                 return call
             if call.code() not in LATER:
                 raise self._error(call, given.method.rpartition("/")[2])
-            if self._is_over():
-                raise SearchIsOver("The search is over.")
             waited = time.monotonic() - began
+            if self._is_over(waited):
+                raise SearchIsOver("The search is over.")
             if waited > given.timeout:
                 raise keras_tuner.errors.FatalRuntimeError(
                     f"There was no answer from the chief at {self._where} for {_words(waited)} "
@@ -169,7 +169,7 @@ class _Calls(grpc.UnaryUnaryClientInterceptor):
             return Refused(call.details())
         return RuntimeError(
             f"{method} has failed in the chief at {self._where}: {call.details()} The chief's own "
-            "output has more."
+            "output has more. Mend what it says, and start the search again: it goes on."
         )
 
 

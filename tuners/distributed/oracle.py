@@ -15,9 +15,13 @@ from keras_drmad.arguments import number, positive_integer, whole_number
 from keras_drmad.typing import JsonObject, Logs
 
 from .. import compat
+from ..arguments import check_objective, check_oracle
 from ..storage import files
 from ..storage.project import Project
+from .display import SearchDisplay
 from .guard import Refused, caller, entry
+from .last_word import LastWord
+from .mending import mend
 from .role import role
 from .workers import Workers
 
@@ -34,9 +38,9 @@ class ResilientOracle(keras_tuner.Oracle):
     of a worker that has been silent is given to another one, and the first result counts. A worker
     that was started again gets its trial back.
 
-    Subclasses set `project`, and may extend `get_state`, `set_state`, `reload`, `tidy`, `judge`,
-    `settle`, `drop` and `knows`. What is called from outside is an `entry`: an error in it ends the
-    search. Where a caller shall not hear of it, what may raise is done `guarded`.
+    Subclasses set `project` and `display_class`, and may extend `get_state`, `set_state`, `reload`,
+    `tidy`, `judge`, `settle`, `drop` and `knows`. What is called from outside is an `entry`: an error
+    in it ends the search. Where a caller shall not hear of it, what may raise is done `guarded`.
 
     Args:
         objective, max_trials, **kwargs: as in `keras_tuner.Oracle`.
@@ -48,6 +52,7 @@ class ResilientOracle(keras_tuner.Oracle):
     project: Project
     max_trials: int
     seed: int
+    display_class: type[SearchDisplay] = SearchDisplay
 
     def __init__(
         self,
@@ -59,13 +64,17 @@ class ResilientOracle(keras_tuner.Oracle):
     ) -> None:
         if timeout is not None:
             number("timeout", timeout, above=0)
-        seed = None if seed is None else whole_number("seed", seed)
+        seed = whole_number("seed", seed, optional=True)
+        check_objective(objective)
+        check_oracle(kwargs)
         # KerasTuner's own limit would raise inside of the server's thread, with its lock held.
         self.failures_allowed = positive_integer(
             "max_consecutive_failed_trials", kwargs.pop("max_consecutive_failed_trials", 3)
         )
         kwargs["max_consecutive_failed_trials"] = -1
         super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
+        self.display = self.display_class(self)
+        compat.set_display(self, self.display)
         self._given_seed = seed
         if seed is not None:
             compat.set_seed(self, seed)
@@ -95,6 +104,10 @@ class ResilientOracle(keras_tuner.Oracle):
         """Ends the search, and keeps why."""
         self.broken = "".join(traceback.format_exception(error))
         _log.error("The search is stopped by an error in its oracle.", exc_info=error)
+        if role() == "chief":
+            LastWord(self.project.last_word).say(
+                error
+            )  # workers are told only that they are to stop
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -256,7 +269,6 @@ class ResilientOracle(keras_tuner.Oracle):
             raise
         with self.guarded():
             self.settle(name)
-        self._say_time_left()
 
     def _give_back(self, trial: Trial, error: Exception) -> None:
         """A trial that could not end is nobody's: the chief does not wait for it; it may be repeated."""
@@ -309,12 +321,12 @@ class ResilientOracle(keras_tuner.Oracle):
     def drop(self, trial_id: str) -> None:
         """Called when a trial has come back once more."""
 
-    def _say_time_left(self) -> None:
-        """Adds to KerasTuner's display what it does not say."""
+    def time_left(self) -> datetime.timedelta | None:
+        """At most, if trials go on as they have; None where that is not known, or all have ended."""
         ended, left = len(self.end_order) - self._old_ends, self.max_trials - len(self.end_order)
-        if self.verbose and ended and left > 0 and self._began is not None:
-            seconds = (time.monotonic() - self._began) * left / ended
-            print(f"Time left, at most: {datetime.timedelta(seconds=round(seconds))}")
+        if not ended or left <= 0 or self._began is None:
+            return None
+        return datetime.timedelta(seconds=(time.monotonic() - self._began) * left / ended)
 
     # -- files -------------------------------------------------------------------------------
 
@@ -326,6 +338,7 @@ class ResilientOracle(keras_tuner.Oracle):
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
         written = self.write_more()
+        files.keep_before(self.project.oracle)
         self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
         self._tried = time.monotonic()
         if self.is_saved and written and not self._unsaved:
@@ -356,6 +369,7 @@ class ResilientOracle(keras_tuner.Oracle):
         }
 
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
+        mend(self.project)
         super().reload()
         self.broken = None  # it may have been mended
         # Written, but not yet in oracle.json when the process was killed:

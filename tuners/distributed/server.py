@@ -34,17 +34,19 @@ SERVICE, ALIVE = "keras_drmad.Worker", "Alive"
 
 
 @contextlib.contextmanager
-def bound(oracle: ResilientOracle, search: str) -> Iterator[Callable[[], None]]:
+def bound(
+    oracle: ResilientOracle, search: str, look: Callable[[], None]
+) -> Iterator[Callable[[], None]]:
     """Binds the address; within it, the function that answers workers until all is done.
 
     Args:
         oracle: the chief's.
         search: which search it is of.
+        look: called again and again while workers are answered; may raise.
 
     Raises:
         RuntimeError: Another process listens there.
     """
-    where = address.address()
     server = grpc.server(
         ThreadPoolExecutor(MOST_CALLS), interceptors=[_Gate(oracle, search)], options=OPTIONS
     )
@@ -55,12 +57,19 @@ def bound(oracle: ResilientOracle, search: str) -> Iterator[Callable[[], None]]:
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(SERVICE, {ALIVE: alive}),)
     )
-    _bind(server, where)
+    if not (address.is_local() or address.secret()):
+        _log.warning(
+            "Whoever reaches %s can change this search: set %s to a secret, in all its processes.",
+            address.address(),
+            address.TOKEN,
+        )
+    _bind(server)
 
     def serve() -> None:
         server.start()
         while not oracle.is_left():
             time.sleep(LOOK_SECONDS)
+            look()
             oracle.forget_the_dead()
 
     try:
@@ -69,16 +78,24 @@ def bound(oracle: ResilientOracle, search: str) -> Iterator[Callable[[], None]]:
         server.stop(grace=1).wait()
 
 
-def _bind(server: grpc.Server, where: str) -> None:
+def check_free() -> None:
+    """Tries whether a chief could listen at the address, and leaves it again.
+
+    Raises:
+        RuntimeError: Another process listens there.
+    """
+    server = grpc.server(ThreadPoolExecutor(1), options=OPTIONS)
+    try:
+        _bind(server)
+    finally:
+        server.stop(grace=None).wait()
+
+
+def _bind(server: grpc.Server) -> None:
+    where = address.address()
     certificate, key = address.tls_file(address.CERTIFICATE), address.tls_file(address.KEY)
     if (certificate is None) != (key is None):
         raise ValueError(f"{address.CERTIFICATE} and {address.KEY} must be set together.")
-    if not (address.is_local() or address.secret()):
-        _log.warning(
-            "Whoever reaches %s can change this search: set %s to a secret, in all its processes.",
-            where,
-            address.TOKEN,
-        )
     try:
         if certificate is None or key is None:
             server.add_insecure_port(where)

@@ -4,8 +4,7 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -14,11 +13,14 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import JsonObject, Logs
 
-from .. import compat
+from .. import compat, luck, retracing
+from ..arguments import check_tuner
 from ..storage import files, settings
+from ..storage.damage import DamagedFile
 from ..storage.project import Project
 from .errors import SearchIsOver
 from .interrupt import Interrupt
+from .last_word import LastWord
 from .oracle import ResilientOracle
 from .role import role
 
@@ -28,7 +30,8 @@ IDLE_SECONDS = 0.05
 class ResilientTuner(keras_tuner.Tuner):
     """A tuner whose search goes on where it was broken off, alone or as chief and workers.
 
-    Subclasses have `train_trial`, and may have `prepare`, `tell_again` and `shown`.
+    Subclasses have `train_trial`, and may have `prepare`, `tell_again`, `shown` and
+    `score_noise`.
 
     Args:
         oracle: a `ResilientOracle`.
@@ -44,6 +47,7 @@ class ResilientTuner(keras_tuner.Tuner):
     project: Project
 
     def __init__(self, oracle: ResilientOracle, hypermodel: Any, **kwargs: Any) -> None:
+        check_tuner(kwargs)
         self._idle = False
         self._interrupt = Interrupt()
         # Whether a search in this process was broken off: its oracle may be in the middle of a change.
@@ -55,17 +59,23 @@ class ResilientTuner(keras_tuner.Tuner):
         if role() == "worker":
             self._heard = not kwargs.get("overwrite")
             kwargs["overwrite"] = False  # the chief does it once, for all
+        elif role() == "chief" and kwargs.get("overwrite"):
+            from .server import check_free  # gRPC is imported only where there is a chief
+
+            check_free()  # or else it may be another chief's search that is removed
         super().__init__(oracle, hypermodel, **kwargs)
+        self._last_word = LastWord(self.project.last_word)
         # Who hands out trials: in a worker KerasTuner's client, otherwise the oracle itself.
         self._chief, self.oracle = self.oracle, oracle
         if role() == "worker":
-            from .client import Link  # gRPC is imported only where there is a chief
+            from .client import Link
 
-            self._link = Link(self._chief, oracle.workers.timeout, self._is_over)
+            self._link = Link(self._chief, oracle.workers.timeout, self._need_not_wait)
         # KerasTuner looks for a file of this worker's name; the search may have had others.
         elif not oracle.trials and os.path.exists(oracle.project.oracle):
             oracle.reload()
 
+    @retracing.expected()
     def _search(self, now: JsonObject, *args: Any, **kwargs: Any) -> None:
         """Searches as `keras_tuner.Tuner.search` does.
 
@@ -77,32 +87,42 @@ class ResilientTuner(keras_tuner.Tuner):
             self._link.search = search
             self._hear_the_chief()
         settings.check(self.project.settings, now)
-        self.prepare(*args, **kwargs)
-        with self._interrupt, self._listening(search) as serve:
-            settings.write(self.project.settings, now)  # not of a search that could not begin
-            if role() != "worker":
-                if self._is_torn and self.oracle.is_saved:
-                    self.oracle.reload()
-                self.oracle.tidy()
-            self._is_torn = True
-            if role() == "worker":
-                self._work(*args, **kwargs)
-            elif serve is None:
-                super().search(*args, **kwargs)
-            elif not self._is_over():  # workers see that themselves
-                self.oracle.verbose = kwargs["verbose"]
-                self.save()
-                serve()
-        self._raise_failures()
+        with self._interrupt:
+            self.prepare(*args, **kwargs)
+            with self._listening(search) as serve:
+                settings.write(self.project.settings, now)  # not of a search that could not begin
+                if role() != "worker":
+                    if self._is_torn and self.oracle.is_saved:
+                        self.oracle.reload()
+                    self.oracle.tidy()
+                self._is_torn = True
+                if role() == "worker":
+                    self._work(*args, **kwargs)
+                elif serve is None:
+                    super().search(*args, **kwargs)
+                elif not self._is_over():  # workers see that themselves
+                    self.oracle.verbose = kwargs["verbose"]
+                    self.save()
+                    serve()
+                self._raise_failures()
         self._is_torn = False
 
-    def _listening(self, search: str) -> AbstractContextManager[Callable[[], None] | None]:
+    @contextlib.contextmanager
+    def _listening(self, search: str) -> Iterator[Callable[[], None] | None]:
         """Of a chief: binds its address, for there may be another chief; gives what serves workers."""
         if role() != "chief":
-            return contextlib.nullcontext()
+            yield None
+            return
         from .server import bound
 
-        return bound(self.oracle, search)
+        with bound(self.oracle, search, self._interrupt.check) as serve:
+            self._last_word.take_back()
+            try:
+                yield serve
+            except Exception as error:
+                self._last_word.say(error)
+                raise
+            self._last_word.say()
 
     def _work(self, *args: Any, **kwargs: Any) -> None:
         """Takes trials from the chief until the search is over."""
@@ -110,8 +130,10 @@ class ResilientTuner(keras_tuner.Tuner):
         try:
             with self._link.alive(), contextlib.suppress(SearchIsOver):
                 super().search(*args, **kwargs)
+            self._last_word.ends(0.0)  # raises what has ended it
         finally:
             self.oracle = oracle
+            self._last_word.forget()
         oracle.reload()  # the chief ends with its workers; results are in the project's folder
 
     def prepare(self, *args: Any, **kwargs: Any) -> None:
@@ -129,6 +151,11 @@ class ResilientTuner(keras_tuner.Tuner):
             return False  # what is there is of the search that will be overwritten
         state = files.read_json(self.project.oracle)
         return state is not None and len(state["end_order"]) >= self.oracle.max_trials
+
+    def _need_not_wait(self, waited: float) -> bool:
+        """Whether a worker that has found no chief for so many seconds is to end."""
+        self._interrupt.check()
+        return self._last_word.ends(waited) or self._is_over()
 
     def _raise_failures(self) -> None:
         """Raises what has ended the search, or that all of its trials failed."""
@@ -200,6 +227,38 @@ class ResilientTuner(keras_tuner.Tuner):
                     "`pip install keras_drmad[tensorboard]`."
                 ) from error
         return [_Hooks(self, trial), *copies]
+
+    def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
+        path = compat.tuner_file(self)
+        try:
+            files.read_json(path)
+        except DamagedFile:
+            files.write_json(
+                path, self.get_state()
+            )  # nothing is lost: it says only that it is there
+        super().reload()
+
+    def results_summary(self, num_trials: int = 10) -> None:
+        """Prints the best trials, and how much of a score is luck.
+
+        Args:
+            num_trials: How many are shown.
+        """
+        oracle, display = self.oracle, self.oracle.display
+        if best := oracle.get_best_trials(num_trials):
+            print(f"Results in {self.project_dir}")
+            print(
+                f"The {len(best)} best of {len(oracle.end_order)} {display.word.lower()}s by "
+                f"{oracle.objective.name} ({oracle.objective.direction})"
+            )
+        for trial in best:
+            print("\n".join(["", *display.lines(trial, display.place(trial))]))
+        if said := luck.in_words(self.score_noise()):
+            print(f"\n{said}")
+
+    def score_noise(self) -> float:
+        """The standard deviation of scores that differ in the seed only; NaN if it is not known."""
+        return float("nan")
 
     def save(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
         if role() != "worker":

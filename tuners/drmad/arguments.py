@@ -6,20 +6,41 @@ from typing import Any
 
 import keras
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import flag, of_kind, positive_integer, wrong
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import LearnableOptimizer
+from keras_drmad.paths import Path
 
 from ..arguments import refuse
+
+
+def check_options(
+    path: Path | None,
+    jit_compile: bool | str,
+    hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None,
+    resample: bool,
+    shard: bool,
+    check: bool,
+) -> None:
+    """Raises a ValueError for arguments of the tuner's constructor that are of another kind."""
+    if path is not None:
+        of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
+    for name, value in (("resample", resample), ("shard", shard), ("check", check)):
+        flag(name, value)
+    flag("jit_compile", jit_compile, auto=True)
+    if hyper_variables is not None and not callable(hyper_variables):
+        raise wrong("hyper_variables", hyper_variables, "a function of the model")
 
 
 def check_search(
     epochs: int,
     batch_size: int | None,
     validation_batch_size: int | None,
+    shuffle: bool,
     fit_arguments: dict[str, Any],
 ) -> None:
     """Raises a ValueError for what `search` does not take."""
+    flag("shuffle", shuffle)
     refuse(set(fit_arguments) - {"validation_freq"})
     positive_integer("epochs", epochs)
     positive_integer("batch_size", batch_size, optional=True)
@@ -40,6 +61,11 @@ def check_learnable(
     """Raises a ValueError if there is nothing to learn, or too short a way back for it."""
     if not optimizer.learn and hyper_variables is None:
         raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+    if horizon is not None and horizon > steps:
+        raise ValueError(
+            f"`horizon` must be at most the {steps} steps of a training. Received: horizon={horizon}. "
+            "Leave it out, to go all the way back."
+        )
     if INIT_SCALE in optimizer.learn and horizon is not None and horizon < steps:
         raise ValueError(
             f"`horizon` must reach back to the initial weights, {steps} steps: learning "

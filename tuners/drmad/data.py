@@ -1,11 +1,9 @@
 """The data of a hypergradient search."""
 
-import collections
-from collections.abc import Iterator
-
-import numpy as np
+import keras
 import tensorflow as tf
 
+from keras_drmad.arguments import named
 from keras_drmad.data import (
     ArrayBatches,
     Batch,
@@ -14,12 +12,10 @@ from keras_drmad.data import (
     as_arguments,
     as_validation,
 )
+from keras_drmad.data_checks import check_apart, check_targets, check_values
 from keras_drmad.typing import JsonObject, Structure
 
-from ..data_checks import check_samples, check_values, training_batches
-
-# Of a hyper set: how much more of it may be found in the training set than is found there by chance.
-OVERLAP_ALLOWED = 0.1
+from ..data_checks import check_samples, training_batches
 
 
 class SearchData:
@@ -52,12 +48,7 @@ class SearchData:
             if selection is None
             else evaluation_batches("selection_data", selection, validation_batch_size)
         )
-        named = {
-            "x": self._batches,
-            "validation_data": self.hyper,
-            "selection_data": self.selected,
-        }
-        for name, batches in named.items():
+        for name, batches in self._named().items():
             check_values(name, batches)
             check_samples(name, batches, self._batches)
         check_apart(self._batches, self.hyper)
@@ -66,6 +57,19 @@ class SearchData:
         self.selection = hyper if selection is None else selection
         if isinstance(self.selected, ArrayBatches):
             self.selection = as_arguments(self.selected.data)
+
+    def _named(self) -> dict[str, Batches]:
+        """By the arguments of `search`."""
+        return {
+            "x": self._batches,
+            "validation_data": self.hyper,
+            "selection_data": self.selected,
+        }
+
+    def check_targets(self, model: keras.Model) -> None:
+        """Raises a ValueError if there are targets that the loss of a model cannot take."""
+        for name, batches in self._named().items():
+            check_targets(name, model, batches)
 
     def training(self, seed: int, number: int = 0) -> Batches:
         """Training `Batches`; of arrays, shard `number` in an order by `seed`.
@@ -122,28 +126,5 @@ def evaluation_batches(name: str, data: Structure, batch_size: int | None) -> Ba
             f"`{name}` must be given: the hyperparameters are fitted to its loss. Keep it apart from "
             "the training data."
         )
-    try:
+    with named(name):
         return as_validation(data, batch_size)
-    except ValueError as error:
-        raise ValueError(f"`{name}`: {error}") from error
-
-
-def check_apart(training: Batches, hyper: Batches) -> None:
-    """Raises a ValueError if the hyper set is taken from the training arrays."""
-    if not isinstance(training, ArrayBatches) or not isinstance(hyper, ArrayBatches):
-        return
-    x, x_hyper = (tf.nest.flatten(batches.data[0])[0] for batches in (training, hyper))
-    known = collections.Counter(map(hash, _rows(x)))
-    both = sum(hash(row) in known for row in _rows(x_hyper)) / len(x_hyper)
-    # Small discrete inputs repeat themselves, and are in both by chance as often.
-    by_chance = sum(number for number in known.values() if number > 1) / len(x)
-    if both - by_chance > OVERLAP_ALLOWED + len(x_hyper) ** -0.5:
-        raise ValueError(
-            f"`validation_data` overlaps the training data: {both:.0%} of its samples are in both. "
-            "Hyperparameters that are fitted to training data learn to overfit; split the arrays."
-        )
-
-
-def _rows(array: np.ndarray) -> Iterator[bytes]:
-    for row in np.ascontiguousarray(array):
-        yield row.tobytes()

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 
+from keras_drmad.arguments import wrong
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.hyperparameters import meta
 from keras_drmad.optimizers.learnable import LearnableOptimizer
-from keras_drmad.typing import Arrays
+from keras_drmad.typing import Arrays, Logs
 
 
 class Learned:
@@ -18,6 +19,9 @@ class Learned:
         model: the model.
         optimizer: its learnable optimizer, built.
         hyper_variables: a function of the model that returns the further variables, or None.
+
+    Raises:
+        ValueError: the function returns something else than a list.
     """
 
     def __init__(
@@ -27,7 +31,11 @@ class Learned:
         hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
     ) -> None:
         self.optimizer = optimizer
-        self.hyper_variables = list(hyper_variables(model)) if hyper_variables else []
+        found = [] if hyper_variables is None else hyper_variables(model)
+        if not isinstance(found, list | tuple):
+            what = "a function that returns a list of `keras.Variable`s"
+            raise wrong("hyper_variables", found, what)
+        self.hyper_variables = list(found)
         self._variables = {kind: optimizer.displacements[kind] for kind in optimizer.learn}
         self._variables |= {_name(i): v for i, v in enumerate(self.hyper_variables)}
 
@@ -65,6 +73,11 @@ class Learned:
                 values.setdefault(kind, []).append(np.ravel(value))
         values |= {_name(i): [v.numpy().ravel()] for i, v in enumerate(self.hyper_variables)}
         return {name: np.concatenate(v) for name, v in values.items()}
+
+    def as_logs(self) -> Logs:
+        """`{"<group>/<kind>": value}`, as `LearnHyperparameters` logs it; of arrays the mean."""
+        more = {_name(i): float(np.mean(v.numpy())) for i, v in enumerate(self.hyper_variables)}
+        return self.optimizer.as_logs() | more
 
 
 def _name(number: int) -> str:

@@ -1,5 +1,8 @@
 """Meta-runs: how far the hyperparameters of a configuration have come, and how they go on."""
 
+import logging
+import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,10 +11,16 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
+from keras_drmad.typing import Arrays
+
 from ..storage import files
+from ..storage.damage import DamagedFile
 from .meta_step import MetaState, back_to_best, step
+from .place import ITERATION, RUN
 from .project import DrMADProject
 from .result import TrialResult
+
+_log = logging.getLogger("keras_drmad")
 
 
 @dataclass
@@ -88,6 +97,41 @@ class MetaOptimization:
         run.iteration += goes_on
         run.trial_ids = []
 
+    def mend(self, run: MetaRun, trials: Iterable[Trial]) -> None:
+        """Repeats the meta-iteration before, where the state of one cannot be read.
+
+        Raises:
+            DamagedFile: Nothing of that is there, either.
+        """
+        path = self._project.state(run.number, run.iteration)
+        if run.ended or run.iteration == 0 or _is_whole(path):
+            return
+        before = self._project.state(run.number, run.iteration - 1)
+        if _is_whole(before):
+            shutil.copyfile(before, path)
+        else:
+            files.write_arrays(path, **asdict(MetaState(self._values_of(run, trials))))
+        _log.warning(
+            "%s is damaged or missing: meta-iteration %d trains with the hyperparameters of the one "
+            "before.",
+            path,
+            run.iteration,
+        )
+
+    def _values_of(self, run: MetaRun, trials: Iterable[Trial]) -> Arrays:
+        """Those of the meta-iteration before, from a trial whose result is still there."""
+        place = {RUN: run.number, ITERATION: run.iteration - 1}
+        for trial in trials:
+            values = trial.hyperparameters.values
+            saved = None
+            if all(values.get(name) == value for name, value in place.items()):
+                saved = files.read_if_whole(self._project.result(trial.trial_id))
+            if saved is not None:
+                return saved["values"]
+        raise DamagedFile(
+            self._project.state(run.number, run.iteration), "and so is the one before"
+        )
+
     def _meta_step(self, run: MetaRun, completed: list[Trial], stale: int) -> None:
         results = [TrialResult.read(self._project.result(t.trial_id)) for t in completed]
         saved = files.read_arrays(self._project.state(run.number, run.iteration))
@@ -101,3 +145,10 @@ class MetaOptimization:
         else:
             state = step(state, usable, results[0].bounds(), self._meta_optimizer)
         files.write_arrays(self._project.state(run.number, run.iteration + 1), **asdict(state))
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        return files.read_arrays(path) is not None
+    except DamagedFile:
+        return False

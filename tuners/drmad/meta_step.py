@@ -21,7 +21,7 @@ class MetaState:
     """Where a meta-optimization stands; dictionaries hold arrays by name.
 
     Attributes:
-        values: what the next training uses: displacements of `DrMADSGD`'s hyperparameters by kind,
+        values: what the next training uses: displacements of the optimizer's hyperparameters by kind,
             and hyper variables.
         good: the last values under which training gave a usable hypergradient; empty if there were none.
         best: the values of the best meta-iteration so far; empty before the first has ended.

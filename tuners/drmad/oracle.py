@@ -11,14 +11,16 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import of_kind, positive_integer
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import JsonObject
 
 from .. import compat
 from ..distributed.oracle import ResilientOracle
 from ..storage import files
+from ..storage.damage import DamagedFile
 from .configurations import Configurations
+from .display import DrMADDisplay
 from .meta_run import MetaOptimization, MetaRun
 from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED
 from .project import DrMADProject
@@ -70,6 +72,7 @@ class DrMADOracle(ResilientOracle):
     """
 
     project: DrMADProject
+    display_class = DrMADDisplay
 
     def __init__(
         self,
@@ -87,8 +90,10 @@ class DrMADOracle(ResilientOracle):
         **kwargs: Any,
     ) -> None:
         super().__init__(objective, max_trials, timeout, seed, **kwargs)
-        self.meta_optimizer = meta_optimizer or keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
-        meta.check(self.meta_optimizer)
+        if meta_optimizer is None:
+            meta_optimizer = keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
+        meta.check(meta_optimizer)
+        self.meta_optimizer = meta_optimizer
         self.gradients_per_step = positive_integer("gradients_per_step", gradients_per_step)
         self.project = DrMADProject(positive_integer("keep_checkpoints", keep_checkpoints))
         self.max_trials = positive_integer("max_trials", max_trials)
@@ -102,10 +107,8 @@ class DrMADOracle(ResilientOracle):
                 max_trials,
                 gradients_per_step,
             )
-        if outer_oracle is not None and not isinstance(outer_oracle, keras_tuner.Oracle):
-            raise ValueError(
-                f"`outer_oracle` must be a `keras_tuner.Oracle`. Received: {outer_oracle!r}"
-            )
+        if outer_oracle is not None:
+            of_kind("outer_oracle", outer_oracle, keras_tuner.Oracle, "a `keras_tuner.Oracle`")
         self.outer = Configurations(outer_oracle or _random_search(self.seed))
         self._meta_optimization = MetaOptimization(
             self.project,
@@ -189,7 +192,7 @@ class DrMADOracle(ResilientOracle):
             return
         try:
             result = TrialResult.read(self.project.result(trial.trial_id))
-        except OSError as error:
+        except (OSError, DamagedFile) as error:
             trial.status = TrialStatus.FAILED
             trial.message = (
                 f"The trial has brought no result: {error} A tuner with a `run_trial` of its own "
@@ -279,6 +282,7 @@ class DrMADOracle(ResilientOracle):
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         super().reload()
         for run in self.runs:
+            self._meta_optimization.mend(run, self.trials.values())
             if run.failures:
                 run.failures, run.ended = 0, False
         self.project.ranked = []

@@ -9,6 +9,7 @@ SEED = PLACE + "seed"
 
 # What summaries show of the learned values; not a hyperparameter that anything reads.
 LEARNED = "learned/"
+START = "start/"  # beside it in TensorBoard: what was compiled
 
 
 def configuration(values: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,18 @@ class DrMADProject(Project):
         """The trained weights."""
         return self._of(trial_id, "checkpoint.weights.h5")
 
+    def without_weights(self, trial_id: str) -> str:
+        """What there is to say of a trial whose weights are not there."""
+        return (
+            f"The weights of trial {trial_id} are not there ({self.checkpoint(trial_id)}): those of the "
+            f"`keep_checkpoints` best trials are kept (now {self.keep_checkpoints}). Raise it before "
+            "the search; if the file was lost, train a model with its hyperparameters again."
+        )
+
+    def learned(self, trial_id: str) -> str:
+        """What was learned by a trial, of each group; for pictures, nothing else depends on it."""
+        return self._of(trial_id, "learned.json")
+
     def refusal(self, trial_id: str) -> str:
         """Why the configuration of a trial cannot be trained."""
         return self._of(trial_id, "refusal.json")

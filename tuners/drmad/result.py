@@ -8,6 +8,7 @@ import numpy as np
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import Arrays
+from keras_drmad.words import in_words
 
 from ..storage import files
 
@@ -81,11 +82,4 @@ class TrialResult:
 
     def in_words(self) -> dict[str, str]:
         """Of each kind of effective values the median (least – greatest), for summaries."""
-        return {kind: _in_words(values) for kind, values in self.effective.items()}
-
-
-def _in_words(values: np.ndarray) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.3g}"
-    low, middle, high = np.quantile(values, [0, 0.5, 1])
-    return f"{middle:.3g} ({low:.3g} – {high:.3g}, {len(values)} values)"
+        return {kind: in_words(values) for kind, values in self.effective.items()}

@@ -12,6 +12,7 @@ from keras_drmad.typing import JsonObject, Structure
 
 from ..retraining import build_by_call
 from ..storage import files
+from ..storage.damage import DamagedFile
 
 WEIGHTS = ".weights.h5"  # the ending that Keras asks for
 
@@ -54,13 +55,19 @@ def load(model: keras.Model, path: str, inputs: JsonObject, steps: int) -> None:
         path: the file.
         inputs: `shapes` of what the model is called on.
         steps: of the training, which a learned schedule spans.
+
+    Raises:
+        DamagedFile: the file holds no weights.
     """
     if not model.built:
         build_by_call(model, zeros(inputs))
     learnable_optimizer(model).span_schedule(steps)
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
-    model.load_weights(path)
+    try:
+        model.load_weights(path)
+    except OSError as error:
+        raise DamagedFile(path, error) from error
 
 
 def check(

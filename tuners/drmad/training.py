@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_drmad.data import Batches, BufferedBatches, as_arguments
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
-from keras_drmad.engine.engine import Engine
+from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.model_setup import build_with
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.optimizers.learnable import learnable_optimizer
@@ -48,8 +48,11 @@ class DifferentiatedTraining:
         jit_compile: whether to use XLA, or "auto".
         check: whether its step is compared with Keras's own.
 
+    Attributes:
+        compiled: the values that the model was compiled with, all of a kind in one array.
+
     Raises:
-        ValueError: The model has no `DrMADSGD`, or cannot be differentiated.
+        ValueError: The model has no optimizer of ours, or cannot be differentiated.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class DifferentiatedTraining:
         others = self.learned.hyper_variables
         self.engine = Engine.of(model, example, path, others, jit_compile, check)
         self._compiled = self.learned.values
+        self.compiled = self.learned.effective()
 
     def restart(self, seed: int, values: Arrays | None = None) -> None:
         """New initial weights, zero velocities, and the given values (None: the compiled ones)."""
@@ -108,11 +112,12 @@ class DifferentiatedTraining:
         hyper: Batches,
         epochs: int,
         horizon: int | None,
+        on_step: OnStep | None = None,
         **fit_arguments: Any,
     ) -> Outcome:
-        """Trains, and walks back from the loss of the `hyper` batches."""
+        """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine."""
         history, run = fit(
-            self.model, self.engine, batches, epochs, horizon, judge=self.judge, **fit_arguments
+            self.model, self.engine, batches, epochs, horizon, on_step, self.judge, **fit_arguments
         )
         self._check_horizon(horizon, run)
         logs = {name: values[-1] for name, values in history.history.items()}
@@ -121,7 +126,8 @@ class DifferentiatedTraining:
             logs |= self._evaluated(
                 fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
             )
-        found = self.engine.differentiate(run, hyper)
+        back = _walking_back(fit_arguments["verbose"], run, on_step)
+        found = self.engine.differentiate(run, hyper, back)
         gradients = self.learned.gradients(found.adjoint)
         return Outcome(
             logs=logs,
@@ -167,10 +173,27 @@ class DifferentiatedTraining:
         return {f"val_{name}": value for name, value in metrics.items()}
 
 
+def _walking_back(verbose: int | str, run: Trajectory, on_step: OnStep | None) -> OnStep | None:
+    """Says that the way back begins; returns `on_step` with a bar of its steps, as `fit` has one."""
+    if not verbose:
+        return on_step
+    print(f"Walking back over {run.steps} steps", flush=True)
+    if verbose == 2:
+        return on_step
+    bar = keras.utils.Progbar(run.steps)
+
+    def step(steps: int) -> None:
+        bar.add(steps)
+        if on_step:
+            on_step(steps)
+
+    return step
+
+
 def retraining(
     model: keras.Model, build: Callable[[], keras.Model], example: Structure, steps: int
 ) -> Retraining:
-    """The `Retraining` of a model with a `DrMADSGD`, whose schedule spans so many steps."""
+    """The `Retraining` of a model, whose schedule spans so many steps."""
 
     def spanned() -> keras.Model:
         new = build()

@@ -1,6 +1,5 @@
 """`DrMADTuner`: a KerasTuner tuner whose trials give hypergradients."""
 
-import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -10,46 +9,46 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import choice, positive_integer
+from keras_drmad.arguments import choice, positive_integer, verbosity
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
 from keras_drmad.engine.judge import JUDGES
-from keras_drmad.optimizers.learnable import learnable_optimizer
-from keras_drmad.optimizers.sgd import DrMADSGD
+from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
 from .. import compat
-from ..arguments import warn_of_fit
+from ..arguments import check_hypermodel, checked_callbacks
 from ..data_checks import as_fit_data
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files
-from . import arguments, trained_model
+from . import arguments, logs, trained_model
 from .data import SearchData
 from .learned import Learned
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED, configuration
+from .place import GRADIENT_NUMBER, ITERATION, RUN, SEED, configuration
 from .project import DrMADProject
 from .result import TrialResult
-from .score import metrics, objective_value
+from .score import check_logged, metrics, noise, objective_value
 from .training import DifferentiatedTraining, retraining
 
 
 class DrMADTuner(ResilientTuner):
     """Offline hypergradient search: each trial trains from scratch, and walks back.
 
-    A trial builds a model with `hypermodel`, whose optimizer is a `DrMADSGD`, trains it with the
-    hyperparameters of its meta-iteration, takes the validation loss's derivatives by all of them
-    through `path`, and hands them to the `DrMADOracle`, which moves them:
+    A trial builds a model with `hypermodel`, whose optimizer is a `DrMADSGD` or `DrMADAdamW`, trains
+    it with the hyperparameters of its meta-iteration, takes the validation loss's derivatives by all
+    of them through `path`, and hands them to the `DrMADOracle`, which moves them:
 
         δ ← meta_optimizer(δ, ∂L_val(w_T)/∂δ)
 
-    with δ the displacements from the compiled values, on the log scale (learning rates, L2) or the
-    logit scale (momenta). What the optimizer was compiled with is where the search begins.
+    with δ the displacements from the compiled values, on the log scale (learning rates, L2, weight
+    decays) or the logit scale (momenta, β₁). What the optimizer was compiled with is where the
+    search begins.
 
     Args:
         hypermodel: A `keras_tuner.HyperModel`, or a function of `hp` that returns a model compiled
-            with a `DrMADSGD`. What it asks `hp` for is chosen by `outer_oracle`.
+            with one. What it asks `hp` for is chosen by `outer_oracle`.
         objective: What trials are compared by. Defaults to `"val_loss"`. Its value at the end of
             training counts, on `selection_data` if `search` is given any.
         max_trials: Trainings in all. Defaults to 10.
@@ -119,13 +118,11 @@ class DrMADTuner(ResilientTuner):
         max_retries_per_trial: int = 0,
         **kwargs: Any,
     ) -> None:
-        warn_of_fit(hypermodel)
+        check_hypermodel(hypermodel)
+        arguments.check_options(path, jit_compile, hyper_variables, resample, shard, check)
         self.path = SegmentMeans() if path is None else path
-        if not isinstance(self.path, Path):
-            raise ValueError(f"`path` must be a `keras_drmad.paths.Path`. Received: path={path!r}")
         self.horizon = positive_integer("horizon", horizon, optional=True)
         self.judge = choice("judge", judge, JUDGES)
-        positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1))
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
@@ -201,8 +198,9 @@ class DrMADTuner(ResilientTuner):
                 trained.
             RuntimeError: Every trial has failed, or several in a row, or the oracle has.
         """
-        arguments.check_search(epochs, batch_size, validation_batch_size, fit_arguments)
-        callbacks = list(callbacks or ())
+        arguments.check_search(epochs, batch_size, validation_batch_size, shuffle, fit_arguments)
+        verbose = verbosity("verbose", verbose)
+        callbacks = checked_callbacks(callbacks)
         arguments.check_copyable(callbacks)
         data = SearchData(
             as_fit_data(x, y, sample_weight),
@@ -248,6 +246,7 @@ class DrMADTuner(ResilientTuner):
             trained_model.trace(model, as_arguments(example)[0])
         except Exception as error:
             raise ValueError(f"The model and the training data do not fit: {error}") from error
+        data.check_targets(model)
         again.restart(seed=0)
         shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
         now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
@@ -258,6 +257,7 @@ class DrMADTuner(ResilientTuner):
         data: SearchData,
         epochs: int,
         callbacks: Sequence[keras.callbacks.Callback],
+        verbose: int | str,
         validation_batch_size: int,
         **_: Any,
     ) -> None:
@@ -266,14 +266,13 @@ class DrMADTuner(ResilientTuner):
             return
         space = self.oracle.get_space()
         try:
-            training = self._prepared(space, data, epochs)
+            training = self._prepared(space, data, epochs, verbose)
         except keras_tuner.errors.FailedTrialError:  # a model that is too large
             if self.oracle.has_choices():
                 return  # others may not be
             raise
         logs = training.rehearse(data, validation_batch_size)
-        if not callbacks:  # which might add to what is logged
-            objective_value(self.oracle.objective, logs)
+        check_logged(self.oracle.objective, logs, callbacks)
         inputs = trained_model.shapes(as_arguments(data.example())[0])
         trained_model.check(
             training.model, lambda: compat.build_model(self, space), inputs, training.steps
@@ -293,7 +292,7 @@ class DrMADTuner(ResilientTuner):
     ) -> Logs:
         place = trial.hyperparameters.values
         try:
-            training = self._prepared(trial.hyperparameters, data, epochs)
+            training = self._prepared(trial.hyperparameters, data, epochs, verbose)
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
@@ -307,6 +306,7 @@ class DrMADTuner(ResilientTuner):
                 data.hyper,
                 epochs,
                 self.horizon,
+                on_step=lambda steps: self._interrupt.check(),
                 callbacks=self._callbacks(callbacks, trial, execution),
                 verbose=verbose,
                 validation_data=data.selection,
@@ -318,21 +318,12 @@ class DrMADTuner(ResilientTuner):
                 best = score
                 trained_model.save(training.model, self.project.checkpoint(trial.trial_id))
         training.result(outcomes).write(self.project.result(trial.trial_id))
-        return metrics(self.oracle.objective, outcomes)
+        found = metrics(self.oracle.objective, outcomes)
+        logs.write(self.project, trial, callbacks, training.learned, found)
+        return found
 
     def shown(self, trial: Trial) -> Trial:
-        """HParams also show a trial's place, and medians of what is learned."""
-        shown = copy.copy(trial)
-        shown.hyperparameters = trial.hyperparameters.copy()
-        more = {name: trial.hyperparameters.values[name] for name in (RUN, ITERATION)}
-        more[GRADIENT_NUMBER] = trial.hyperparameters.values[GRADIENT_NUMBER]
-        if self._training is not None:
-            effective = self._training.learned.effective()
-            more |= {f"{LEARNED}{kind}": float(np.median(v)) for kind, v in effective.items()}
-        for name, value in more.items():
-            shown.hyperparameters.values.pop(name, None)
-            shown.hyperparameters.Fixed(name, value)
-        return shown
+        return trial if self._training is None else logs.as_hparams(trial, self._training)
 
     def _values(self, place: JsonObject) -> Arrays | None:
         """The values of a meta-iteration; None for the first, which has the compiled ones."""
@@ -341,15 +332,21 @@ class DrMADTuner(ResilientTuner):
         return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
 
     def _prepared(
-        self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int
+        self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int, verbose: int | str
     ) -> DifferentiatedTraining:
         """That of a configuration: of one at a time, so that memory does not grow."""
         now = configuration(hp.values)
         if self._training is not None and self._configuration == now:
             return self._training
-        self._training, self._configuration = None, now
+        self._training = None
+        if verbose:
+            print(
+                f"Compiling a training of {data.steps(epochs)} steps, and the way back", flush=True
+            )
+        model = compat.build_first_model(self, hp)
+        self._configuration = configuration(hp.values)  # with the defaults of what was asked for
         self._training = DifferentiatedTraining(
-            compat.build_first_model(self, hp),
+            model,
             lambda: compat.build_model(self, hp),
             data.example(),
             data.steps(epochs),
@@ -368,14 +365,14 @@ class DrMADTuner(ResilientTuner):
 
     # -- results -----------------------------------------------------------------------------
 
+    def score_noise(self) -> float:
+        return noise(self.oracle.get_best_trials(self.oracle.max_trials), self.resample)
+
     def load_model(self, trial: Trial) -> keras.Model:
         """The trained model of a trial, its optimizer with the trial's hyperparameters."""
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
-            raise ValueError(
-                f"The weights of trial {trial.trial_id} were not kept. Raise `keep_checkpoints` "
-                f"(now {self.project.keep_checkpoints}) before the search."
-            )
+            raise ValueError(self.project.without_weights(trial.trial_id))
         self._configuration, self._training = None, None  # clearing the session ends its programs
         model = compat.build_first_model(self, trial.hyperparameters)
         result = TrialResult.read(self.project.result(trial.trial_id))
@@ -384,13 +381,14 @@ class DrMADTuner(ResilientTuner):
         learned.values = result.values
         return model
 
-    def get_best_optimizer(self, steps: int | None = None) -> DrMADSGD:
-        """A fresh `DrMADSGD` with the best trial's hyperparameters, for another training.
+    def get_best_optimizer(self, steps: int | None = None) -> LearnableOptimizer:
+        """A fresh optimizer with the best trial's hyperparameters, for another training.
 
         Args:
             steps: Training steps that a learned schedule is stretched to. Defaults to those of the
                 search.
         """
+        steps = positive_integer("steps", steps, optional=True)
         model = self.get_best_models()[0]
         optimizer = learnable_optimizer(model)
         if optimizer.schedule is not None and steps is not None:

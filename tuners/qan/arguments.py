@@ -1,17 +1,17 @@
 """Arguments of `QANOracle`: checked, read, and named in a file."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import keras_tuner
-import numpy as np
 
-from keras_drmad.arguments import number
+from keras_drmad.arguments import number, of_kind, pair, wrong
 
 from .policy import Policy
 from .training.actions import Actions
 from .training.goals import Goal, GoalLike
-from .training.states import State
+from .training.states import State, check_kinds_of
 
 
 def goal_of(goal: GoalLike | None, objective: str | keras_tuner.Objective | None) -> Goal:
@@ -44,7 +44,9 @@ def loaded(policy: Policy | str | None, states: Sequence[State], actions: Action
     """The `Policy` that learning begins with."""
     if policy is None:
         return None
-    policy = policy if isinstance(policy, Policy) else Policy.load(policy)
+    if not isinstance(policy, Policy):
+        kinds = (str, os.PathLike)
+        policy = Policy.load(of_kind("policy", policy, kinds, "a `Policy`, or the file of one"))
     differences = policy.differences(states, actions)
     if policy.network is None:
         differences.append("it is a schedule, and has no network")
@@ -55,18 +57,13 @@ def loaded(policy: Policy | str | None, states: Sequence[State], actions: Action
 
 def check_kinds(states: object, actions: object) -> None:
     """Refuses what are no states, or no actions."""
-    are_states = isinstance(states, list | tuple) and all(isinstance(s, State) for s in states)
-    if not are_states or not states:
-        raise ValueError(
-            f"`states` must be a list of `State`s, and not empty. Received: states={states!r}"
-        )
-    if not isinstance(actions, Actions):
-        raise ValueError(f"`actions` must be an `Actions(...)`. Received: actions={actions!r}")
+    if not states:
+        raise wrong("states", states, "a list of `State`s, and not empty")
+    check_kinds_of(states)
+    of_kind("actions", actions, Actions, "an `Actions(...)`")
 
 
 def check_epsilon(epsilon: Any) -> None:
     """Refuses what would fail in the middle of a search."""
-    if np.shape(epsilon) != (2,):
-        raise ValueError(f"`epsilon` must be (first, last). Received: epsilon={epsilon!r}")
-    for value in epsilon:
+    for value in pair("epsilon", epsilon, "(first, last)"):
         number("epsilon", value, 0, 1)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_drmad.arguments import wrong
 from keras_drmad.typing import Structure
 
 from .agent.rewards import step_rewards
@@ -83,6 +84,8 @@ class TrainingEnv(gymnasium.Env):
         states: Sequence[State] | None = None,
         actions: Actions | None = None,
     ) -> None:
+        if isinstance(build_model, keras.Model) or not callable(build_model):
+            raise wrong("build_model", build_model, "a function that returns a compiled model")
         self.actions = Actions() if actions is None else actions
         states = [Ratios()] if states is None else states
         check_kinds(states, self.actions)

@@ -1,6 +1,7 @@
 """`QANOracle`: hosts the policy: says which episode comes next, decides in it, and learns from it."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +29,11 @@ from .decision_channel import (
     encode_decision,
     is_message,
 )
+from .display import QANDisplay
 from .policy import Policy
 from .project import QANProject
 from .search.curriculum import Curriculum, peak_bounds
-from .search.episode import CONTEST, TRAIN, Episode
+from .search.episode import CONTEST, SCHEDULE, TRAIN, Episode
 from .search.logs import EpisodeLogs
 from .search.reference_paths import ReferencePaths
 from .search.rollout import Rollout
@@ -39,6 +41,8 @@ from .training.actions import Actions
 from .training.goals import GoalLike
 from .training.report import DIVERGED, STOP, Decision
 from .training.states import Ratios, State
+
+_log = logging.getLogger("keras_drmad")
 
 COMPILED = 0.005  # a learning rate, if nobody says which it is
 
@@ -100,6 +104,8 @@ class QANOracle(ResilientOracle):
     >>> oracle.objective.name, oracle.curriculum.schedule_trials, oracle.curriculum.contest
     ('steps_to_goal', 33, 5)
     """
+
+    display_class = QANDisplay
 
     def __init__(
         self,
@@ -287,6 +293,10 @@ class QANOracle(ResilientOracle):
 
     def settle(self, trial_id: str) -> None:
         self._tidy()
+        ended = [e for e in self.curriculum.episodes if e.kind == SCHEDULE and e.ended]
+        is_last = len(ended) == self.curriculum.schedule_trials and self.episode(trial_id) in ended
+        if is_last and (why := self.curriculum.ranking.unreached(self.goal)):
+            _log.warning(why)
 
     def drop(self, trial_id: str) -> None:
         self._references.drop(trial_id)

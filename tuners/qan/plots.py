@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_drmad.arguments import positive_integer, wrong
 from keras_drmad.plots import figures
 from keras_drmad.typing import Arrays
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-__all__ = ["actions", "learning_curve", "learning_rates", "sample_selection"]
+__all__ = ["actions", "draw_search", "learning_curve", "learning_rates", "sample_selection"]
 
 _KINDS = (TRAIN, CONTEST, TEST, GUIDED, SCHEDULE)
 _COLOURS = {RANDOM: "0.6"} | dict(zip(_KINDS, figures.COLOURS, strict=False))
@@ -48,6 +49,7 @@ def learning_curve(tuner: QANTuner, ax: "Axes | None" = None) -> "Axes":
     ('episode', 'steps to goal')
     >>> ax.figure.savefig(folder / "curve.png")
     """
+    _check(tuner)
     panel = figures.panel(ax)
     oracle = tuner.oracle
     ranking = oracle.curriculum.ranking
@@ -92,7 +94,8 @@ def learning_rates(tuner: QANTuner, ax: "Axes | None" = None, episodes: int = 5)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['best schedule, contest', 'policy, contest']
     """
-    panel = figures.panel(ax)
+    _check(tuner)
+    panel, episodes = figures.panel(ax), positive_integer("episodes", episodes)
     for name, colour, of in _rivals(tuner.oracle.curriculum.ranking, episodes):
         for i, episode in enumerate(of):
             history = _history(tuner, episode)
@@ -103,6 +106,11 @@ def learning_rates(tuner: QANTuner, ax: "Axes | None" = None, episodes: int = 5)
     panel.set(xlabel="step", ylabel="learning rate", yscale="log")
     figures.legend(panel)
     return panel
+
+
+def _check(tuner: QANTuner) -> None:
+    if not hasattr(getattr(tuner, "oracle", None), "curriculum"):
+        raise wrong("tuner", tuner, "a `QANTuner`")
 
 
 def _rivals(ranking: Ranking, most: int) -> list[tuple[str, str, list[Episode]]]:
@@ -142,19 +150,35 @@ def actions(
     >>> [panel.get_title() for panel in actions(tuner)]
     ['learning rate', 'samples']
     """
-    taken = tuner.oracle.actions
-    kinds: list[tuple[str, bool, Callable[..., Any]]] = [
-        ("learning rate", len(taken.learning_rate) > 1, _factors("factor", 0)),
-        ("momentum", taken.moves_momentum(), _factors("factor of 1 − momentum", 1)),
-        ("samples", len(taken.sample_selection) > 1, sample_selection),
-    ]
-    varying = [(title, draw) for title, varies, draw in kinds if varies]
+    _check(tuner)
+    varying = _varying(tuner)
     panels = figures.panels(ax, len(varying))
     for (title, draw), panel in zip(varying, panels, strict=True):
         draw(tuner, panel)
         if len(varying) > 1:
             panel.set_title(title)
     return panels
+
+
+def _varying(tuner: QANTuner) -> list[tuple[str, Callable[..., Any]]]:
+    """`[(title, what draws it)]` of the kinds of action that there are."""
+    taken = tuner.oracle.actions
+    kinds: list[tuple[str, bool, Callable[..., Any]]] = [
+        ("learning rate", len(taken.learning_rate) > 1, _factors("factor", 0)),
+        ("momentum", taken.moves_momentum(), _factors("factor of 1 − momentum", 1)),
+        ("samples", len(taken.sample_selection) > 1, sample_selection),
+    ]
+    return [(title, draw) for title, varies, draw in kinds if varies]
+
+
+def draw_search(
+    tuner: QANTuner, ax: "Axes | Sequence[Axes] | np.ndarray | None" = None
+) -> "list[Axes]":
+    """See `keras_drmad.plots.search`."""
+    if not any(episode.cost is not None for episode in tuner.oracle.curriculum.episodes):
+        raise ValueError("`tuner` has no episode that has ended: call `search` first.")
+    costs, rates, *others = figures.panels(ax, 2 + len(_varying(tuner)))
+    return [learning_curve(tuner, costs), learning_rates(tuner, rates), *actions(tuner, others)]
 
 
 def _factors(name: str, kind: int) -> Callable[[QANTuner, "Axes"], None]:
@@ -190,6 +214,7 @@ def sample_selection(tuner: QANTuner, ax: "Axes | None" = None) -> "Axes":
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['uniform', 'hardest']
     """
+    _check(tuner)
     panel = figures.panel(ax)
     names = tuner.oracle.actions.sample_selection
     numbers = np.array([names.index(rule) for *_, rule in tuner.oracle.actions.all])
@@ -222,5 +247,5 @@ def _image(
 
 
 def _history(tuner: QANTuner, episode: Episode) -> Arrays | None:
-    saved = files.read_arrays(tuner.project.history(tuner.oracle.start_order[episode.number]))
+    saved = files.read_if_whole(tuner.project.history(tuner.oracle.start_order[episode.number]))
     return None if saved is None else saved["decisions"]

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import flag, number, of_kind, path_like, positive_integer
 from keras_drmad.typing import Logs, Structure
 
 from .agent.greedy import Greedy
 from .agent.q_network import check_sizes
+from .policy_file import PolicyModel, loaded
 from .search.schedules import Schedule
 from .training import filters  # noqa: F401 (files may hold states of it)
 from .training.actions import Actions
@@ -22,30 +23,7 @@ from .training.evaluation import Validation
 from .training.goals import Goal, GoalLike
 from .training.report import REACHED, Change, Decision, Report
 from .training.sample_selection import SampleSelection
-from .training.states import State
-
-
-@keras.saving.register_keras_serializable(package="keras_drmad")
-class PolicyModel(keras.Model):
-    """A policy as a Keras model, so that it is one `.keras` file."""
-
-    def __init__(self, network: keras.Model | None = None, **settings: Any) -> None:
-        super().__init__(name="policy")
-        self.network, self.settings = network, settings
-        self.built = True
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "network": self.network and keras.saving.serialize_keras_object(self.network),
-            "settings": keras.saving.serialize_keras_object(self.settings),
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> "PolicyModel":
-        config = keras.saving.deserialize_keras_object(config)
-        return cls(config["network"], **config["settings"])
+from .training.states import State, check_kinds_of
 
 
 class Policy:
@@ -103,14 +81,28 @@ class Policy:
     ) -> None:
         if (network is None) == (learning_rate is None):
             raise ValueError("A policy is either a `network` or a `learning_rate`, a `Schedule`.")
+        check_kinds_of(states)
+        of_kind("actions", actions, Actions, "an `Actions(...)`")
         self.states, self.actions, self.goal = list(states), actions, Goal.of(goal)
         self.decision_every = positive_integer("decision_every", decision_every)
-        self.start_rate, self.budget = start_rate, positive_integer("budget", budget)
+        self.start_rate = number("start_rate", start_rate, least=0)
+        self.budget = positive_integer("budget", budget)
+        if learning_rate is not None:
+            of_kind("learning_rate", learning_rate, Schedule, "a `Schedule`")
         if network is not None:
             check_sizes(network, self.states, actions)
         self.network = network
         self._greedy = None if network is None else Greedy(network)
         self.learning_rate = learning_rate
+
+    def __repr__(self) -> str:
+        if self.learning_rate is not None:
+            which = f"the schedule {self.learning_rate}"
+        else:
+            which = f"a network over {', '.join(type(s).__name__ for s in self.states)}"
+            which += f", of {len(self.actions)} actions every {self.decision_every} steps"
+        begin = f"from a learning rate of {self.start_rate:.4g}, within {self.budget} steps"
+        return f"<Policy: {which}; learned for {self.goal}, {begin}>"
 
     def decide(self, report: Report | None) -> Change:
         """What to do at a `Report` (or None, before there is one).
@@ -190,7 +182,7 @@ class Policy:
             positive_integer("decision_every", decision_every),
             validation=None if validation_data is None else Validation(validation_data, batch_size),
             budget=positive_integer("budget", budget, optional=True),
-            stop=(REACHED,) if stop else (),
+            stop=(REACHED,) if flag("stop", stop) else (),
         )
 
     def save(self, path: str | os.PathLike) -> None:
@@ -211,8 +203,9 @@ class Policy:
         >>> Policy.load(folder / "policy.keras").learning_rate.peak
         0.1
         """
-        if not str(path).endswith(".keras"):
-            raise ValueError(f'`path` must end in ".keras". Received: path={str(path)!r}')
+        name = path_like("path", path)
+        if not name.endswith(".keras"):
+            raise ValueError(f'`path` must end in ".keras". Received: path={name!r}')
         settings = {
             "states": self.states,
             "actions": self.actions,
@@ -252,9 +245,7 @@ class Policy:
         >>> len(loaded.actions), str(loaded.goal), loaded.budget
         (5, 'val_loss of 0.1', 8)
         """
-        model = keras.saving.load_model(path, custom_objects=custom_objects)
-        if not isinstance(model, PolicyModel):
-            raise ValueError(f"{path} holds a {type(model).__name__}, not a policy.")
+        model = loaded(path_like("path", path), custom_objects)
         settings = dict(model.settings)
         schedule = settings.pop("learning_rate")
         rate = None if schedule is None else Schedule(**schedule)
@@ -343,6 +334,12 @@ class PolicyCallback(DecisionCallback):
                 stacklevel=2,
             )
         super().on_train_begin(logs)
+        if self.policy.network is not None and self.every > self.view.budget:
+            warnings.warn(
+                f"`decision_every={self.every}` is more than the {self.view.budget} steps of this "
+                "training: there is hardly anything to decide. Use a smaller one.",
+                stacklevel=2,
+            )
 
     def _check_batches(self, selection: SampleSelection) -> None:
         if selection.model is not self.model:

@@ -4,7 +4,7 @@ import numpy as np
 
 from .oracle import QANOracle
 from .search.episode import RANDOM, Episode
-from .search.ranking import Ranking
+from .search.ranking import Ranking, standard_error
 
 Named = tuple[str, list[Episode]]
 
@@ -63,7 +63,13 @@ def table(oracle: QANOracle) -> str:
 
 
 def verdict(oracle: QANOracle) -> str:
-    """Which one won, and by how much."""
+    """Which one won, and by how much; whether that is clear, and whether the goal was in reach."""
+    return " ".join(
+        filter(None, (_winner(oracle), oracle.curriculum.ranking.unreached(oracle.goal)))
+    )
+
+
+def _winner(oracle: QANOracle) -> str:
     ranking = oracle.curriculum.ranking
     policy, schedule, winner = contest = ranking.contest()
     if winner is None:
@@ -74,18 +80,23 @@ def verdict(oracle: QANOracle) -> str:
     if not policy or not schedule:
         return f"Only the {winner} was there for the contest."
     gains = contest.gains()
-    by = f", by {_signed(gains, winner)} on {len(gains)} fresh seeds" if len(gains) else ""
+    by = (
+        f", by {_signed(gains, winner)} on {len(gains)} fresh seed{'s' * (len(gains) > 1)}"
+        if len(gains)
+        else ""
+    )
     missed = oracle.goal.value is not None and not all(e.hit for e in policy + schedule)
     note = " (to win, a miss counts the more, the farther it was from the goal)" if missed else ""
-    return f"The {winner} is better{by}{note}: `get_best_policy` returns it."
+    if contest.is_clear():
+        return f"The {winner} is better{by}{note}: `get_best_policy` returns it."
+    why = "it is below two standard errors" if len(gains) > 1 else "one seed does not tell"
+    return (
+        f"No clear difference of policy and schedule ({why}). The {winner} is ahead{by}{note}: "
+        "`get_best_policy` returns it."
+    )
 
 
 def _signed(gains: np.ndarray, winner: str) -> str:
     """A policy's mean gain, as the winner's, with its standard error."""
     mean = np.mean(gains) * (1 if winner == "policy" else -1)
     return f"{mean:.4g} ± {standard_error(gains):.2g}" if len(gains) > 1 else f"{mean:.4g}"
-
-
-def standard_error(values: np.ndarray) -> float:
-    """Standard error of a mean."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan

@@ -1,5 +1,6 @@
 """`QANTuner`: a KerasTuner tuner whose trials are episodes of a learning agent."""
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,11 +10,11 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import of_kind, positive_integer, verbosity
 from keras_drmad.typing import Logs, Structure
 
-from .. import compat
-from ..arguments import refuse, warn_of_fit
+from .. import compat, tensorboard
+from ..arguments import check_hypermodel, checked_callbacks, refuse
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
 from ..storage import files, settings
@@ -34,6 +35,14 @@ from .training.warm_start import WarmStart
 from .training.weight_path import WeightPath, WeightPathRecorder
 
 FIRST_SEED = 0  # of the warm start
+
+# Callbacks that act against the search, and why.
+REFUSED: dict[type[keras.callbacks.Callback], str] = {
+    keras.callbacks.BackupAndRestore: "a search that was broken off goes on by itself, and repeats the "
+    "episode that it was in",
+    keras.callbacks.LearningRateScheduler: "the learning rate is what the agent decides",
+    keras.callbacks.ReduceLROnPlateau: "the learning rate is what the agent decides",
+}
 
 
 class QANTuner(ResilientTuner):
@@ -115,13 +124,11 @@ class QANTuner(ResilientTuner):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        warn_of_fit(hypermodel)
-        if kwargs.get("executions_per_trial", 1) != 1:
+        check_hypermodel(hypermodel)
+        if positive_integer("executions_per_trial", kwargs.get("executions_per_trial", 1)) != 1:
             raise ValueError("`executions_per_trial` must be 1: an episode is one training.")
-        if regressor is not None and not isinstance(regressor, Regressor):
-            raise ValueError(
-                f"`regressor` must be a `Regressor(...)`. Received: regressor={regressor!r}"
-            )
+        if regressor is not None:
+            of_kind("regressor", regressor, Regressor, "a `Regressor(...)`")
         oracle = QANOracle(
             goal=goal,
             objective=objective,
@@ -184,7 +191,7 @@ class QANTuner(ResilientTuner):
                 least 1024.
             epochs: Of each episode: its budget.
             callbacks: Callbacks for each episode; each gets copies of them. `BackupAndRestore` is
-                refused: the search goes on by itself.
+                refused, for the search goes on by itself, and so is what sets the learning rate.
             verbose: 0: nothing; 1: KerasTuner's display; 2: also `fit`'s.
             **fit_arguments: None: other arguments of `fit` are refused, with what does the same.
 
@@ -195,12 +202,7 @@ class QANTuner(ResilientTuner):
                 the oracle.
         """
         refuse(fit_arguments)
-        callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
-        if any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks):
-            raise ValueError(
-                "`callbacks` may not hold `BackupAndRestore`: a search that was broken off goes on by "
-                "itself, and repeats the episode that it was in."
-            )
+        verbose, callbacks = verbosity("verbose", verbose), checked_callbacks(callbacks, REFUSED)
         oracle = self.oracle
         training = SteeredTraining(
             lambda: compat.build_model(self, oracle.get_space()),
@@ -221,9 +223,11 @@ class QANTuner(ResilientTuner):
                 f"`jump_start` must be less than the {training.budget} steps of an episode. Received: "
                 f"jump_start={self.jump_start}"
             )
+        if verbose:
+            print(f"Compiling the training of at most {training.budget} steps", flush=True)
         training.check()
         self._training, self._start_rate = training, training.start_rate
-        oracle.begin(training.start_rate, training.budget, _tensorboard_folder(callbacks))
+        oracle.begin(training.start_rate, training.budget, tensorboard.folder(callbacks))
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -269,6 +273,15 @@ class QANTuner(ResilientTuner):
             return self._start_rate
         return self.actions.within(multiple * self._start_rate)
 
+    def shown(self, trial: Trial) -> Trial:
+        """HParams show what an episode is, and what it starts with; how it ends is among its curves."""
+        shown, values = copy.copy(trial), trial.hyperparameters.values
+        shown.hyperparameters = trial.hyperparameters.copy()
+        start = values.get(RATE, self._start(values[START]))
+        for name, value in (("episode", values[KIND]), ("start/learning_rate", start)):
+            shown.hyperparameters.Fixed(name, value)
+        return shown
+
     def tell_again(self) -> None:
         self._channel.tell_again()
 
@@ -279,7 +292,7 @@ class QANTuner(ResilientTuner):
             return None
         saved = None
         if values[REFERENCE]:
-            saved = files.read_arrays(self.project.reference(values[REFERENCE]))
+            saved = files.read_if_whole(self.project.reference(values[REFERENCE]))
         before = None if saved is None else WeightPath.from_arrays(saved)
 
         def regularize(view: View) -> None:
@@ -338,12 +351,7 @@ class QANTuner(ResilientTuner):
             num_trials: How many of the best episodes are shown, too.
         """
         print(summary.table(self.oracle))
-        if num_trials:
-            super().results_summary(num_trials)
+        super().results_summary(num_trials)
 
-
-def _tensorboard_folder(callbacks: Sequence[keras.callbacks.Callback]) -> str | None:
-    for callback in callbacks:
-        if isinstance(callback, keras.callbacks.TensorBoard):
-            return callback.log_dir
-    return None
+    def score_noise(self) -> float:
+        return self.oracle.curriculum.ranking.score_noise()

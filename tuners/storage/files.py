@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from keras_drmad.typing import Arrays
 
+from .damage import DAMAGED, DamagedFile
+
 _log = logging.getLogger("keras_drmad")
 
 LATE_TRIES = 10  # once a second, for a file in a shared folder
-TEMPORARY = ".tmp"
+TEMPORARY, BEFORE = ".tmp", ".before"
 _OURS = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}(\.|$)")
 
 
@@ -57,13 +59,27 @@ def attempt(write: Callable[..., None], path: str, *args: Any, **kwargs: Any) ->
         return False
 
 
+def keep_before(path: str) -> None:
+    """Keeps a file as it is under another name, before it is written again."""
+    with contextlib.suppress(OSError):  # there may be none, or no links on that disk
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path + BEFORE)
+        os.link(path, path + BEFORE)
+
+
 def read_json(path: str) -> Any:
-    """The value in a JSON file; None if there is no such file."""
+    """The value in a JSON file; None if there is no such file.
+
+    Raises:
+        DamagedFile: It holds something else.
+    """
     try:
         with open(path) as file:
             return json.load(file)
     except FileNotFoundError:
         return None
+    except DAMAGED as error:
+        raise DamagedFile(path, error) from error
 
 
 def write_arrays(path: str, **groups: Mapping[str, npt.ArrayLike]) -> None:
@@ -85,15 +101,30 @@ def _known(array: npt.ArrayLike) -> np.ndarray:
 
 
 def read_arrays(path: str) -> dict[str, Arrays] | None:
-    """`{group: {name: array}}` of a file of `write_arrays`; None if there is no such file."""
+    """`{group: {name: array}}` of a file of `write_arrays`; None if there is no such file.
+
+    Raises:
+        DamagedFile: It holds something else.
+    """
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             groups: dict[str, Arrays] = {}
             for key in file.files:
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = file[key]
             return groups
     except FileNotFoundError:
+        return None
+    except DAMAGED as error:
+        raise DamagedFile(path, error) from error
+
+
+def read_if_whole(path: str) -> dict[str, Arrays] | None:
+    """As `read_arrays`, of a file that can be done without: None if it is damaged, too."""
+    try:
+        return read_arrays(path)
+    except DamagedFile as damage:
+        _log.warning("%s The search goes on without it.", damage)
         return None
 
 

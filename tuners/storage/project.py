@@ -20,6 +20,10 @@ class Project:
     def settings(self) -> str:
         return os.path.join(self.folder, "settings.json")
 
+    @property
+    def last_word(self) -> str:
+        return os.path.join(self.folder, "ended.json")
+
     def trial(self, trial_id: str) -> str:
         return self._of(trial_id, "trial.json")
 

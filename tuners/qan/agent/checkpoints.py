@@ -8,6 +8,7 @@ import numpy as np
 from keras_drmad.typing import Arrays
 
 from ...storage import files
+from ...storage.damage import DamagedFile
 from ..project import QANProject
 
 _log = logging.getLogger("keras_drmad")
@@ -23,6 +24,7 @@ class Checkpoints:
     def __init__(self, project: QANProject) -> None:
         self._project = project
         self.episodes = 0  # that were learned from at the last file
+        self.before = 0  # and at the one before, which stays in case that the last one is damaged
         self.is_written = True  # whether the last state could be
         self._trajectories = 0
         self._unwritten: dict[int, Arrays] = {}  # trajectories
@@ -41,6 +43,8 @@ class Checkpoints:
             del self._unwritten[number]
         state["memory"] = {"trajectories": np.array(self._trajectories)}
         if files.attempt(files.write_arrays, self._project.learner(episodes), **state):
+            if episodes != self.episodes:
+                self.before = self.episodes
             self.episodes, self.is_written = episodes, True
 
     def read(self) -> dict[str, Arrays] | None:
@@ -54,16 +58,20 @@ class Checkpoints:
         """Those of the last file, which `read` has read."""
         for number in range(self._trajectories):
             saved = files.read_arrays(self._project.trajectory(number))
-            assert saved is not None  # a state is written after its trajectories
+            if saved is None:  # a state is written after its trajectories
+                raise DamagedFile(self._project.trajectory(number), "there is no such file")
             yield saved["trajectory"]
 
     def rewind(self, episodes: int) -> None:
-        """Goes back to the last file of at most so many episodes."""
+        """Goes back to the last file of at most so many episodes that can be read."""
         self._trajectories, self._unwritten, self.is_written = 0, {}, True
         self.episodes = self._project.last_learner(episodes)
+        while self.episodes and files.read_if_whole(self._project.learner(self.episodes)) is None:
+            self.episodes = self._project.last_learner(self.episodes - 1)
+        self.before = self._project.last_learner(self.episodes - 1)
         if self.episodes < episodes:
             _log.warning(
-                "What was learned of episodes %d to %d was not written: the network is from before.",
+                "What was learned of episodes %d to %d is not there: the network is from before.",
                 self.episodes + 1,
                 episodes,
             )

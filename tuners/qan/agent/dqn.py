@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_drmad.arguments import number, positive_integer, whole_number
+from keras_drmad.arguments import flag, number, positive_integer, whole_number
 from keras_drmad.typing import Arrays, Logs
 
 from .greedy import Greedy, uses_xla
@@ -107,7 +107,11 @@ class DQN:
             margin=margin,
             demo_fraction=demo_fraction,
             min_demos=min_demos,
+            double=double,
+            prioritized=prioritized,
+            jit_compile=jit_compile,
         )
+        whole_number("seed", seed)
         self.network = network
         self.target = keras.models.clone_model(network)
         self.target.set_weights(network.get_weights())
@@ -284,13 +288,15 @@ def check_arguments(
     """Refuses arguments of `DQN` that learning would fail with; others are let through.
 
     Raises:
-        ValueError: Numbers that are none or out of range, an unknown optimizer.
+        ValueError: Numbers that are none or out of range, flags that are none, an unknown optimizer.
     """
     for name, value in given.items():
         if name in ("n_step", "batch_size", "capacity"):
             positive_integer(name, value)
         elif name == "min_demos":
             whole_number(name, value)
+        elif name in ("double", "prioritized", "jit_compile"):
+            flag(name, value, auto=name == "jit_compile")
         elif name in RANGES:
             number(name, value, **RANGES[name])
     keras.optimizers.get(optimizer)

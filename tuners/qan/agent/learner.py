@@ -183,9 +183,9 @@ class Learner:
         self._checkpoints.rewind(self.learned)
 
     def tidy(self, needed: set[int]) -> None:
-        """Removes all snapshots but the needed ones, and all files of learners but the last."""
+        """Removes all snapshots but the needed ones, and all files of learners but the last two."""
         self.snapshots.tidy(needed)
-        self._project.tidy({self._checkpoints.episodes}, needed)
+        self._project.tidy({self._checkpoints.episodes, self._checkpoints.before}, needed)
 
 
 def _remember(agent: DQN, trajectory: Arrays) -> None:

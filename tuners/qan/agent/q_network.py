@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import flag, number, positive_integer, whole_number
 
 from ..training.actions import Actions
 from ..training.states import State
@@ -85,7 +85,7 @@ def q_network(
         A functional model, which saves as any other.
 
     Raises:
-        ValueError: A number of units that is not positive.
+        ValueError: A number that is not positive, or a flag that is none.
 
     References:
         Wang et al., Dueling network architectures for deep reinforcement learning, ICML 2016. The size
@@ -97,7 +97,9 @@ def q_network(
     >>> network.input_shape, network.output_shape
     ((None, 7), (None, 5))
     """
-    if np.ndim(units) != 1:
+    actions, seed = positive_integer("actions", actions), whole_number("seed", seed, optional=True)
+    dueling, scale = flag("dueling", dueling), number("scale", scale, above=0)
+    if not isinstance(units, list | tuple | np.ndarray):
         raise ValueError(f"`units` must hold sizes of layers. Received: units={units!r}")
     sizes = [math.prod(shape) for shape, _ in parts]
     inputs = layers.Input((sum(sizes),), name="observation")

@@ -40,7 +40,7 @@ class Snapshots:
     def weights(self, number: int) -> list[np.ndarray] | None:
         """Of a network; None if a full disk and a kill have lost them."""
         if number not in self._weights:
-            saved = files.read_arrays(self._project.snapshot(number))
+            saved = files.read_if_whole(self._project.snapshot(number))
             if saved is None:
                 return None
             weights = saved["weights"]

@@ -14,6 +14,9 @@ from ..project import QANProject
 from .episode import Episode
 from .rollout import Rollout
 
+# Learning rates at the first and the last decision of an episode, means over groups.
+FIRST_RATE, LAST_RATE = "first_learning_rate", "last_learning_rate"
+
 _log = logging.getLogger("keras_drmad")
 
 
@@ -48,11 +51,12 @@ class EpisodeLogs:
             objective: name of the metric that it is compared by.
         """
         numbers = {"epsilon": rollout.exploration.epsilon, "return": -float(np.sum(rollout.costs))}
-        numbers |= learned
+        history = rollout.history()
+        rates = zip((FIRST_RATE, LAST_RATE), history["rates"][[0, -1]].mean(-1), strict=True)
+        numbers |= dict(rates) | learned
         for name, value in numbers.items():
             trial.metrics.register(name, direction="min")
             trial.metrics.update(name, float(value))
-        history = rollout.history()
         path = self._project.history(trial.trial_id)
         files.attempt(files.write_arrays, path, decisions=history)  # nothing depends on it
         if self.folder is None:

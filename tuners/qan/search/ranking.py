@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ... import luck
+from ..training.goals import Goal
 from .episode import CONTEST, SCHEDULE, TEST, Episode
 from .schedules import KINDS, Schedule
 
@@ -48,6 +50,13 @@ class Contest(NamedTuple):
             for of in (self.policy, self.schedule)
         )
         return np.array([schedule[seed] - policy[seed] for seed in policy if seed in schedule])
+
+    def is_clear(self) -> bool:
+        """Whether the winner's mean gain is at least two standard errors, and above 0."""
+        gains = self.gains() if self.winner == "policy" else -self.gains()
+        if len(gains) < 2:
+            return False
+        return bool(gains.mean() > 0 and gains.mean() >= 2 * standard_error(gains))
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,26 @@ class Ranking:
         is_policy = self.mean_rank(policy) <= self.mean_rank(schedule)
         return Contest(policy, schedule, "policy" if is_policy else "schedule")
 
+    def unreached(self, goal: Goal) -> str:
+        """What there is to say where no schedule has reached the goal; "" where one has."""
+        done = self.done(SCHEDULE)
+        if goal.value is None or not done or any(episode.hit for episode in done):
+            return ""
+        return (
+            f"No schedule has reached the goal, {goal}, in {len(done)} episodes: there is none to learn "
+            "from, and none to be better than. Give episodes more `epochs`, choose a goal that is "
+            "nearer, or let more schedules be tried (`schedule_trials`)."
+        )
+
+    def score_noise(self) -> float:
+        """The standard deviation of costs that differ in the seed only; NaN if there are none."""
+        groups: dict[object, list[float]] = {}
+        for e in self.episodes:
+            is_fixed = e.kind in (SCHEDULE, TEST, CONTEST)
+            if is_fixed and e.cost is not None and np.isfinite(e.cost):
+                groups.setdefault((e.schedule, e.snapshot), []).append(e.cost)
+        return luck.spread(list(groups.values()))
+
     def better(self) -> str | None:
         """ "policy" or "schedule", whichever is to be used; None if there is neither.
 
@@ -153,10 +182,14 @@ class Ranking:
         return "policy" if upper <= mean else "schedule"
 
 
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of a mean."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
 def _spread(ranks: list[list[float]]) -> float:
     """The standard deviation around the means of groups, of their sum if no group has two."""
-    off = [rank - np.mean(of) for of in ranks if len(of) > 1 for rank in of]
-    freedom = len(off) - sum(len(of) > 1 for of in ranks)
-    if freedom:
-        return float(np.sqrt(np.sum(np.square(off)) / freedom))
+    around = luck.spread(ranks)
+    if np.isfinite(around):
+        return around
     return float(np.std([rank for of in ranks for rank in of] or [0.0]))

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_drmad.arguments import choice, number
+
 KINDS = ("constant", "step", "cosine", "one_cycle")
 FLOOR = 0.01  # of the peak, from where a schedule does not go lower
 DROP, WARM_UP = 0.1, 0.3  # the factor of a step; the share of one cycle until its peak
@@ -27,6 +29,9 @@ class Schedule:
         peak: The highest rate.
         over: Steps. Defaults to 1, for constants, which need none.
 
+    Raises:
+        ValueError: An unknown kind, or a number that is not positive.
+
     References:
         Loshchilov and Hutter, SGDR, ICLR 2017 (the cosine; here without restarts); Smith and Topin,
         Super-convergence, 2018 (one cycle; theirs goes down linearly, and moves momentum, too).
@@ -41,6 +46,11 @@ class Schedule:
     kind: str
     peak: float
     over: float = 1.0
+
+    def __post_init__(self) -> None:
+        choice("kind", self.kind, KINDS)
+        for name in ("peak", "over"):
+            number(name, getattr(self, name), above=0)
 
     def __call__(self, step: float) -> float:
         p = min(step / self.over, 1.0)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.arguments import number
+from keras_drmad.arguments import choice, number, pair, some_of, wrong
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -24,11 +24,11 @@ class Actions:
         learning_rate: Multipliers a of the learning rate. Defaults to `(0.5, 0.9, 1, 1.1, 2)`.
         bounds: `(low, high)` of the learning rate. Defaults to 10⁻⁵ and 1.
         momentum: Multipliers m of 1 − momentum, for optimizers whose momentum is a variable
-            (`DrMADSGD`). Defaults to `(1,)`: momentum stays.
+            (`DrMADSGD`; β₁ of `DrMADAdamW`). Defaults to `(1,)`: momentum stays.
         sample_selection: Rules for the samples of the next chunk, of `"uniform"` (the epoch's order),
             `"hardest"`, `"easiest"` and `"newest"`. Defaults to `("uniform",)`.
         per: `"global"`, or `"layer"`: one decision for each group of a
-            `DrMADSGD(per="layer", learn=())`.
+            `DrMADSGD(per="layer", learn=())`, or of a `DrMADAdamW` like it.
 
     Raises:
         ValueError: An empty set, only one action, or one twice; multipliers or bounds that are not
@@ -57,22 +57,14 @@ class Actions:
     ) -> None:
         self.learning_rate = _multipliers("learning_rate", learning_rate)
         self.momentum = _multipliers("momentum", momentum)
-        if np.shape(bounds) != (2,):
-            raise ValueError(f"`bounds` must be (low, high). Received: bounds={bounds!r}")
-        low, high = (float(number("bounds", bound, above=0)) for bound in bounds)
+        ends = pair("bounds", bounds, "(low, high)")
+        low, high = (number("bounds", bound, above=0) for bound in ends)
         self.bounds = low, high
-        self.sample_selection = tuple(sample_selection)
-        self.per = per
+        rules = self.SAMPLE_SELECTIONS
+        self.sample_selection = some_of("sample_selection", sample_selection, rules)
+        self.per = choice("per", per, ("global", "layer"))
         if not low < high:
             raise ValueError(f"`bounds` must be 0 < low < high. Received: bounds={bounds!r}")
-        rules = set(self.sample_selection)
-        if not rules or not rules <= set(self.SAMPLE_SELECTIONS):
-            raise ValueError(
-                f"`sample_selection` may hold {self.SAMPLE_SELECTIONS}, and not nothing. Received: "
-                f"sample_selection={sample_selection!r}"
-            )
-        if per not in ("global", "layer"):
-            raise ValueError(f'`per` must be "global" or "layer". Received: per={per!r}')
         if per == "layer" and self.chooses_samples():
             raise ValueError(
                 'Samples are chosen for the whole model: `Actions(per="layer")` leaves '
@@ -82,7 +74,10 @@ class Actions:
         self._logs = [math.log(multiplier) for multiplier in self.learning_rate]
         self.all = list(itertools.product(self.learning_rate, self.momentum, self.sample_selection))
         if len(self.all) < 2:
-            raise ValueError("There is nothing to decide: only one action.")
+            raise ValueError(
+                "There is nothing to decide: only one action. Give `learning_rate` two multipliers or "
+                f"more. Received: learning_rate={self.learning_rate!r}"
+            )
 
     def __len__(self) -> int:
         return len(self.all)
@@ -134,11 +129,9 @@ class Actions:
 
 
 def _multipliers(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    if np.ndim(values) != 1 or not len(values):
-        raise ValueError(
-            f"`{name}` must hold multipliers, at least one. Received: {name}={values!r}"
-        )
-    values = tuple(float(number(name, value, above=0)) for value in values)
+    if not isinstance(values, list | tuple | np.ndarray) or not len(values):
+        raise wrong(name, values, "must hold multipliers, at least one")
+    values = tuple(number(name, value, above=0) for value in values)
     _check_once(name, values)
     return values
 

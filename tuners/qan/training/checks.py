@@ -4,10 +4,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import ArrayBatches, as_batches
+from keras_drmad.arguments import named
+from keras_drmad.data import Batches, as_batches
+from keras_drmad.data_checks import check_values
 from keras_drmad.typing import Logs, Structure
 
-from ...data_checks import as_fit_data, check_samples, check_values, training_batches
+from ...data_checks import as_fit_data, check_samples, training_batches
 from .decision_callback import DecisionCallback
 from .evaluation import readable
 from .goals import Goal
@@ -37,8 +39,12 @@ def checked_data(
     sample_weight: Structure,
     validation_data: Structure,
     batch_size: int | None,
-) -> tuple[Structure, int]:
-    """The first training batch, and their number, once all data are seen to be in order."""
+) -> tuple[dict[str, Batches], int]:
+    """Training and validation data by the names of their arguments, and the number of training batches.
+
+    Raises:
+        ValueError: something in them is not in order.
+    """
     data, steps = as_fit_data(x, y, sample_weight), None
     if isinstance(x, tf.data.Dataset) and x.cardinality() != tf.data.INFINITE_CARDINALITY:
         if x.cardinality() == tf.data.UNKNOWN_CARDINALITY:
@@ -47,18 +53,19 @@ def checked_data(
                 "`dataset.apply(tf.data.experimental.assert_cardinality(batches))`."
             )
         data, steps = x.take(1), int(x.cardinality())  # all of it need not fit in memory
-    named = {"x": training_batches(data, batch_size)}
+    found = {"x": training_batches(data, batch_size)}
     if validation_data is not None:
-        validation_data = readable(validation_data)
+        validation_data = readable("validation_data", validation_data)
         is_dataset = isinstance(validation_data, tf.data.Dataset)
         if is_dataset and validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`validation_data` repeats for ever: use `dataset.take(...)`.")
-        named["validation_data"] = as_batches(validation_data, batch_size)
-    for name, batches in named.items():
-        if isinstance(batches, ArrayBatches):  # others are read only as far as the first batch
-            check_values(name, batches)
-        check_samples(name, batches, named["x"], sizes=False)
-    return named["x"].batch(0), steps or named["x"].epoch_steps or 0
+        with named("validation_data"):
+            found["validation_data"] = as_batches(validation_data, batch_size)
+            found["validation_data"].batch(0)
+    for name, batches in found.items():  # what are no arrays is read as far as the first batch
+        check_values(name, batches)
+        check_samples(name, batches, found["x"], sizes=False)
+    return found, steps or found["x"].epoch_steps or 0
 
 
 def check_goal(goal: Goal, logs: Logs) -> None:

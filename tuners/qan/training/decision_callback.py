@@ -107,7 +107,7 @@ class DecisionCallback(keras.callbacks.Callback):
         self.validated: Logs = {}
         self._seconds, self._begun = 0.0, 0.0
         self._first: float | None = None  # value of the goal's metric
-        self._has_begun = False
+        self._has_begun = self._is_overruled = False
         self._means: set[str] | None = None
 
     def attach(self, model: keras.Model, budget: int) -> None:
@@ -231,6 +231,14 @@ class DecisionCallback(keras.callbacks.Callback):
             self._first = metric
         view.gaps.append(self.goal.gap(metric, self._first))
         (view.rates, view.momenta), view.motion = read
+        if not self._is_overruled and self.control.was_overruled(view.rates):
+            self._is_overruled = True
+            warnings.warn(
+                f"Something else has set the learning rate, to {float(view.rates[0]):.4g}, beside what "
+                "is decided here: leave out callbacks such as `LearningRateScheduler` and "
+                "`ReduceLROnPlateau`.",
+                stacklevel=2,
+            )
         self.ended = self._ending(metric, view)
         cost = taken / self.every
         if self.goal.unit == "seconds" and self.reports:

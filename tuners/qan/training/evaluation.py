@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
+from keras_drmad.data_checks import check_lengths
 from keras_drmad.typing import Logs, Structure, Tensors
 
 from .data import as_tensors, untuned
@@ -36,10 +37,11 @@ class Validation:
     """
 
     def __init__(self, data: Structure, batch_size: int | None = None) -> None:
-        data = readable(data)
+        data = readable("validation_data", data)
         positive_integer("batch_size", batch_size, optional=True)
         self._arrays, self._batch = None, batch_size or LEAST_BATCH
         if isinstance(data, tuple | list):
+            check_lengths("validation_data", data)
             self._arrays = as_tensors([part for part in data if part is not None])
         self._data = untuned(data)
         self._model: keras.Model | None = None
@@ -157,15 +159,15 @@ def scalars(logs: Mapping[str, Any]) -> Logs:
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
-def readable(data: Structure) -> Structure:
-    """Validation data, inputs alone as `(x,)`; refuses those that cannot be read again and again."""
+def readable(name: str, data: Structure) -> Structure:
+    """Data of an argument, inputs alone as `(x,)`; refuses those that cannot be read again and again."""
     if isinstance(data, tuple | list | tf.data.Dataset | keras.utils.PyDataset):
         return data
     if isinstance(data, dict) or hasattr(data, "__array__"):
         return (data,)
     raise ValueError(
-        "`validation_data` must be arrays as `x`, `(x, y)` or `(x, y, sample_weight)`, a "
-        f"`tf.data.Dataset` or a `keras.utils.PyDataset`. Received: a {type(data).__name__}"
+        f"`{name}` must be arrays as `x`, `(x, y)` or `(x, y, sample_weight)`, a `tf.data.Dataset` or a "
+        f"`keras.utils.PyDataset`. Received: a {type(data).__name__}"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import of_kind, positive_integer, wrong
 
 from .states import State
 from .view import View
@@ -67,10 +67,12 @@ class BagOfFilters(State):
     def __init__(
         self, words: int = 16, layer: str | None = None, codebook: Sequence | None = None
     ) -> None:
-        self.words, self.layer = positive_integer("words", words), layer
-        self.codebook = None if codebook is None else np.array(codebook, "float32")
+        self.words, self.layer = positive_integer("words", words), _layer(layer)
+        self.codebook = None if codebook is None else _numbers("codebook", codebook)
         self.shape = (self.words,)
-        if self.codebook is not None and (self.codebook.ndim, len(self.codebook)) != (2, words):
+        if self.codebook is not None and (
+            self.codebook.ndim != 2 or len(self.codebook) != self.words
+        ):
             raise ValueError(
                 f"`codebook` must be of shape (words, inputs), with words={words}. Received: an array "
                 f"of {self.codebook.shape}"
@@ -131,7 +133,8 @@ class RawFilters(State):
         layer: The layer's name. Defaults to the first that has a kernel.
 
     Raises:
-        ValueError: Before anything is trained: no such layer, or one of other filters.
+        ValueError: An argument is none of these. Before anything is trained: no such layer, or one of
+            other filters.
 
     References:
         Fu et al., Deep Q-networks for accelerating the training of deep neural networks, 2016.
@@ -143,8 +146,9 @@ class RawFilters(State):
     """
 
     def __init__(self, inputs: int, filters: int = 8, layer: str | None = None) -> None:
-        self.inputs, self.filters, self.layer = inputs, filters, layer
-        self.shape = (inputs, filters)
+        self.inputs = positive_integer("inputs", inputs)
+        self.filters, self.layer = positive_integer("filters", filters), _layer(layer)
+        self.shape = (self.inputs, self.filters)
 
     def check(self, model: keras.Model) -> None:
         self._filters(model)
@@ -173,6 +177,20 @@ class RawFilters(State):
 
     def get_config(self) -> dict[str, Any]:
         return {"inputs": self.inputs, "filters": self.filters, "layer": self.layer}
+
+
+def _layer(name: str | None) -> str | None:
+    return None if name is None else of_kind("layer", name, str, "the name of a layer")
+
+
+def _numbers(name: str, values: Sequence) -> np.ndarray:
+    try:
+        found = np.array(values, "float64")
+    except (OverflowError, TypeError, ValueError):  # text, or lists of several lengths
+        found = np.full(1, np.nan)
+    if not (np.abs(found) <= np.finfo("float32").max).all():
+        raise wrong(name, values, "an array of finite numbers")
+    return found.astype("float32")
 
 
 def _scaled(filters: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from keras_drmad.arguments import number
+from keras_drmad.arguments import choice, named, number, wrong
 from keras_drmad.typing import Logs
 
 from .report import Report
@@ -63,21 +63,18 @@ class Goal:
         direction: str | None = None,
         unit: str = "steps",
     ) -> None:
-        if not isinstance(metric, str):
-            raise ValueError(f"`metric` must be the name of a metric. Received: metric={metric!r}")
-        if value is not None:
-            number("value", value)
-        if unit not in ("steps", "seconds"):
-            raise ValueError(f'`unit` must be "steps" or "seconds". Received: unit={unit!r}')
-        if direction is None:
-            direction = _known_direction(metric)
-        if direction not in ("max", "min"):
+        if not isinstance(metric, str) or not metric:
+            raise wrong("metric", metric, "the name of a metric")
+        self.value = None if value is None else number("value", value)
+        choice("unit", unit, ("steps", "seconds"))
+        if direction is not None:
+            choice("direction", direction, ("max", "min"))
+        elif (direction := _known_direction(metric)) is None:
             raise ValueError(
                 f"Whether {metric!r} is to be raised or lowered is not known: pass "
                 '`Goal(metric, value, direction="max")` or "min".'
             )
         self.metric, self.direction, self.unit = metric, direction, unit
-        self.value = None if value is None else float(value)
 
     @classmethod
     def of(cls, goal: GoalLike) -> "Goal":
@@ -86,11 +83,10 @@ class Goal:
             return goal
         if isinstance(goal, keras_tuner.Objective):
             return cls(goal.name, direction=goal.direction)
-        if isinstance(goal, tuple | list) and len(goal) == 2:
-            return cls(*goal)
-        if isinstance(goal, tuple | list) and len(goal) == 3:
-            metric, value, unit = goal
-            return cls(metric, value, unit=unit)
+        if isinstance(goal, tuple | list) and len(goal) in (2, 3):
+            metric, value, *unit = goal
+            with named("goal"):
+                return cls(metric, value, None, *unit)
         raise ValueError(
             "`goal` must be a `Goal`, (metric, value) or (metric, value, unit). Received: "
             f"goal={goal!r}"
@@ -154,6 +150,11 @@ class Goal:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Goal":
         return cls(**config)
+
+    def __repr__(self) -> str:
+        return (
+            f"Goal({self.metric!r}, {self.value}, direction={self.direction!r}, unit={self.unit!r})"
+        )
 
     def __str__(self) -> str:
         return self.metric if self.value is None else f"{self.metric} of {self.value:g}"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.optimizers.sgd import DrMADSGD
+from keras_drmad.optimizers.learnable import LearnableOptimizer
 
 from .actions import Actions
 
@@ -25,7 +25,9 @@ class OptimizerControl:
     def __init__(self, optimizer: keras.optimizers.Optimizer, actions: Actions) -> None:
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of `LossScaleOptimizer`
         self.optimizer, self.actions = optimizer, actions
-        self._learned = optimizer if isinstance(optimizer, DrMADSGD) else None
+        self._learned = optimizer if isinstance(optimizer, LearnableOptimizer) else None
+        # AdamW keeps so much of the last gradients by its β₁.
+        self._momentum = "momentum" if hasattr(optimizer, "momentum") else "beta_1"
         if not isinstance(getattr(optimizer, "learning_rate", None), keras.Variable):
             raise ValueError(
                 f"The learning rate of {optimizer!r} cannot be set: compile with a number, not with "
@@ -34,14 +36,16 @@ class OptimizerControl:
         if actions.moves_momentum() and self._learned is None:
             raise ValueError(
                 f"{type(optimizer).__name__} keeps its momentum as a constant: compile with "
-                "`DrMADSGD`, or leave `Actions(momentum=...)` out."
+                "`DrMADSGD` or `DrMADAdamW`, or leave `Actions(momentum=...)` out."
             )
         per = None if self._learned is None else self._learned.per
         if actions.per == "layer" and per not in ("layer", "variable"):
             raise ValueError(
-                '`Actions(per="layer")` needs `DrMADSGD(per="layer", learn=())`. Received: '
+                '`Actions(per="layer")` needs `DrMADSGD(per="layer", learn=())` or a `DrMADAdamW` like '
+                "it. Received: "
                 f"{type(optimizer).__name__}"
             )
+        self._rate: float | None = None  # what it was set to here
         self._all_groups = [] if self._learned is None else list(self._learned.hyperparameters)
         # [None]: the whole model.
         self.groups: list[str | None] = [*self._all_groups] if actions.per == "layer" else [None]
@@ -51,16 +55,16 @@ class OptimizerControl:
         optimizer = self.optimizer
         rate = tf.cast(optimizer.learning_rate.value, "float64")
         if self._learned is None:
-            momentum = getattr(optimizer, "momentum", getattr(optimizer, "beta_1", 0.0))
+            momentum = getattr(optimizer, self._momentum, 0.0)
             return tf.stack([[rate], [tf.constant(momentum, "float64")]])
-        momenta = self._of_groups(self._learned, "momentum")
+        momenta = self._of_groups(self._learned, self._momentum)
         if self.groups == [None]:
             return tf.stack([[rate], [tf.reduce_mean(momenta)]])
         return tf.stack(
             [tf.multiply(rate, self._of_groups(self._learned, "learning_rate")), momenta]
         )
 
-    def _of_groups(self, optimizer: DrMADSGD, kind: str) -> tf.Tensor:
+    def _of_groups(self, optimizer: LearnableOptimizer, kind: str) -> tf.Tensor:
         """(groups of the optimizer,): means over a learned schedule's knots."""
         layout, values = optimizer.layout, optimizer.hyper_values()[kind]
         table = tf.reshape(tf.cast(values, "float64"), (layout.knots.get(kind, 1), -1))
@@ -71,7 +75,14 @@ class OptimizerControl:
         """(groups,) learning rates, and (groups,) momenta."""
         return self.settings().numpy()
 
+    def was_overruled(self, rates: np.ndarray) -> bool:
+        """Whether the one learning rate of the model, now `rates`, is not what it was set to."""
+        if self.groups != [None] or self._rate is None:
+            return False
+        return abs(float(rates[0]) - self._rate) > 1e-5 * abs(self._rate)
+
     def _set_global(self, rate: float) -> None:
+        self._rate = rate
         # `optimizer.learning_rate = rate` converts, casts and reads in calls of their own.
         self.optimizer.learning_rate.value.assign(rate, read_value=False)
 
@@ -98,7 +109,7 @@ class OptimizerControl:
             if wanted != rate:
                 moved["learning_rate"] = wanted
             if slower != 1:
-                moved["momentum"] = 1 - float(np.clip(slower * (1 - momentum), 1e-3, 1.0))
+                moved[self._momentum] = 1 - float(np.clip(slower * (1 - momentum), 1e-3, 1.0))
             if moved:
                 changes[group] = moved
         moved = changes.pop(None, {})  # of the whole model

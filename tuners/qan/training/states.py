@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_drmad.arguments import some_of, wrong
+
 from .view import View
 
 SMALL = 1e-12
@@ -57,7 +59,7 @@ class State:
         return False
 
     def observe(self, view: View) -> np.ndarray:
-        """(groups, *shape) numbers of about 1 in size."""
+        """`(groups, *shape)` numbers of about 1 in size."""
         raise NotImplementedError
 
     def encode(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -133,9 +135,7 @@ class Ratios(State):
     )
 
     def __init__(self, names: Sequence[str] = FEW) -> None:
-        self.names = tuple(names)
-        if set(self.names) - set(self.ALL) or not self.names:
-            raise ValueError(f"`names` may hold {self.ALL}, and not nothing. Received: {names!r}")
+        self.names = some_of("names", names, self.ALL)
         self.shape = (len(self.names),)
 
     def observe(self, view: View) -> np.ndarray:
@@ -198,6 +198,12 @@ def _change(values: Sequence[float], back: int, of: Callable[[float], float] = f
     """Change a decision of a function of them, over so many of them."""
     back = min(back, len(values) - 1)
     return (of(values[-1]) - of(values[-1 - back])) / back if back else 0.0
+
+
+def check_kinds_of(states: object) -> None:
+    """Raises a ValueError unless it is a list of `State`s, which may be empty."""
+    if not isinstance(states, list | tuple) or not all(isinstance(s, State) for s in states):
+        raise wrong("states", states, "a list of `State`s, and not empty")
 
 
 def observe(states: Sequence[State], view: View) -> np.ndarray:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import as_arguments
+from keras_drmad.data_checks import check_targets
 from keras_drmad.typing import Structure
 
 from ...retraining import Retraining
@@ -61,10 +62,13 @@ class SteeredTraining:
         positive_integer("decision_every", every)
         positive_integer("batch_size", batch_size, optional=True)
         positive_integer("validation_batch_size", validation_batch_size, optional=True)
-        self._first, steps = checked_data(x, y, sample_weight, validation_data, batch_size)
+        checked, steps = checked_data(x, y, sample_weight, validation_data, batch_size)
+        self._first = checked["x"].batch(0)
         self.budget = steps * epochs
         self.model = build()
         check_compiled(self.model)
+        for name, batches in checked.items():
+            check_targets(name, self.model, batches)
         self._retraining = Retraining(self.model, build, self._first)
         data = x, y, sample_weight
         self._arrays = as_tensors(data) if are_arrays(data) else None
@@ -126,8 +130,9 @@ class SteeredTraining:
             raise ValueError(f"`goal` is {goal}: it needs `validation_data`.")
         check_goal(goal, logs)
         check_states(self.callback, logs)
-        is_one_chunk = self.epochs == 1 and self.callback.every >= self.budget
-        if is_one_chunk and not self.callback.observes_first:
+        every = self.callback.every
+        is_one_chunk = self.epochs == 1 and every >= self.budget
+        if every > self.budget or (is_one_chunk and not self.callback.observes_first):
             raise ValueError(self.undecided(TRUNCATED))
         if goal.unit == "seconds":
             self._compile()

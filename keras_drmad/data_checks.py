@@ -1,0 +1,137 @@
+"""What is wrong with data, before anything is trained."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.data import PARTS, ArrayBatches, Batch, Batches, BufferedBatches
+from keras_drmad.typing import Structure
+
+# Of a hyper set: how much more of it may be found in the training set than is found there by chance.
+OVERLAP_ALLOWED = 0.1
+
+# Whose targets are probabilities, or numbers of classes: none is negative.
+NOT_NEGATIVE = (
+    keras.losses.BinaryCrossentropy,
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.SparseCategoricalCrossentropy,
+    keras.losses.Poisson,
+    keras.losses.KLDivergence,
+)
+
+
+def check_lengths(name: str, data: Structure) -> None:
+    """Raises a ValueError if what `(x, y, …)` hold are no arrays, or have several lengths."""
+    leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+    if not all(getattr(leaf, "shape", ()) for leaf in leaves):
+        raise ValueError(
+            f"`{name}` must hold arrays of samples. Received: Python's own numbers, text, or lists of "
+            "them, or single samples. Use `np.asarray(...)` on inputs and on targets."
+        )
+    if len({leaf.shape[0] for leaf in leaves}) > 1:
+        raise ValueError(
+            f"`{name}` must hold arrays with the same number of samples. Received: arrays of shape "
+            f"{' and '.join(str(tuple(leaf.shape)) for leaf in leaves)}"
+        )
+
+
+def check_values(name: str, batches: Batches) -> None:
+    """Raises a ValueError if a value in memory is not finite."""
+    for batch in _in_memory(batches):
+        for part, of in zip(PARTS, batch, strict=True):
+            for array in map(np.asarray, tf.nest.flatten(of)):
+                bad = 0
+                if np.issubdtype(array.dtype, np.inexact):
+                    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+                if bad:
+                    raise ValueError(
+                        f"`{name}` holds {bad} values that are NaN or infinite, in its {part}, an "
+                        f"array of shape {array.shape}. Remove or replace them."
+                    )
+
+
+def check_targets(name: str, model: keras.Model, batches: Batches) -> None:
+    """Raises a ValueError if a target in memory is none for the model's loss, if that is one loss."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, str):
+        loss = next((kind() for kind in NOT_NEGATIVE if kind().name == loss), loss)
+    if not isinstance(loss, NOT_NEGATIVE):
+        return
+    most, ignored = np.inf, None
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        shape = getattr(model, "output_shape", None) if model.built else None
+        most = shape[-1] - 1 if isinstance(shape, tuple) and shape[-1] else np.inf
+        ignored = loss.get_config().get("ignore_class")
+    for _, y, _ in _in_memory(batches):
+        if tf.nest.is_nested(y):
+            return
+        targets = np.asarray(y)
+        bad = targets[(targets < 0) | (targets > most)]
+        bad = bad if ignored is None else bad[bad != ignored]
+        if bad.size:
+            span = "0 or more" if most == np.inf else f"from 0 to {most}, a number for each class"
+            raise ValueError(
+                f"`{name}` holds {bad.size} targets that the loss {loss.name!r} cannot take: they must "
+                f"be {span}. Received: {bad.flat[0]}"
+            )
+
+
+def check_inputs(name: str, model: keras.Model, batches: Batches) -> None:
+    """Raises a ValueError if the samples have another size than a built model takes, as one array."""
+    takes = getattr(model, "input_shape", None) if model.built else None
+    x = batches.batch(0)[0]
+    if not isinstance(takes, tuple) or tf.nest.is_nested(x) or len(takes) != len(x.shape):
+        return
+    sizes = zip(takes[1:], x.shape[1:], strict=True)
+    if any(size is not None and size != given for size, given in sizes):
+        raise ValueError(
+            f"`{name}` must hold inputs of shape {takes}, as the model takes them. Received: an array "
+            f"of shape {tuple(x.shape)}"
+        )
+
+
+def _in_memory(batches: Batches) -> Iterator[Batch]:
+    """What `Batches` hold; those of a `PyDataset` are made when they are needed."""
+    if isinstance(batches, ArrayBatches):
+        yield batches.data
+    elif isinstance(batches, BufferedBatches):
+        yield from (batches.batch(step) for step in range(len(batches)))
+
+
+def check_apart(training: Batches, hyper: Batches) -> None:
+    """Raises a ValueError if the hyper set is taken from the training data, both in arrays."""
+    if (said := overlap_of(training, hyper)) is not None:
+        raise ValueError(said)
+
+
+def overlap_of(training: Batches, hyper: Batches) -> str | None:
+    """What there is to say of a hyper set that is taken from the training data, both in arrays."""
+    if not isinstance(training, ArrayBatches) or not isinstance(hyper, ArrayBatches):
+        return None
+    shared = overlap([hyper.data], [training.data])
+    if shared is None:
+        return None
+    return (
+        f"`validation_data` overlaps the training data: {shared:.0%} of its samples are in both. "
+        "Hyperparameters that are fitted to training data learn to overfit; split the arrays."
+    )
+
+
+def overlap(batches: Iterable[Batch], others: Iterable[Batch]) -> float | None:
+    """The share of the samples of some batches that others hold, too; None if chance explains it."""
+    own, known = _samples(batches), collections.Counter(_samples(others))
+    both = sum(sample in known for sample in own) / len(own)
+    # Small discrete inputs repeat themselves, and are in both by chance as often.
+    by_chance = sum(number for number in known.values() if number > 1) / known.total()
+    return both if both - by_chance > OVERLAP_ALLOWED + len(own) ** -0.5 else None
+
+
+def _samples(batches: Iterable[Batch]) -> list[int]:
+    """A number for each sample: a hash of its first input."""
+    first = (np.ascontiguousarray(tf.nest.flatten(x)[0]) for x, *_ in batches)
+    return [hash(row.tobytes()) for array in first for row in array]
