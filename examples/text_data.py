@@ -111,9 +111,10 @@ class Texts:
         elif kind == "tf-idf":
             weights = np.log((1 + self._train) / (1 + texts))[:, None] + 1
         else:
-            kept = self._of_classes * used[:, None] + SMOOTHING
+            kept = self._of_classes[used] + SMOOTHING
             others = kept.sum(axis=1, keepdims=True) - kept
-            weights = np.log(kept / kept.sum(axis=0)) - np.log(others / others.sum(axis=0))
+            weights = np.zeros((len(used), self.classes))
+            weights[used] = np.log(kept / kept.sum(axis=0)) - np.log(others / others.sum(axis=0))
         return weights * used[:, None]
 
     def part(self, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
