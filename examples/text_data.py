@@ -79,9 +79,10 @@ class Texts:
         self._count(cut, len(train), most_ngrams)
 
     def _count(self, texts: list[list[str]], train: int, most: int) -> None:
+        # The order of a set, and with it the numbers, would be another one in each process.
         found = collections.Counter(
             gram for words in texts[:train] for gram in dict.fromkeys(_ngrams(words))
-        )  # of a set the order, and with it the numbers, would be another one in each process
+        )
         frequent = [gram for gram, _ in found.most_common(most)]
         numbers = {gram: i + 1 for i, gram in enumerate(frequent)}
         bags = [
