@@ -5,9 +5,10 @@
 
 Each case is a whole chunk: a loop on the device over `STEPS` batches, without host round trips.
 Cases: a small and a wide MLP (4096-4096-4096) in float32, float32 with TF32 and bfloat16, a small CNN,
-and QAN's agent, whose loop takes 64 gradient steps. Programs are lowered for CPU, before optimization;
-XLA on the other machine compiles them for its own device. Inputs and expected outputs travel with the
-small cases (NAME.npz); those of the wide ones are drawn at random there, and only timed.
+the small MLP under AdamW, and QAN's agent, whose loop takes 64 gradient steps. Programs are lowered for
+CPU, before optimization; XLA on the other machine compiles them for its own device. Inputs and expected
+outputs travel with the small cases (NAME.npz); those of the wide ones are drawn at random there, and
+only timed.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import function_type_utils
 
-from keras_drmad import DrMADSGD, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, paths
 from keras_drmad.data import as_batches
 from keras_drmad.engine.engine import Engine
 from keras_drmad.tuners.qan.agent.dqn import DQN
@@ -34,6 +35,7 @@ from keras_drmad.tuners.qan.agent.replay import Transitions
 
 layers = keras.layers
 STEPS = 8
+SGD = partial(DrMADSGD, 0.02, l2=1e-4, learn=())
 CARRIED_BYTES = 8 * 2**20  # larger inputs are drawn on the other machine
 DTYPES = {
     "f32": "float32",
@@ -71,12 +73,12 @@ def cnn():
     return keras.Sequential([layers.Input(shape), *stack]), shape
 
 
-def chunk(build, batch_size):
+def chunk(build, batch_size, make=SGD):
     """`{"train": (function, arguments, steps), "reverse": …}` of one chunk of training."""
     keras.utils.set_random_seed(0)
     model, shape = build()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(DrMADSGD(0.02, l2=1e-4, learn=()), loss)
+    model.compile(make(), loss)
     rng = np.random.default_rng(0)
     samples = batch_size * STEPS
     train = (rng.random((samples, *shape), "float32"), rng.integers(0, 10, samples))
@@ -87,13 +89,12 @@ def chunk(build, batch_size):
     start = engine.read()
     steps = list(range(STEPS))
     run = engine.begin(start, batches, STEPS)
-    run.rates, run.end = [np.float32(0.02)] * STEPS, start
+    rates = engine.optimizer.learning_rates(STEPS).astype("float32")
+    run.rates, run.iterations, run.end = list(rates), steps, start
     inputs = engine.stacks.inputs(run, steps, STEPS)
     means = engine.programs.rule.means(start.iterate)
     carry = {**run.carry, "sums": path.begin(means)}
-    run.summaries = [
-        means._replace(weights=[w + 0.01 * i for w in means.weights]) for i in range(2)
-    ]
+    run.summaries = [tf.nest.map_structure(lambda w, i=i: w + 0.01 * i, means) for i in range(1, 3)]
     constants = {
         "hyper": run.hyper,
         "hyper_variables": [],
@@ -129,6 +130,11 @@ def learning(observed=16, actions=5, transitions=2000):
 
 CASES = {  # name: (its programs, TF32, dtype policy)
     "mlp_f32": (partial(chunk, partial(mlp, 64), 32), False, "float32"),
+    "mlp_adamw_f32": (
+        partial(chunk, partial(mlp, 64), 32, partial(DrMADAdamW, learn=())),
+        False,
+        "float32",
+    ),
     "mlp_tf32": (partial(chunk, partial(mlp, 64), 32), True, "float32"),
     "mlp_bf16": (partial(chunk, partial(mlp, 64), 32), False, "mixed_bfloat16"),
     "cnn_f32": (partial(chunk, cnn, 100), False, "float32"),
