@@ -1,9 +1,10 @@
 # Everything runs in an environment of its own: .venv
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := .venv-lowest
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo demo-qan test lint clean
+.PHONY: demo demo-qan test test-lowest lint docs dist clean
 
 demo: .venv/demo
 	$(BIN)/python examples/quickstart_digits.py
@@ -14,10 +15,24 @@ demo-qan: .venv/demo
 test: .venv/dev lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
+# The same tests with the lowest versions that pyproject.toml allows. TESTS=tests/test_paths.py runs some.
+test-lowest: $(LOWEST)/dev
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Guides and tutorials are run; those that have not changed come from docs/_build/cache.
+docs: .venv/docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# An sdist, a wheel made from it, and that wheel in a fresh environment.
+dist: .venv/dev
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python .ci/check_dist.py dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -30,5 +45,15 @@ lint: .venv/dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+.venv/docs: .venv/bin/python pyproject.toml setup.py
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+$(LOWEST)/dev: pyproject.toml setup.py .ci/lowest.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-* build dist docs/_build *.egg-info

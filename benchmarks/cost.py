@@ -5,10 +5,10 @@
 - mlp: MNIST-sized MLP 784-50-50-50-10, batch 50, T = 1000, one of each hyperparameter a variable:
   the whole `hypergradient` call after warm-up over `model.fit` on as many steps and over
   the compiled forward pass alone; one reverse step over one gradient step; every path.
-- cnn: 16-32 filters, batch norm, dropout, batch 100.
+- cnn: 16-32 filters, batch norm, dropout, batch 100, T = 50: the same, and the callback.
 - memory: peak resident memory above that before the call, each in a process of its own.
 - fit: a step of `fit` with frozen hyperparameters over one with Keras's optimizer.
-- callback: `fit` with `LearnHyperparameters` over `fit` without.
+- callback: `fit` with `LearnHyperparameters` over `fit` without, on the MLP.
 
 The data are random numbers of MNIST's shape: cost does not depend on their values.
 """
@@ -96,12 +96,12 @@ def loops(model, train, batch_size, path):
     """Seconds a step of the forward and the reverse programs alone, on batches already stacked."""
     batches = as_batches(train, batch_size, seed=0)
     engine = Engine.of(model, batches.batch(0), path)
-    steps, capacity = next(batches.pieces(range(10**6)))
+    rates = engine.optimizer.learning_rates(engine.stacks.length(batches))
     validation = as_batches((train[0][:256], train[1][:256]), 256)
 
-    rates = engine.optimizer.learning_rates(len(steps))
     run = engine.train(engine.read(), batches, rates)
     _, adjoint = engine._validation(run, validation)
+    steps, capacity = next(engine._pieces(run, range(len(rates))))
     inputs = engine.stacks.inputs(run, steps, capacity)
     constants = {
         "hyper": run.hyper,
@@ -110,7 +110,7 @@ def loops(model, train, batch_size, path):
         "size": tf.constant(1.0),
         "segment_data": engine._segment_data(run, run.segments[0]),
     }
-    carry = engine.begin(engine.read(), batches, len(steps)).carry
+    carry = engine.begin(run.start, batches, len(rates)).carry
     carry["sums"] = path.begin(engine.programs.rule.means(run.start.iterate))
     begin, length = engine._constants(run, False), len(steps)
 
@@ -183,13 +183,13 @@ def overhead(optimizer, repeats):
     print(f"{np.median(ours) / np.median(theirs):.3f} (medians); {theirs.min():.0f} µs a step")
 
 
-def callback(optimizer, repeats):
-    train, hyper = data(50_000), data(1000)
-    watched, alone = (mlp(OURS[optimizer]()) for _ in range(2))
+def callback(make, optimizer, shape, batch_size, steps, repeats):
+    train, hyper = data(batch_size * steps, shape), data(1000, shape)
+    watched, alone = (make(OURS[optimizer]()) for _ in range(2))
     learn = LearnHyperparameters(hyper)
-    with_it = median_time(lambda: fit(watched, train, 50, callbacks=[learn]), repeats)
-    without = median_time(lambda: fit(alone, train, 50), repeats)
-    print(f"callback: {with_it / without - 1:.2f} × the training it watches")
+    with_it = median_time(lambda: fit(watched, train, batch_size, callbacks=[learn]), repeats)
+    without = median_time(lambda: fit(alone, train, batch_size), repeats)
+    print(f"callback, {make.__name__}: {with_it / without - 1:.2f} × the training it watches")
 
 
 def resident(field="VmRSS"):
@@ -239,10 +239,11 @@ def main():
     if what in ("all", "cnn"):
         some = ["SegmentMeans", "Linear"]
         cost(cnn(optimizer), (28, 28, 1), 100, 50, min(repeats, 3), some)
+        callback(cnn, optimizer, (28, 28, 1), 100, 50, min(repeats, 3))
     if what in ("all", "fit"):
         overhead(optimizer, repeats)
     if what in ("all", "callback"):
-        callback(optimizer, min(repeats, 3))
+        callback(mlp, optimizer, (784,), 50, 1000, min(repeats, 3))
     if what in ("all", "memory"):
         memory(optimizer)
 

@@ -17,10 +17,11 @@ import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
 # isort: split
 import keras
 import keras_tuner
+import matplotlib
 import numpy as np
 from sklearn.datasets import load_digits
 
-from keras_drmad import DrMADSGD
+from keras_drmad import DrMADSGD, plots
 from keras_drmad.tuners import DrMADTuner
 
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, default="out/tuner_digits")
     arguments = parser.parse_args()
 
+    matplotlib.use("Agg")  # needs no screen
     train, hyper, selection, test = digits(arguments.seed)
     tuner = DrMADTuner(
         build_model,
@@ -47,7 +49,9 @@ def main() -> None:
     data = {"validation_data": hyper, "selection_data": selection}
     tuner.search(*train, **data, batch_size=30, epochs=arguments.epochs, verbose=0)
     tuner.results_summary(3)
-    print("\nLearned:")
+    picture = arguments.folder.with_suffix(".png")
+    plots.search(tuner)[0].figure.savefig(picture, dpi=100)
+    print(f"\nSaved {picture}. Learned:")
     for group, values in tuner.get_best_models()[0].optimizer.hyperparameters.items():
         print(f"{group:8}" + "".join(f"{kind:>16} {v:<9.3g}" for kind, v in values.items()))
 

@@ -3,6 +3,8 @@
 Whatever learns during or after one training is here; searches of many trainings are in `tuners`.
 """
 
+import importlib.metadata
+
 import keras_drmad.backend  # noqa: F401 (first, for it refuses what the others could not use)
 from keras_drmad import paths
 from keras_drmad.callbacks import LearnHyperparameters
@@ -11,6 +13,8 @@ from keras_drmad.hyperparameters.meta import Sign
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.adamw import DrMADAdamW
 from keras_drmad.optimizers.sgd import DrMADSGD
+
+__version__ = importlib.metadata.version("keras_drmad")  # it stands in pyproject.toml
 
 __all__ = [
     "DrMADAdamW",

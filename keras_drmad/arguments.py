@@ -4,18 +4,20 @@ The checks of all public classes and functions are made of these. Numbers may be
 none, and text is no flag.
 """
 
+import contextlib
 import difflib
 import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
 T = TypeVar("T")
 
+LARGEST = float(np.finfo("float32").max)
 LONGEST = 200  # characters of what was received that an error shows
 
 
@@ -214,12 +216,22 @@ def of_kind(name: str, value: object, kind: type[T] | tuple[type[T], ...], what:
     raise wrong(name, value, what)
 
 
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Puts the name of an argument before what is wrong with what it holds."""
+    try:
+        yield
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(said if f"`{name}`" in said else f"`{name}`: {said}") from error
+
+
 def wrong(name: str, value: object, what: str, advice: str = "") -> ValueError:
     """The error to raise where an argument must be `what`, and is not."""
     shown = repr(value)
     if len(shown) > LONGEST:
         shown = f"{shown[:LONGEST]}… (a {type(value).__name__})"
-    verb = "" if what.startswith("may ") else "must be "
+    verb = "" if what.startswith(("may ", "must ")) else "must be "
     advice = advice and f". {advice}"
     return ValueError(f"`{name}` {verb}{what}. Received: {name}={shown}{advice}")
 
@@ -251,7 +263,9 @@ def _integer(name: str, value: Any, least: int, what: str) -> int:
 
 
 def _float(value: numbers.Real) -> float:
+    """Infinity for what is beyond float32, in which values are computed with."""
     try:
-        return float(value)
+        found = float(value)
     except OverflowError:
         return math.inf
+    return found if abs(found) <= LARGEST else math.inf

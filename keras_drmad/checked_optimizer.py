@@ -1,10 +1,11 @@
 """`CheckedOptimizer`: refuses arguments of an optimizer that Keras takes, and that make no sense."""
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_drmad.arguments import flag, number, of_kind, whole_number
 
@@ -13,11 +14,14 @@ def learning_rate(name: str, value: Any) -> Any:
     """A learning rate as Keras takes it; of numbers a finite one, 0 or more, as a `float`.
 
     Raises:
-        ValueError: It is a number that is none, text or None. Keras itself refuses what is left.
+        ValueError: It is a number that is none, or neither a number, a schedule nor a function.
     """
-    if isinstance(value, numbers.Real | str | None):
-        return number(name, value, least=0)
-    return value
+    kinds = (keras.Variable, keras.optimizers.schedules.LearningRateSchedule)
+    if isinstance(value, kinds) or tf.is_tensor(value) or callable(value):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    return number(name, value, least=0)
 
 
 def _size(name: str, value: object) -> float | None:

@@ -6,7 +6,6 @@ once, stacked along a new first axis, so that one compiled program walks over th
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -346,13 +345,3 @@ def as_validation(data: Any, batch_size: int | None = None) -> Batches:
     if not batches.epoch_steps:
         raise ValueError(NO_BATCH)
     return batches
-
-
-@contextlib.contextmanager
-def named(name: str) -> Iterator[None]:
-    """Puts the name of an argument before what is wrong with its data."""
-    try:
-        yield
-    except ValueError as error:
-        said = str(error)
-        raise ValueError(said if f"`{name}`" in said else f"`{name}`: {said}") from error

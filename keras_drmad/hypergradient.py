@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_drmad import words
-from keras_drmad.arguments import flag, of_kind, positive_integer, verbosity, whole_number
-from keras_drmad.data import Batches, as_batches, as_validation, named
+from keras_drmad.arguments import flag, named, of_kind, positive_integer, verbosity, whole_number
+from keras_drmad.data import Batches, as_batches, as_validation
 from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap_of
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine, OnStep
@@ -97,7 +97,7 @@ def hypergradient(
     through `path`. The model and its optimizer are left trained. The training is that of `fit`: the
     compiled loss with the penalties of layers, in training mode, and the optimizer with all that it
     was compiled with. `L_val` is the compiled loss without penalties, in inference mode, averaged
-    over samples. See `docs/drmad.md` for the formulas.
+    over samples. See `docs/how/drmad.md` for the formulas.
 
     Args:
         model: A Keras model compiled with a `DrMADSGD`.
@@ -153,16 +153,15 @@ def hypergradient(
         batches.batch(0)
     with named("validation_data"):
         validation = as_validation(validation_data, validation_batch_size)
-    check_values("train_data", batches)
-    check_values("validation_data", validation)
-    steps = _steps(steps, batches)
-    optimizer.span_schedule(steps)
-    engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
     for name, data in (("train_data", batches), ("validation_data", validation)):
+        check_values(name, data)
         check_inputs(name, model, data)
         check_targets(name, model, data)
     if (said := overlap_of(batches, validation)) is not None:
         _log.warning(said)
+    steps = _steps(steps, batches)
+    optimizer.span_schedule(steps)
+    engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
     advance = _progress(verbose, 2 * steps)
     run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
     engine.write(run.end, sum(run.taken))

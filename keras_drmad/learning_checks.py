@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from keras_drmad.data import Batches, BufferedBatches, as_validation, named
+from keras_drmad.arguments import named
+from keras_drmad.data import Batches, BufferedBatches, as_validation
 from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap
 from keras_drmad.typing import Structure
 

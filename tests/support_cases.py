@@ -1,4 +1,4 @@
-"""What each row of the table of `docs/support.md` stands for: tiny trainings, by the row's name."""
+"""What the rows of the table in `docs/reference/support.md` stand for: tiny trainings, by name."""
 
 import functools
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Layers, models, an optimizer and data that do what rows of `docs/support.md` speak of."""
+"""Layers, models, an optimizer and data that do what rows of `docs/reference/support.md` speak of."""
 
 from collections.abc import Iterator
 from typing import Any

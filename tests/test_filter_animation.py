@@ -171,7 +171,7 @@ def test_refusals(tmp_path):
             fit(make(), FilterAnimation(**{"file": tmp_path / "a.gif"} | options))
 
     refused("`every` must be a positive integer", every=0)
-    refused("`max_frames` must be 2 or more", max_frames=1)
+    refused("`max_frames` must be an integer, 2 or more", max_frames=1)
     refused("`max_filters` must be", max_filters=0)
     refused("`zoom` must be", zoom=0)
     refused("`duration` must be", duration=0)

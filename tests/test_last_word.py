@@ -32,6 +32,22 @@ def fail(folder):
             raise
 
 
+class Broken(Oracle):
+    def populate_space(self, trial_id):
+        if trial_id == "1":
+            raise ValueError("no such layer")
+        return super().populate_space(trial_id)
+
+
+def search_and_break(folder):
+    with open(folder / f"{os.environ['KERASTUNER_TUNER_ID']}.txt", "w") as said:
+        try:
+            Tuner(folder, Broken()).search()
+        except RuntimeError as error:
+            print(error, file=said, flush=True)
+            raise
+
+
 class Exhausted(Oracle):
     """Has one trial only."""
 
@@ -68,6 +84,14 @@ def test_an_error_is_heard_by_workers_that_the_chief_does_not_know(tmp_path, mon
     with pytest.raises(FatalRuntimeError, match=r"ended with an error[\s\S]*Mend what it says"):
         Tuner(tmp_path).search()
     assert time.monotonic() - began >= 1
+
+
+def test_a_worker_that_is_told_to_stop_says_why(tmp_path):
+    start = starter(search_and_break, tmp_path)
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        assert [ended(process, 60) for process in processes.values()] == [1, 1]
+    for name in ("chief", "worker0"):
+        assert "no such layer" in (tmp_path / f"{name}.txt").read_text()
 
 
 def test_a_worker_that_comes_after_the_end_ends_too(tmp_path, monkeypatch, caplog):

@@ -148,11 +148,15 @@ def test_several_inputs_and_outputs(monkeypatch):
     model = keras.Model({"a": a, "b": b}, outputs)
     model.compile(DrMADSGD(0.01), {"p": "mse", "q": "mae"})
     x, y = {"a": X, "b": X + 1}, {"p": Y * 1.0, "q": Y - 1.0}
-    model.fit(x, y, verbose=0, epochs=2, callbacks=[LearnHyperparameters((x, y))])
+    train, hyper = [
+        keras.tree.map_structure(lambda array, part=part: array[part], (x, y))
+        for part in (slice(0, 60), slice(60, None))
+    ]
+    model.fit(*train, verbose=0, epochs=2, callbacks=[LearnHyperparameters(hyper)])
     assert len(found) == 2
 
 
-@pytest.mark.parametrize(("horizon", "updates"), [(None, 3), (4, 3), (3, 4), (5, 2), (100, 0)])
+@pytest.mark.parametrize(("horizon", "updates"), [(None, 3), (4, 3), (3, 4), (5, 2)])
 def test_horizon(monkeypatch, horizon, updates):
     """Twelve steps in three epochs."""
     found = seen(monkeypatch)

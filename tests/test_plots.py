@@ -203,7 +203,7 @@ def test_refusals(plain):
     for draw in (plots.interpolation, plots.trajectory, plots.path_loss):
         other = make(L.Dense(5))
         refused("`path` was recorded with another model", draw, other, path, (X, Y))
-        refused("`points` must be a positive integer", draw, model, path, (X, Y), points=0)
+        refused("`points` must be", draw, model, path, (X, Y), points=0)
         refused("`statistics` must be", draw, model, path, (X, Y), statistics="none")
         refused("`batch_size` must be a positive", draw, model, path, (X, Y), batch_size=0)
         refused("`path` must hold at least", draw, model, one, (X, Y))
@@ -220,6 +220,7 @@ def test_refusals(plain):
     refused("`knots` must be", plots.trajectory, model, path, (X, Y), knots=0)
     refused("`margin` must be", plots.trajectory, model, path, (X, Y), margin=-1)
     refused("`history` must hold", plots.hyperparameters, {"loss": [1.0]})
+    refused("`tuner` must be a `DrMADTuner` or a `QANTuner`", plots.search, object())
     refused("must not lie on a line", Plane.of, line_path((0, 0), (1, 1), (2, 2)))
     unbuilt = keras.Sequential([L.Dense(1)])
     unbuilt.compile("sgd", "mse")

@@ -15,6 +15,7 @@ from processes import ended, starter
 from qan_task import build, make, outcomes, search
 
 from keras_drmad import DrMADSGD
+from keras_drmad import plots as every_picture
 from keras_drmad.tuners import Actions
 from keras_drmad.tuners.qan import plots
 from keras_drmad.tuners.qan.agent.dqn import DQN
@@ -259,6 +260,17 @@ def test_hparams_say_what_an_episode_is_and_starts_with(finished, folder):
 
 
 # -- pictures -------------------------------------------------------------------------------
+
+
+def test_one_picture_has_them_all(finished):
+    axes = every_picture.search(finished)
+    assert [panel.get_xlabel() for panel in axes] == ["episode", "step", "decision"]
+    assert all(panel.has_data() for panel in axes)
+
+
+def test_a_picture_needs_an_episode(tmp_path):
+    with pytest.raises(ValueError, match="no episode that has ended: call `search`"):
+        every_picture.search(make(tmp_path))
 
 
 def test_pictures_show_what_happened(finished):

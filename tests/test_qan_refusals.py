@@ -360,7 +360,7 @@ def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, argume
         ({"goal": ("val_loss", 0.1, "hours")}, "unit"),
         ({"goal": ("my_metric", 0.1)}, "raised or lowered"),
         ({"goal": "val_loss"}, "goal"),
-        ({"max_trials": 5}, "leaves no episode"),
+        ({"max_trials": 5}, "`max_trials` must be at least"),
         ({"executions_per_trial": 2}, "executions_per_trial"),
         ({"jump_start": 0}, "jump_start"),
         ({"goal": ("val_loss", "low")}, "finite number"),

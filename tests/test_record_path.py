@@ -181,7 +181,7 @@ def test_refusals(tmp_path):
             RecordPath(every=every)
     with pytest.raises(ValueError, match="`dtype` must be"):
         RecordPath(dtype="int8")
-    with pytest.raises(ValueError, match="`max_snapshots` must be 2 or more"):
+    with pytest.raises(ValueError, match="`max_snapshots` must be an integer, 2 or more"):
         RecordPath(max_snapshots=1)
     with pytest.raises(ValueError, match="`path` holds no snapshots"):
         RecordPath().path  # noqa: B018

@@ -1,4 +1,4 @@
-"""The table of `docs/support.md` says what the code does, row by row."""
+"""The table of `docs/reference/support.md` says what the code does, row by row."""
 
 import contextlib
 import pathlib
@@ -11,7 +11,7 @@ from support_cases import CASES
 
 STEPS_ARE_CHECKED = True
 
-TABLE = pathlib.Path(__file__).parent.parent / "docs" / "support.md"
+TABLE = pathlib.Path(__file__).parent.parent / "docs" / "reference" / "support.md"
 VERDICTS = ("right", "refused")
 
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from drmad_task import HYPER, SELECTION, TRAIN, L, build, make, result, scores, search, trials
 
-from keras_drmad import DrMADSGD, hypergradient, paths
+from keras_drmad import DrMADSGD, hypergradient, paths, plots
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners.drmad.data import SearchData
 from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION, RUN, SEED
@@ -57,6 +57,33 @@ def test_a_trial_is_a_training_and_its_hypergradient(tmp_path):
         moved = first.values[kind] - np.float32(0.1) * first.gradients[kind]
         moved = scale.clip(moved).numpy()
         np.testing.assert_allclose(second.values[kind], moved, rtol=1e-5, atol=1e-8)
+
+
+def test_a_picture_shows_losses_and_learned_values(finished):
+    losses, *kinds = plots.search(finished)
+    drawn = {line.get_label(): line.get_data() for line in losses.get_lines()}
+    done = trials(finished)
+    np.testing.assert_array_equal(drawn["val_loss"], [range(6), [t.score for t in done]])
+    best = np.minimum.accumulate([t.score for t in done])
+    np.testing.assert_array_equal(drawn["best so far"][1], best)
+    hyper = [t.metrics.get_best_value("hyper_loss") for t in done]
+    np.testing.assert_array_equal(drawn["hyper loss"][1], hyper)
+    assert [panel.get_ylabel() for panel in kinds] == ["learning rate", "momentum", "l2"]
+    for panel in kinds:
+        assert panel.get_xlabel() == "meta-iteration"
+        lines = {line.get_label(): line.get_data() for line in panel.get_lines()}
+        assert set(lines) == {"a", "b"}
+        assert all(list(x) == list(range(6)) for x, _ in lines.values())
+    best_trial = finished.oracle.get_best_trials()[0]
+    iteration = best_trial.hyperparameters.values[ITERATION]
+    rates = [line.get_ydata()[iteration] for line in kinds[0].get_lines()]
+    effective = result(finished, best_trial.trial_id).effective["learning_rate"]
+    np.testing.assert_allclose(rates, effective, rtol=1e-6)
+
+
+def test_a_picture_needs_a_trial(tmp_path):
+    with pytest.raises(ValueError, match="no trial that has ended: call `search`"):
+        plots.search(make(tmp_path))
 
 
 def test_the_best_model_is_the_trained_one(finished):

@@ -1,8 +1,13 @@
-"""Tuners and oracles for KerasTuner: by hypergradients, by a learned policy, and by Optuna's samplers.
+"""Tuners and oracles for KerasTuner: by hypergradients, by a learned policy, and by Optuna's samplers;
+and `compare`, which compares what is tuned.
 
 What they are made of is imported from `keras_drmad`, which does not know them.
 """
 
+from . import plots  # noqa: F401 (what `keras_drmad.plots.search` draws)
+from .comparison.comparison import compare
+from .comparison.method import Method
+from .comparison.result import Comparison
 from .drmad.oracle import DrMADOracle
 from .drmad.tuner import DrMADTuner
 from .optuna_oracle import OptunaOracle
@@ -14,11 +19,14 @@ from .qan.tuner import QANTuner
 
 __all__ = [
     "Actions",
+    "Comparison",
     "DrMADOracle",
     "DrMADTuner",
     "Goal",
+    "Method",
     "OptunaOracle",
     "Policy",
     "QANOracle",
     "QANTuner",
+    "compare",
 ]

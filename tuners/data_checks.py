@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_drmad.data import Batches, as_batches, named
+from keras_drmad.arguments import named
+from keras_drmad.data import Batches, as_batches
 from keras_drmad.typing import Structure
 
 

@@ -122,7 +122,11 @@ class OptunaOracle(keras_tuner.Oracle):
                 "max_retries_per_trial": max_retries_per_trial,
             }
         )
-        if max_consecutive_failed_trials != -1:  # KerasTuner's word for any number
+        # KerasTuner's word for any number is -1.
+        if (
+            not isinstance(max_consecutive_failed_trials, int)
+            or max_consecutive_failed_trials != -1
+        ):
             positive_integer("max_consecutive_failed_trials", max_consecutive_failed_trials)
         super().__init__(
             objective=objective,

@@ -1,6 +1,6 @@
-"""Pictures of training: the way of the weights, learned hyperparameters, filters (extra `plots`).
+"""Pictures: the way of the weights, learned hyperparameters, filters, searches (extra `plots`).
 
-Pictures of a search are beside its tuner (`tuners.qan.plots`).
+What is drawn of a search is beside its tuner (`tuners.drmad.plots`, `tuners.qan.plots`).
 """
 
 from keras_drmad.plots.filter_animation import FilterAnimation
@@ -10,6 +10,7 @@ from keras_drmad.plots.path_loss import path_loss
 from keras_drmad.plots.record_path import RecordPath
 from keras_drmad.plots.recorded_path import RecordedPath, Snapshot
 from keras_drmad.plots.residual import residual
+from keras_drmad.plots.search import search
 from keras_drmad.plots.trajectory import trajectory
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "interpolation",
     "path_loss",
     "residual",
+    "search",
     "trajectory",
 ]

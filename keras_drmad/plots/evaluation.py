@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import choice, of_kind, positive_integer
-from keras_drmad.data import as_arguments, as_batches, named
+from keras_drmad.arguments import choice, named, of_kind, positive_integer
+from keras_drmad.data import as_arguments, as_batches
 from keras_drmad.plots.recorded_path import RecordedPath, Values, state_variables
 from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Logs, Structure, Tensors

@@ -46,11 +46,7 @@ def hyperparameters(
     what = "what `fit` returned, or its `history` dictionary"
     of_kind("history", history, (keras.callbacks.History, dict), what)
     logs = history.history if isinstance(history, keras.callbacks.History) else history
-    kinds: dict[str, dict[str, list[float]]] = {}
-    for key, values in logs.items():
-        group, _, kind = key.rpartition("/")
-        if group:
-            kinds.setdefault(kind, {})[group] = values
+    kinds = by_kind(logs)
     if not kinds:
         raise ValueError(
             "`history` must hold `<group>/<kind>` keys: train with `LearnHyperparameters`. "
@@ -58,24 +54,42 @@ def hyperparameters(
         )
     if HYPER_LOSS in logs:
         kinds[HYPER_LOSS] = {"": logs[HYPER_LOSS]}
+    last = len(next(iter(logs.values())))
     axes = figures.panels(ax, len(kinds))
     for panel, (kind, groups) in zip(axes, kinds.items(), strict=True):
-        for i, (group, values) in enumerate(groups.items()):
-            # Windows that are longer than an epoch have no hyper loss in the first epochs.
-            epochs = np.arange(len(values)) + 1 + len(next(iter(logs.values()))) - len(values)
-            panel.plot(
-                epochs,
-                figures.with_gaps(values, f"{group or kind}"),
-                figures.STYLES[i % len(figures.STYLES)],
-                color=figures.COLOURS[i % len(figures.COLOURS)],
-                label=group or None,
-            )
-        if kind not in LINEAR and kind != HYPER_LOSS:
-            _log_scale(panel, np.concatenate([np.asarray(v) for v in groups.values()]))
-        panel.set(xlabel="epoch", ylabel=kind.replace("_", " "))
-        panel.locator_params(axis="x", integer=True)
-        figures.legend(panel)
+        # Windows that are longer than an epoch have no hyper loss in the first epochs.
+        first = last - len(next(iter(groups.values()))) + 1
+        draw_kind(panel, kind, groups, range(first, last + 1), "epoch")
     return axes
+
+
+def by_kind(values: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
+    """`{kind: {group: values}}` of what is named `<group>/<kind>`; other names are left out."""
+    kinds: dict[str, dict[str, list[float]]] = {}
+    for key, of in values.items():
+        group, _, kind = key.rpartition("/")
+        if group:
+            kinds.setdefault(kind, {})[group] = of
+    return kinds
+
+
+def draw_kind(
+    panel: "Axes", kind: str, groups: dict[str, list[float]], times: Sequence[int], name: str
+) -> None:
+    """Draws the values of one kind, a line for each group, at times of such a name."""
+    for i, (group, values) in enumerate(groups.items()):
+        panel.plot(
+            times,
+            figures.with_gaps(values, f"{group or kind}"),
+            figures.STYLES[i % len(figures.STYLES)],
+            color=figures.COLOURS[i % len(figures.COLOURS)],
+            label=group or None,
+        )
+    if kind not in LINEAR and kind != HYPER_LOSS:
+        _log_scale(panel, np.concatenate([np.asarray(v) for v in groups.values()]))
+    panel.set(xlabel=name, ylabel=kind.replace("_", " "))
+    panel.locator_params(axis="x", integer=True)
+    figures.legend(panel)
 
 
 def _log_scale(panel: "Axes", values: np.ndarray) -> None:

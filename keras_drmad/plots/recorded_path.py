@@ -182,7 +182,7 @@ def _read(file: pathlib.Path, first: Snapshot | None) -> Snapshot:
 def _whole(file: pathlib.Path, first: Snapshot | None) -> Snapshot:
     match = _FILE.fullmatch(file.name)
     assert match
-    with np.load(file, allow_pickle=False) as saved:
+    with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as saved:
 
         def values(name: str, size: int) -> Values:
             if first is None:

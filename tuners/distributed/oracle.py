@@ -20,6 +20,7 @@ from ..storage import files
 from ..storage.project import Project
 from .display import SearchDisplay
 from .guard import Refused, caller, entry
+from .last_word import LastWord
 from .mending import mend
 from .role import role
 from .workers import Workers
@@ -103,6 +104,10 @@ class ResilientOracle(keras_tuner.Oracle):
         """Ends the search, and keeps why."""
         self.broken = "".join(traceback.format_exception(error))
         _log.error("The search is stopped by an error in its oracle.", exc_info=error)
+        if role() == "chief":
+            LastWord(self.project.last_word).say(
+                error
+            )  # workers are told only that they are to stop
 
     # -- handing out -------------------------------------------------------------------------
 

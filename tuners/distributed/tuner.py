@@ -16,6 +16,7 @@ from keras_drmad.typing import JsonObject, Logs
 from .. import compat, luck, retracing
 from ..arguments import check_tuner
 from ..storage import files, settings
+from ..storage.damage import DamagedFile
 from ..storage.project import Project
 from .errors import SearchIsOver
 from .interrupt import Interrupt
@@ -129,6 +130,7 @@ class ResilientTuner(keras_tuner.Tuner):
         try:
             with self._link.alive(), contextlib.suppress(SearchIsOver):
                 super().search(*args, **kwargs)
+            self._last_word.ends(0.0)  # raises what has ended it
         finally:
             self.oracle = oracle
             self._last_word.forget()
@@ -227,9 +229,13 @@ class ResilientTuner(keras_tuner.Tuner):
         return [_Hooks(self, trial), *copies]
 
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own tuner
-        files.write_json(
-            compat.tuner_file(self), self.get_state()
-        )  # it says nothing, and may be damaged
+        path = compat.tuner_file(self)
+        try:
+            files.read_json(path)
+        except DamagedFile:
+            files.write_json(
+                path, self.get_state()
+            )  # nothing is lost: it says only that it is there
         super().reload()
 
     def results_summary(self, num_trials: int = 10) -> None:

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_drmad.arguments import named
 from keras_drmad.data import (
     ArrayBatches,
     Batch,
@@ -10,7 +11,6 @@ from keras_drmad.data import (
     StreamBatches,
     as_arguments,
     as_validation,
-    named,
 )
 from keras_drmad.data_checks import check_apart, check_targets, check_values
 from keras_drmad.typing import JsonObject, Structure

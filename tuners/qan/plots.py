@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-__all__ = ["actions", "learning_curve", "learning_rates", "sample_selection"]
+__all__ = ["actions", "draw_search", "learning_curve", "learning_rates", "sample_selection"]
 
 _KINDS = (TRAIN, CONTEST, TEST, GUIDED, SCHEDULE)
 _COLOURS = {RANDOM: "0.6"} | dict(zip(_KINDS, figures.COLOURS, strict=False))
@@ -142,19 +142,34 @@ def actions(
     >>> [panel.get_title() for panel in actions(tuner)]
     ['learning rate', 'samples']
     """
-    taken = tuner.oracle.actions
-    kinds: list[tuple[str, bool, Callable[..., Any]]] = [
-        ("learning rate", len(taken.learning_rate) > 1, _factors("factor", 0)),
-        ("momentum", taken.moves_momentum(), _factors("factor of 1 − momentum", 1)),
-        ("samples", len(taken.sample_selection) > 1, sample_selection),
-    ]
-    varying = [(title, draw) for title, varies, draw in kinds if varies]
+    varying = _varying(tuner)
     panels = figures.panels(ax, len(varying))
     for (title, draw), panel in zip(varying, panels, strict=True):
         draw(tuner, panel)
         if len(varying) > 1:
             panel.set_title(title)
     return panels
+
+
+def _varying(tuner: QANTuner) -> list[tuple[str, Callable[..., Any]]]:
+    """`[(title, what draws it)]` of the kinds of action that there are."""
+    taken = tuner.oracle.actions
+    kinds: list[tuple[str, bool, Callable[..., Any]]] = [
+        ("learning rate", len(taken.learning_rate) > 1, _factors("factor", 0)),
+        ("momentum", taken.moves_momentum(), _factors("factor of 1 − momentum", 1)),
+        ("samples", len(taken.sample_selection) > 1, sample_selection),
+    ]
+    return [(title, draw) for title, varies, draw in kinds if varies]
+
+
+def draw_search(
+    tuner: QANTuner, ax: "Axes | Sequence[Axes] | np.ndarray | None" = None
+) -> "list[Axes]":
+    """See `keras_drmad.plots.search`."""
+    if not any(episode.cost is not None for episode in tuner.oracle.curriculum.episodes):
+        raise ValueError("`tuner` has no episode that has ended: call `search` first.")
+    costs, rates, *others = figures.panels(ax, 2 + len(_varying(tuner)))
+    return [learning_curve(tuner, costs), learning_rates(tuner, rates), *actions(tuner, others)]
 
 
 def _factors(name: str, kind: int) -> Callable[[QANTuner, "Axes"], None]:

@@ -107,7 +107,7 @@ def read_arrays(path: str) -> dict[str, Arrays] | None:
         DamagedFile: It holds something else.
     """
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             groups: dict[str, Arrays] = {}
             for key in file.files:
                 group, _, name = key.partition("/")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +12,13 @@ from keras_drmad.typing import JsonObject
 from . import files
 
 
-def check(path: str, settings: JsonObject) -> None:
+def check(path: str, settings: JsonObject, other: str = "`project_name`") -> None:
     """Compares settings with those that a search had when it began, if it has.
 
     Args:
         path: the file they are in.
         settings: nested dictionaries.
+        other: the argument by which there would be another search.
 
     Raises:
         ValueError: a list of what changed.
@@ -26,7 +28,7 @@ def check(path: str, settings: JsonObject) -> None:
         changed = [f"{name}: {a!r} before, {b!r} now" for name, a, b in _differ(before, settings)]
         raise ValueError(
             f"The project of {path} was searched with other settings: {'; '.join(changed)}. Use "
-            "them again, another `project_name`, or `overwrite=True`."
+            f"them again, another {other}, or `overwrite=True`."
         )
 
 
@@ -75,7 +77,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "get_config"):
         config = {k: plain(v) for k, v in nameless(value.get_config()).items()}
         return {"class": type(value).__name__} | config
-    return repr(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def nameless(config: Any) -> Any:

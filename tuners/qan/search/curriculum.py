@@ -70,27 +70,21 @@ class Curriculum:
         **more: Any,
     ) -> "Curriculum":
         """One whose numbers of episodes have defaults; `more`: its other arguments."""
-        numbers = {"schedule_trials": schedule_trials, "random_trials": random_trials}
-        numbers |= {"guided_trials": guided_trials, "contest": contest}
-        for name, value in numbers.items():
-            if value is not None:
-                whole_number(name, value)
-        if schedule_trials is None:  # less than some thirty find none worth following
-            schedule_trials = max(min(max_trials // 3, 36), round(0.15 * max_trials))
-        if random_trials is None:
-            random_trials = max(round(0.02 * max_trials), 1)
-        if guided_trials is None:
-            guided_trials = max(round(0.04 * max_trials), 2)
-        contest = min(10, max_trials // 20) if contest is None else contest
-        return cls(
-            max_trials,
-            schedule_trials,
-            random_trials,
-            guided_trials,
-            final_tests=2 * contest,
-            contest=contest,
-            **more,
-        )
+        given = {"schedule_trials": schedule_trials, "random_trials": random_trials}
+        given |= {"guided_trials": guided_trials, "contest": contest}
+        given = {
+            name: whole_number(name, value) for name, value in given.items() if value is not None
+        }
+        made, least = cls(max_trials, **_numbers(max_trials, given), **more), 0
+        while (needed := cls(least, **_numbers(least, given), **more).least_trials) > least:
+            least = needed  # more trials have more of the others, too
+        if least > max_trials:
+            made.least_trials = least
+        return made
+
+    def __post_init__(self) -> None:
+        last = self.final_tests + 2 * self.contest
+        self.least_trials = self._before_learning + last + TRAININGS_A_TEST + 1
 
     @property
     def ranking(self) -> Ranking:
@@ -119,14 +113,12 @@ class Curriculum:
         """
         number("random_starts", self.random_starts, 0, 1)
         number("early_stop_factor", self.early_stop_factor, 1)
-        last = self.final_tests + 2 * self.contest
-        if self._before_learning + last + TRAININGS_A_TEST >= self.max_trials:
-            least = self._before_learning + last + TRAININGS_A_TEST + 1
+        if self.least_trials > self.max_trials:
             raise ValueError(
-                f"`max_trials={self.max_trials}` leaves no episode to learn in; these numbers need at "
-                f"least {least}: random ones take {self.random_trials}, schedules "
-                f"{self.schedule_trials}, guided ones {self.guided_trials}, the last tests "
-                f"{self.final_tests}, the contest {2 * self.contest}, and there must be a test."
+                f"`max_trials` must be at least {self.least_trials}, or there is none to learn in: "
+                f"random ones take {self.random_trials}, schedules {self.schedule_trials}, guided ones "
+                f"{self.guided_trials}, the last tests {self.final_tests}, the contest "
+                f"{2 * self.contest}, and there must be a test. Received: max_trials={self.max_trials}"
             )
 
     @property
@@ -259,3 +251,15 @@ def peak_bounds(start_rate: float, actions: Actions) -> tuple[float, float]:
     """Bounds of schedules' peaks where trainings are compiled with a rate, within those of actions."""
     low, high = (actions.within(start_rate * multiple) for multiple in PEAK_RANGE)
     return low, high
+
+
+def _numbers(max_trials: int, given: dict[str, int]) -> dict[str, int]:
+    """The numbers of episodes of each kind: those given, and defaults for the others."""
+    numbers = {
+        # Less than some thirty find none worth following.
+        "schedule_trials": max(min(max_trials // 3, 36), round(0.15 * max_trials)),
+        "random_trials": max(round(0.02 * max_trials), 1),
+        "guided_trials": max(round(0.04 * max_trials), 2),
+        "contest": min(10, max_trials // 20),
+    } | given
+    return numbers | {"final_tests": 2 * numbers["contest"]}

@@ -130,7 +130,7 @@ class Actions:
 
 def _multipliers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if not isinstance(values, list | tuple | np.ndarray) or not len(values):
-        raise wrong(name, values, "multipliers in a list, at least one")
+        raise wrong(name, values, "must hold multipliers, at least one")
     values = tuple(number(name, value, above=0) for value in values)
     _check_once(name, values)
     return values

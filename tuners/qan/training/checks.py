@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import Batches, as_batches, named
+from keras_drmad.arguments import named
+from keras_drmad.data import Batches, as_batches
 from keras_drmad.data_checks import check_values
 from keras_drmad.typing import Logs, Structure
 

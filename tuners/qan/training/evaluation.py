@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import positive_integer
-from keras_drmad.data import as_batch, named
+from keras_drmad.arguments import named, positive_integer
+from keras_drmad.data import as_batch
 from keras_drmad.typing import Logs, Structure, Tensors
 
 from .data import as_tensors, untuned

@@ -70,7 +70,9 @@ class BagOfFilters(State):
         self.words, self.layer = positive_integer("words", words), _layer(layer)
         self.codebook = None if codebook is None else _numbers("codebook", codebook)
         self.shape = (self.words,)
-        if self.codebook is not None and (self.codebook.ndim, len(self.codebook)) != (2, words):
+        if self.codebook is not None and (
+            self.codebook.ndim != 2 or len(self.codebook) != self.words
+        ):
             raise ValueError(
                 f"`codebook` must be of shape (words, inputs), with words={words}. Received: an array "
                 f"of {self.codebook.shape}"
@@ -183,12 +185,12 @@ def _layer(name: str | None) -> str | None:
 
 def _numbers(name: str, values: Sequence) -> np.ndarray:
     try:
-        found = np.array(values, "float32")
-    except (TypeError, ValueError):  # text, or lists of several lengths
+        found = np.array(values, "float64")
+    except (OverflowError, TypeError, ValueError):  # text, or lists of several lengths
         found = np.full(1, np.nan)
-    if not np.isfinite(found).all():
+    if not (np.abs(found) <= np.finfo("float32").max).all():
         raise wrong(name, values, "an array of finite numbers")
-    return found
+    return found.astype("float32")
 
 
 def _scaled(filters: np.ndarray) -> np.ndarray:

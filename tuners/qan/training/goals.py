@@ -7,7 +7,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from keras_drmad.arguments import choice, number, wrong
+from keras_drmad.arguments import choice, named, number, wrong
 from keras_drmad.typing import Logs
 
 from .report import Report
@@ -83,11 +83,10 @@ class Goal:
             return goal
         if isinstance(goal, keras_tuner.Objective):
             return cls(goal.name, direction=goal.direction)
-        if isinstance(goal, tuple | list) and len(goal) == 2:
-            return cls(*goal)
-        if isinstance(goal, tuple | list) and len(goal) == 3:
-            metric, value, unit = goal
-            return cls(metric, value, unit=unit)
+        if isinstance(goal, tuple | list) and len(goal) in (2, 3):
+            metric, value, *unit = goal
+            with named("goal"):
+                return cls(metric, value, None, *unit)
         raise ValueError(
             "`goal` must be a `Goal`, (metric, value) or (metric, value, unit). Received: "
             f"goal={goal!r}"

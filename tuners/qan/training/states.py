@@ -59,7 +59,7 @@ class State:
         return False
 
     def observe(self, view: View) -> np.ndarray:
-        """(groups, *shape) numbers of about 1 in size."""
+        """`(groups, *shape)` numbers of about 1 in size."""
         raise NotImplementedError
 
     def encode(self, tensor: keras.KerasTensor) -> keras.KerasTensor:

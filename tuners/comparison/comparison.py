@@ -1,0 +1,225 @@
+"""`compare`: all methods on the same budgets."""
+
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import keras_tuner
+
+from keras_drmad.arguments import positive_integer, whole_number
+from keras_drmad.typing import JsonObject
+
+from ..storage import settings as storage_settings
+from . import fairness
+from .budget import Budget, Unit
+from .claims import alone, claimed
+from .data import Data, Part
+from .method import Method
+from .outcome import Outcome
+from .place import Place
+from .progress import Progress
+from .result import Comparison
+from .run import Run
+
+WAIT = 2.0  # seconds, for what other processes do
+VALIDATION = "val_"
+
+
+def compare(
+    methods: Mapping[str, Method],
+    *,
+    train: Part | Callable[[int], Part],
+    validation: Part | Callable[[int], Part],
+    test: Part | Callable[[int], Part],
+    budget: float | Sequence[float],
+    unit: Unit = "trainings",
+    seeds: int | Sequence[int] = 5,
+    epochs: int = 1,
+    batch_size: int | None = None,
+    objective: str | keras_tuner.Objective = "val_loss",
+    directory: str = "comparison",
+    overwrite: bool = False,
+    verbose: int = 1,
+) -> Comparison:
+    """Tunes each method on the same budget, with each seed, and compares what comes of it.
+
+    Validation data choose among a method's trials, and test data judge what was chosen, once. A search
+    ends when another trial, as long as those before in the mean, does not fit in the budget. What a
+    method has not used, or has overspent, is shown.
+
+    One training costs 1, whatever is evaluated in it: training steps times their batch size, over
+    those of `epochs`. A hypergradient costs what it takes beside a training, measured once for each
+    method (`DrMADTuner`, `LearnHyperparameters`).
+
+    A comparison that was killed goes on when it is started again with the same `directory`. More
+    methods and more seeds may be added then. Methods that have failed are tried again. Several processes
+    that are started with the same `directory`, on one machine or on several that share it, divide the
+    searches among them, and each returns the whole result.
+
+    Args:
+        methods: `{name: Method}`.
+        train, validation, test: Arrays `(x, y)` or `(x, y, sample_weight)`, or functions of the seed
+            that return them.
+        budget: Of each method and seed: a number, or an increasing list of them. The searches spend
+            the last one, and the others are their beginnings.
+        unit: `"trainings"`, or `"seconds"` of everything in a trial.
+        seeds: How many, or a list of them. Of initial weights, the order of batches, and the search.
+        epochs: Of each training. `Hyperband` trains shorter, too, and has so many at most.
+        batch_size: Of each training. Defaults to 32.
+        objective: What trials are chosen by, a validation metric. Test data are judged by the same
+            metric. Defaults to `"val_loss"`.
+        directory: Of all files.
+        overwrite: Whether to remove `directory` first. Not for several processes.
+        verbose: 1 prints a line after each trial, with the time that is left; 0 nothing.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: Something in the arguments, before anything is trained; or others than those of
+            the comparison that would go on.
+
+    A method that fails has a row without a result. It stops no other.
+
+    Example:
+
+    >>> def build_model(hp):
+    ...     model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+    ...     rate = hp.Float("learning_rate", 1e-3, 1e-1, sampling="log")
+    ...     model.compile(keras.optimizers.SGD(rate), loss="mse")
+    ...     return model
+    >>> x = np.random.rand(96, 4)
+    >>> y = x.sum(axis=1)
+    >>> result = compare(
+    ...     {"tuned": Method(build_model, tuner=keras_tuner.RandomSearch)},
+    ...     train=(x[:64], y[:64]), validation=(x[64:80], y[64:80]), test=(x[80:], y[80:]),
+    ...     budget=2, seeds=2, directory=folder, verbose=0,
+    ... )
+    >>> [row.spent for row in result.rows()]
+    [2.0]
+    """
+    _check_methods(methods)
+    whole = Budget(budget, unit)
+    numbers = _seeds(seeds)
+    positive_integer("epochs", epochs)
+    positive_integer("batch_size", batch_size, optional=True)
+    aim = _objective(objective)
+    data = Data(train, validation, test)
+    place = Place(os.path.abspath(directory))
+    if overwrite:
+        shutil.rmtree(place.folder, ignore_errors=True)
+    spaces = {name: fairness.space(name, method) for name, method in methods.items()}
+    unfair = fairness.warnings(methods, spaces, data.of(numbers[0]), whole, len(numbers))
+    for words in unfair:
+        warnings.warn(words, stacklevel=2)
+    now = {
+        "budget": whole.amounts,
+        "unit": unit,
+        "epochs": epochs,
+        "batch_size": batch_size or 32,
+        "objective": aim.name,
+        "data": data.settings(numbers[0]),
+    }
+    _check_settings(place, methods, now)
+    metric = aim.name.removeprefix(VALIDATION)
+    units = place.units(methods, numbers)
+    progress = Progress(units, whole, aim.name, aim.direction, verbose)
+
+    def run(name: str, seed: int) -> Outcome:
+        one = Run(name, methods[name], seed, data, whole, aim, epochs, batch_size, place)
+        return one(lambda records: progress.trial(name, seed, records))
+
+    with alone():
+        outcomes = _all(units, place, run, progress)
+    described = {
+        name: method.settings()
+        | {"hyperparameters": [str(one.get_config()) for one in spaces[name]]}
+        for name, method in methods.items()
+    }
+    settings = now | {"seeds": numbers, "methods": described}
+    return Comparison(
+        list(methods), numbers, whole, metric, aim.direction, outcomes, unfair, settings
+    )
+
+
+def _all(
+    units: Sequence[tuple[str, int]],
+    place: Place,
+    run: Callable[[str, int], Outcome],
+    progress: Progress,
+) -> list[Outcome]:
+    """The outcomes of all units: those that are there, and those of processes that are at it."""
+    done: dict[tuple[str, int], Outcome] = {}
+
+    def settle(unit: tuple[str, int], outcome: Outcome) -> None:
+        done[unit] = outcome
+        progress.done(outcome)
+
+    while len(done) < len(units):
+        waiting = True
+        for unit in units:
+            if unit in done:
+                continue
+            known = Outcome.read(place.outcome(*unit))
+            if known is not None and known.is_complete:
+                settle(unit, known)
+                continue
+            with claimed(place.claim(*unit)) as is_ours:
+                if not is_ours:
+                    continue
+                known = Outcome.read(place.outcome(*unit))  # the other process may have ended
+                if known is None or not known.is_complete:
+                    known = run(*unit)
+                settle(unit, known)
+                waiting = False
+        if waiting and len(done) < len(units):
+            time.sleep(WAIT)
+    return [done[unit] for unit in units]
+
+
+def _check_settings(place: Place, methods: Mapping[str, Method], now: JsonObject) -> None:
+    """Compares them with those that are there, of all and of each method."""
+    paths = {place.settings: now}
+    paths |= {place.method_settings(name): method.settings() for name, method in methods.items()}
+    for path, of in paths.items():
+        storage_settings.check(path, of, "`directory`")
+    for path, of in paths.items():
+        storage_settings.write(path, of)
+
+
+def _check_methods(methods: Mapping[str, Method]) -> None:
+    if not isinstance(methods, Mapping) or not methods:
+        raise ValueError(
+            f"`methods` must be a dictionary of `Method`s by name. Received: methods={methods!r}"
+        )
+    for name, method in methods.items():
+        if not isinstance(name, str) or not isinstance(method, Method):
+            raise ValueError(
+                "`methods` must be a dictionary of `Method`s by name: "
+                f"`Method(build_model, tuner=...)`. Received: {name!r}: {method!r}"
+            )
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    if not isinstance(seeds, Sequence):
+        return list(range(positive_integer("seeds", seeds)))
+    numbers = [whole_number("seeds", seed) for seed in seeds]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"`seeds` must be a number, or a list of different ones. Received: seeds={seeds!r}"
+        )
+    return numbers
+
+
+def _objective(objective: str | keras_tuner.Objective) -> keras_tuner.Objective:
+    """With its direction, as KerasTuner infers it."""
+    found = keras_tuner.oracles.RandomSearchOracle(objective=objective).objective
+    if not found.name.startswith(VALIDATION):
+        raise ValueError(
+            '`objective` must be a validation metric, such as "val_accuracy": the test data are judged '
+            f"by the same metric. Received: objective={objective!r}"
+        )
+    return found

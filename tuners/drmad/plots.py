@@ -1,0 +1,71 @@
+"""The picture of a hypergradient search (extra `plots`)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from keras_tuner.engine.trial import Trial
+
+from keras_drmad.plots import figures
+from keras_drmad.plots.hyperparameters import by_kind, draw_kind
+
+from ..storage import files
+from .place import ITERATION, RUN
+from .tuner import DrMADTuner
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HYPER_LOSS = "hyper_loss"
+
+
+def draw_search(
+    tuner: DrMADTuner, ax: "Axes | Sequence[Axes] | np.ndarray | None" = None
+) -> "list[Axes]":
+    """See `keras_drmad.plots.search`."""
+    oracle = tuner.oracle
+    done = [oracle.trials[name] for name in oracle.start_order if name in oracle.end_order]
+    done = [trial for trial in done if trial.score is not None]
+    if not done:
+        raise ValueError("`tuner` has no trial that has ended: call `search` first.")
+    run = _place(oracle.get_best_trials(1)[0], RUN)
+    iterations, values = _learned(tuner, [trial for trial in done if _place(trial, RUN) == run])
+    kinds = by_kind(values)
+    axes = figures.panels(ax, 1 + len(kinds))
+    _draw_losses(tuner, axes[0], done)
+    for panel, (kind, groups) in zip(axes[1:], kinds.items(), strict=True):
+        draw_kind(panel, kind, groups, iterations, "meta-iteration")
+    return axes
+
+
+def _place(trial: Trial, name: str) -> int:
+    return int(trial.hyperparameters.values[name])
+
+
+def _learned(tuner: DrMADTuner, trials: list[Trial]) -> tuple[list[int], dict[str, list[float]]]:
+    """`(meta-iterations, {"<group>/<kind>": values})` of a meta-run; what is not there is left out."""
+    by_iteration = {}
+    for trial in trials:  # those of a meta-iteration have the same values
+        if saved := files.read_json(tuner.project.learned(trial.trial_id)):
+            by_iteration[_place(trial, ITERATION)] = saved
+    iterations = sorted(by_iteration)
+    names = by_iteration[iterations[0]] if iterations else ()
+    return iterations, {name: [by_iteration[i][name] for i in iterations] for name in names}
+
+
+def _draw_losses(tuner: DrMADTuner, panel: "Axes", trials: list[Trial]) -> None:
+    """Objective and hyper loss of each trial, and the best so far."""
+    objective = tuner.oracle.objective
+    numbers = [tuner.oracle.start_order.index(trial.trial_id) for trial in trials]
+    scores = figures.with_gaps([float(trial.score or 0.0) for trial in trials], objective.name)
+    best = np.fmin if objective.direction == "min" else np.fmax
+    panel.step(numbers, best.accumulate(scores), color="0.7", where="post", label="best so far")
+    panel.plot(numbers, scores, "o", color=figures.COLOURS[0], label=objective.name)
+    if objective.name != HYPER_LOSS and all(t.metrics.exists(HYPER_LOSS) for t in trials):
+        losses = [float(t.metrics.get_best_value(HYPER_LOSS)) for t in trials]
+        if not np.allclose(losses, scores, equal_nan=True):  # where there is a selection set
+            losses = figures.with_gaps(losses, "hyper loss")
+            panel.plot(numbers, losses, "x", color=figures.COLOURS[1], label="hyper loss")
+    panel.set(xlabel="trial", ylabel=objective.name.replace("_", " "))
+    panel.locator_params(axis="x", integer=True)
+    figures.legend(panel, columns=3)
