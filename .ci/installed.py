@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 BRINGS = {
+    "compare": ("matplotlib.pyplot", "scipy.stats"),
     "demo": ("sklearn.datasets", "matplotlib.pyplot"),
     "docs": ("furo", "myst_nb", "sphinx", "sphinx_copybutton", "sphinx_design"),
     "optuna": ("optuna",),

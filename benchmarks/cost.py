@@ -183,7 +183,7 @@ def overhead(optimizer, repeats):
     print(f"{np.median(ours) / np.median(theirs):.3f} (medians); {theirs.min():.0f} µs a step")
 
 
-def callback(make, optimizer, shape, batch_size, steps, repeats):
+def callback(optimizer, make, shape, batch_size, steps, repeats):
     train, hyper = data(batch_size * steps, shape), data(1000, shape)
     watched, alone = (make(OURS[optimizer]()) for _ in range(2))
     learn = LearnHyperparameters(hyper)
@@ -239,11 +239,11 @@ def main():
     if what in ("all", "cnn"):
         some = ["SegmentMeans", "Linear"]
         cost(cnn(optimizer), (28, 28, 1), 100, 50, min(repeats, 3), some)
-        callback(cnn, optimizer, (28, 28, 1), 100, 50, min(repeats, 3))
+        callback(optimizer, cnn, (28, 28, 1), 100, 50, min(repeats, 3))
     if what in ("all", "fit"):
         overhead(optimizer, repeats)
     if what in ("all", "callback"):
-        callback(mlp, optimizer, (784,), 50, 1000, min(repeats, 3))
+        callback(optimizer, mlp, (784,), 50, 1000, min(repeats, 3))
     if what in ("all", "memory"):
         memory(optimizer)
 

@@ -66,44 +66,18 @@ def whole_number(name: str, value: object, optional: bool = False) -> int | None
     return _integer(name, value, 0, "a whole number, 0 or more")
 
 
-@overload
 def number(
     name: str,
     value: object,
     least: float = -math.inf,
     most: float = math.inf,
     above: float = -math.inf,
-    optional: Literal[False] = False,
-) -> float: ...
-
-
-@overload
-def number(
-    name: str,
-    value: object,
-    least: float = -math.inf,
-    most: float = math.inf,
-    above: float = -math.inf,
-    *,
-    optional: Literal[True],
-) -> float | None: ...
-
-
-def number(
-    name: str,
-    value: object,
-    least: float = -math.inf,
-    most: float = math.inf,
-    above: float = -math.inf,
-    optional: bool = False,
-) -> float | None:
+) -> float:
     """`value`, a finite number from `least` (or `above` another, without it) to `most`.
 
     Raises:
         ValueError: It is something else.
     """
-    if optional and value is None:
-        return None
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         size = _float(value)
         if math.isfinite(size) and least <= size <= most and size > above:
@@ -122,7 +96,7 @@ def flag(name: str, value: object, auto: Literal[False] = False) -> bool: ...
 
 
 @overload
-def flag(name: str, value: object, auto: Literal[True]) -> bool | str: ...
+def flag(name: str, value: object, auto: bool) -> bool | str: ...
 
 
 def flag(name: str, value: object, auto: bool = False) -> bool | str:
@@ -163,15 +137,15 @@ def verbosity(name: str, value: object, most: int = 2) -> int | str:
     raise wrong(name, value, f'"auto" or a number from 0 to {most}')
 
 
-def path_like(name: str, value: object, optional: bool = False) -> str | None:
-    """`value`, the name of a file or a folder, as text; or None, if that is allowed.
+def path_like(name: str, value: object) -> str:
+    """`value`, the name of a file or a folder, as text.
 
     Raises:
         ValueError: It is something else.
     """
-    if optional and value is None:
-        return None
-    return os.fspath(of_kind(name, value, (str, os.PathLike), "the name of a file or a folder"))
+    if isinstance(value, str | os.PathLike) and isinstance(found := os.fspath(value), str):
+        return found
+    raise wrong(name, value, "the name of a file or a folder")
 
 
 def some_of(
@@ -205,7 +179,7 @@ def pair(name: str, value: Any, what: str) -> tuple[Any, Any]:
     raise wrong(name, value, what)
 
 
-def of_kind(name: str, value: object, kind: type[T] | tuple[type[T], ...], what: str) -> T:
+def of_kind(name: str, value: T, kind: type | tuple[type, ...], what: str) -> T:
     """`value`, an instance of `kind`; `what` says in words which that is.
 
     Raises:

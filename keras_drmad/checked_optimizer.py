@@ -25,7 +25,7 @@ def learning_rate(name: str, value: Any) -> Any:
 
 
 def _size(name: str, value: object) -> float | None:
-    return number(name, value, least=0, optional=True)
+    return None if value is None else number(name, value, least=0)
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -34,7 +34,9 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "clipnorm": _size,
     "clipvalue": _size,
     "global_clipnorm": _size,
-    "loss_scale_factor": lambda name, value: number(name, value, above=0, optional=True),
+    "loss_scale_factor": lambda name, value: (
+        None if value is None else number(name, value, above=0)
+    ),
     "use_ema": flag,
     "ema_momentum": lambda name, value: number(name, value, 0, 1),
     "ema_overwrite_frequency": lambda name, value: whole_number(name, value, optional=True),

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.data import PARTS, ArrayBatches, Batch, Batches, BufferedBatches
+from keras_drmad.typing import Structure
 
 # Of a hyper set: how much more of it may be found in the training set than is found there by chance.
 OVERLAP_ALLOWED = 0.1
@@ -22,6 +23,21 @@ NOT_NEGATIVE = (
     keras.losses.Poisson,
     keras.losses.KLDivergence,
 )
+
+
+def check_lengths(name: str, data: Structure) -> None:
+    """Raises a ValueError if what `(x, y, …)` hold are no arrays, or have several lengths."""
+    leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+    if not all(getattr(leaf, "shape", ()) for leaf in leaves):
+        raise ValueError(
+            f"`{name}` must hold arrays of samples. Received: Python's own numbers, text, or lists of "
+            "them, or single samples. Use `np.asarray(...)` on inputs and on targets."
+        )
+    if len({leaf.shape[0] for leaf in leaves}) > 1:
+        raise ValueError(
+            f"`{name}` must hold arrays with the same number of samples. Received: arrays of shape "
+            f"{' and '.join(str(tuple(leaf.shape)) for leaf in leaves)}"
+        )
 
 
 def check_values(name: str, batches: Batches) -> None:

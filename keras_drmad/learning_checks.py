@@ -37,9 +37,9 @@ def check_alone(callback: keras.callbacks.Callback) -> None:
     _LEARNING.add(callback)
 
 
-def check_horizon(horizon: int | None, params: dict[str, Any]) -> None:
+def check_horizon(horizon: int | None, params: dict[str, Any] | None) -> None:
     """Raises a ValueError if no window would ever end, where `fit` knows how long it is."""
-    steps, epochs = params.get("steps"), params.get("epochs")
+    steps, epochs = ((params or {}).get(name) for name in ("steps", "epochs"))
     if horizon is not None and steps and epochs and horizon > steps * epochs:
         raise ValueError(
             f"`horizon` must be at most the {steps * epochs} steps of the training, or nothing is "

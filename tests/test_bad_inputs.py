@@ -17,6 +17,7 @@ from keras_drmad.arguments import did_you_mean
 from keras_drmad.data import as_validation
 from keras_drmad.data_checks import check_targets
 from keras_drmad.tuners import Actions, DrMADOracle, Goal, OptunaOracle, Policy, QANOracle
+from keras_drmad.tuners.qan import plots as qan_plots
 from keras_drmad.tuners.qan.agent.dqn import DQN
 from keras_drmad.tuners.qan.agent.q_network import q_network
 from keras_drmad.tuners.qan.env import TrainingEnv
@@ -165,6 +166,7 @@ ARGUMENTS = [
     (plots.RecordedPath, "snapshots", [5, None, [1, 2]]),
     (plots.hyperparameters, "history", [5, None, {}]),
     (plots.residual, "path", [5, None]),
+    *[(draw, "tuner", [5, None]) for draw in (qan_plots.learning_curve, qan_plots.actions)],
 ]
 
 
@@ -403,6 +405,17 @@ def test_a_class_that_is_ignored_is_no_wrong_one():
         check_targets("validation_data", model, batches)
 
 
+@pytest.mark.parametrize("make, validation", [(make_drmad, HYPER), (make_qan, VAL)])
+def test_targets_are_in_a_data_set_or_beside_arrays(tmp_path, make, validation):
+    with pytest.raises(ValueError, match="`y` and `sample_weight` must be left out where `x` is"):
+        make(tmp_path).search(stream(XS, YS).batch(8), YS, validation_data=validation, verbose=0)
+
+
+def test_axes_are_matplotlibs():
+    with pytest.raises(ValueError, match=r"`ax` must be Matplotlib axes.*ax=5"):
+        plots.hyperparameters({"a/l2": [1.0]}, ax=5)
+
+
 @pytest.mark.parametrize("known", [slice(0, 80), slice(0, 40)])
 def test_the_callback_refuses_a_part_of_the_training_data(known):
     model = build(None)
@@ -486,6 +499,11 @@ SEARCHES = {
     "knots": ({"hypermodel": lambda hp: build(hp, schedule=Knots(50))}, {}, "`knots` must be"),
     "horizon": ({"horizon": 17}, {}, "`horizon` must be at most the 16 steps.*17"),
     "trained": ({"hypermodel": trained(build)}, {}, "not trained.*taken 3 steps"),
+    "hyper variables": (
+        {"hyper_variables": lambda model: model.trainable_variables[0]},
+        {},
+        "`hyper_variables` must be a function that returns a list",
+    ),
     "objective": (
         {"objective": keras_tuner.Objective("mae", "min")},
         {"callbacks": [keras.callbacks.TerminateOnNaN()]},

@@ -172,7 +172,7 @@ def test_the_price_of_a_hypergradient(monkeypatch):
     begin = price.DifferentiatedTraining.__init__
 
     def begun(self, *arguments, **more):
-        begin(self, *arguments, **more, jit_compile=False)
+        begin(self, *arguments, **more | {"jit_compile": False})
         train, differentiate = self.engine.train, self.engine.differentiate
 
         def slow_train(start, batches, rates):

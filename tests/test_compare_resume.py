@@ -68,6 +68,11 @@ def test_a_method_that_fails_is_a_row_and_stops_no_other(tmp_path):
     assert scores(mended, "good") == scores(found, "good")
 
 
+def test_a_metric_that_is_not_there_is_named(tmp_path):
+    found = make(tmp_path, {"tuned": random_search()}, budget=1, seeds=1, metric="accuracy")
+    assert "no metric 'accuracy' on the test data. It has: loss" in found.outcomes[0].error
+
+
 def test_trials_that_diverge_leave_others(tmp_path):
     method = Method(Diverges(1e25, 0.01), keras_tuner.GridSearch)
     found = make(tmp_path, {"tuned": method}, seeds=1)
@@ -123,6 +128,7 @@ def test_a_search_with_torn_files_begins_anew(tmp_path, caplog):
     (tmp_path / "tuned" / "seed_0" / "search" / "oracle.json").write_text("{")
     assert scores(make(tmp_path, {"tuned": random_search()}, seeds=1)) == scores(whole)
     assert "begins anew" in caplog.text
+    assert (tmp_path / "tuned" / "seed_0" / "search_torn" / "oracle.json").read_text() == "{"
 
 
 def slowly(folder):

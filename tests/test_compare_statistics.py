@@ -4,6 +4,7 @@ import itertools
 import math
 import sys
 
+import keras_tuner
 import numpy as np
 import pytest
 
@@ -112,11 +113,11 @@ def comparison(values, budget=2.0, warnings=()):
     """Of `{method: a value a seed}`; None has failed."""
     seeds = list(range(len(next(iter(values.values())))))
     outcomes = [outcome(m, s, v) for m, of in values.items() for s, v in enumerate(of)]
-    tuner = {"tuner": "RandomSearch"}
+    tuner = {"tuner": "RandomSearch", "is_random": True}
     settings = {"methods": dict.fromkeys(values, tuner), "epochs": 1}
     whole = Budget(budget, "trainings")
-    arguments = (list(values), seeds, whole, "accuracy", "max", outcomes, warnings, settings)
-    return Comparison(*arguments)
+    objective, metric = (keras_tuner.Objective(n, "max") for n in ("val_accuracy", "accuracy"))
+    return Comparison(list(values), seeds, whole, objective, metric, outcomes, warnings, settings)
 
 
 NOISE = (0.01, -0.02, 0.0, 0.02, -0.01)
@@ -161,6 +162,7 @@ def test_what_was_overspent_is_shown():
         one.trials[1] = TrialRecord("1", 0.8, 1.5, 2.0, {})
     row = found.rows()[0]
     assert (row.spent, row.unused, row.overspent) == (2.5, 0.0, 0.5)
+    assert "'a' has had 0.5 trainings more than the budget" in found.verdict()
 
 
 def test_a_table_says_it_all(capsys):

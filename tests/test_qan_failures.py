@@ -2,8 +2,9 @@
 
 import threading
 
+import keras
 import pytest
-from processes import ended, starter
+from processes import all_killed, ended, starter
 from qan_task import make, search
 
 from keras_drmad.tuners.qan.agent.learner import Learner
@@ -41,6 +42,17 @@ def test_a_path_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     assert "failed" not in {e.ended for e in tuner.oracle.curriculum.episodes}
 
 
+def test_a_search_whose_episodes_all_fail_raises(tmp_path):
+    fails = keras.callbacks.LambdaCallback(on_train_begin=broken)
+    tuner = make(tmp_path)
+    with pytest.raises(
+        RuntimeError, match=r"all its 3 trials failed[\s\S]*no such thing[\s\S]*Mend"
+    ):
+        search(tuner, callbacks=[fails])
+    with pytest.raises(RuntimeError, match="Let `search` go on"):
+        tuner.get_best_policy()
+
+
 def work(folder):
     Learner.learn = broken
     search(make(folder))
@@ -48,10 +60,6 @@ def work(folder):
 
 def test_a_chief_ends_with_an_error(tmp_path):
     start = starter(work, tmp_path)
-    processes = {name: start(name) for name in ("chief", "worker0")}
-    try:
-        assert ended(processes["worker0"], 60) == 1  # its only trial has failed
+    with all_killed({name: start(name) for name in ("chief", "worker0")}) as processes:
+        assert ended(processes["worker0"], 120) == 1  # its only trial has failed
         assert ended(processes["chief"], 20) == 1
-    finally:
-        for process in processes.values():
-            process.kill()

@@ -54,11 +54,10 @@ def check_hypermodel(hypermodel: object) -> None:
     ):
         what = "a `keras_tuner.HyperModel`, or a function of `hp` that returns a compiled model"
         raise wrong("hypermodel", hypermodel, what)
+    if not isinstance(hypermodel, keras_tuner.HyperModel):
+        return
     kind = type(hypermodel)
-    if (
-        isinstance(hypermodel, keras_tuner.HyperModel)
-        and kind.fit is not keras_tuner.HyperModel.fit
-    ):
+    if kind.fit is not keras_tuner.HyperModel.fit:
         warnings.warn(
             f"`fit` of {kind.__name__} is not called: the tuner trains the models itself. Pass what it "
             "gives to `model.fit` to `search`, and do the rest in `build` or in callbacks.",
@@ -87,7 +86,8 @@ def check_objective(objective: object) -> None:
 
 def check_tuner(given: Mapping[str, Any]) -> None:
     """Raises a ValueError for arguments that KerasTuner's tuners take, and fail with later."""
-    path_like("directory", given.get("directory"), optional=True)
+    if (directory := given.get("directory")) is not None:
+        path_like("directory", directory)
     if (name := given.get("project_name")) is not None:
         of_kind("project_name", name, str, "text")
     flag("overwrite", given.get("overwrite", False))

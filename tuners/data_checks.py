@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import keras
 import tensorflow as tf
 
 from keras_drmad.arguments import named
@@ -12,6 +13,11 @@ from keras_drmad.typing import Structure
 def as_fit_data(x: Structure, y: Structure, sample_weight: Structure) -> Structure:
     """What `fit` is given, in one: without targets a list or tuple is one of inputs, not `(x, y)`."""
     if y is not None or sample_weight is not None:
+        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
+            raise ValueError(
+                f"`y` and `sample_weight` must be left out where `x` is a {type(x).__name__}: put them "
+                "into it, as `(x, y, sample_weight)`."
+            )
         return x, y, sample_weight
     return (x,) if isinstance(x, tuple | list) else x
 

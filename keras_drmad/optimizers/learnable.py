@@ -62,7 +62,7 @@ class LearnableOptimizer(EffectiveValues):
             INIT_SCALE: multiplier(floor=1e-3, ceiling=1e3),  # of the initializer's weights
         }
         self.per = per
-        self.learn = learn
+        self.learn = self._checked_learn(learn)
         self.schedule = schedule
         self.engines = _Engines()
         self._now = _Now()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_drmad.arguments import wrong
 from keras_drmad.plots.extras import load
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def panels(ax: "Axes | Sequence[Axes] | np.ndarray | None", number: int) -> "lis
 
     Raises:
         ImportError: New ones are needed, and Matplotlib is not installed.
-        ValueError: Too few are given.
+        ValueError: Too few are given, or something else.
     """
     if ax is None:
         pyplot = load("matplotlib.pyplot")
@@ -33,6 +34,8 @@ def panels(ax: "Axes | Sequence[Axes] | np.ndarray | None", number: int) -> "lis
         figure = pyplot.figure(figsize=(5.5 * columns, 4 * rows), layout="constrained")
         return [figure.add_subplot(rows, columns, i + 1) for i in range(number)]
     given = list(np.ravel(np.asarray(ax, dtype=object)))
+    if not all(hasattr(one, "get_legend_handles_labels") for one in given):
+        raise wrong("ax", ax, "Matplotlib axes")
     if len(given) < number:
         raise ValueError(f"`ax` must be {number} axes, one for each panel. Received: {len(given)}")
     return given[:number]

@@ -95,7 +95,9 @@ class FilterAnimation(Snapshots[np.ndarray]):
         self.shape = shape if shape is None else _checked_shape(shape)
         self.zoom = positive_integer("zoom", zoom, optional=True)
         self.duration = positive_integer("duration", duration)
-        self.to_tensorboard = path_like("to_tensorboard", to_tensorboard, optional=True)
+        if to_tensorboard is not None:
+            to_tensorboard = path_like("to_tensorboard", to_tensorboard)
+        self.to_tensorboard = to_tensorboard
         self.frames: list[np.ndarray] = []
         self.images = np.empty(0)
 

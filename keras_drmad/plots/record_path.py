@@ -58,8 +58,9 @@ class RecordPath(Snapshots[Snapshot | pathlib.Path]):
     ) -> None:
         super().__init__(every, max_snapshots, "max_snapshots")
         self.dtype = choice("dtype", dtype, DTYPES)
-        folder = path_like("directory", directory, optional=True)
-        self.directory = None if folder is None else pathlib.Path(folder)
+        self.directory = (
+            None if directory is None else pathlib.Path(path_like("directory", directory))
+        )
 
     @property
     def path(self) -> RecordedPath:

@@ -64,5 +64,13 @@ class Budget:
             count += 1
         return count
 
+    def words(self, amount: float) -> str:
+        """An amount, with its unit.
+
+        >>> Budget(3, "trainings").words(1)
+        '1 training'
+        """
+        return f"{amount:.3g} {self.unit if amount != 1 else self.unit.removesuffix('s')}"
+
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}"
+        return self.words(self.amount)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import keras_tuner
+from keras_tuner.engine.hyperparameters import HyperParameter
 
 from keras_drmad.arguments import positive_integer, whole_number
 from keras_drmad.typing import JsonObject
@@ -39,6 +40,7 @@ def compare(
     epochs: int = 1,
     batch_size: int | None = None,
     objective: str | keras_tuner.Objective = "val_loss",
+    metric: str | keras_tuner.Objective | None = None,
     directory: str = "comparison",
     overwrite: bool = False,
     verbose: int = 1,
@@ -68,8 +70,8 @@ def compare(
         seeds: How many, or a list of them. Of initial weights, the order of batches, and the search.
         epochs: Of each training. `Hyperband` trains shorter, too, and has so many at most.
         batch_size: Of each training. Defaults to 32.
-        objective: What trials are chosen by, a validation metric. Test data are judged by the same
-            metric. Defaults to `"val_loss"`.
+        objective: What trials are chosen by, a validation metric. Defaults to `"val_loss"`.
+        metric: What is compared on the test data. Defaults to the metric of `objective`.
         directory: Of all files.
         overwrite: Whether to remove `directory` first. Not for several processes.
         verbose: 1 prints a line after each trial, with the time that is left; 0 nothing.
@@ -107,6 +109,9 @@ def compare(
     positive_integer("epochs", epochs)
     positive_integer("batch_size", batch_size, optional=True)
     aim = _objective(objective)
+    if metric is None:
+        metric = keras_tuner.Objective(aim.name.removeprefix(VALIDATION), aim.direction)
+    judged = _objective(metric, "")
     data = Data(train, validation, test)
     place = Place(os.path.abspath(directory))
     if overwrite:
@@ -124,25 +129,22 @@ def compare(
         "data": data.settings(numbers[0]),
     }
     _check_settings(place, methods, now)
-    metric = aim.name.removeprefix(VALIDATION)
     units = place.units(methods, numbers)
     progress = Progress(units, whole, aim.name, aim.direction, verbose)
 
     def run(name: str, seed: int) -> Outcome:
-        one = Run(name, methods[name], seed, data, whole, aim, epochs, batch_size, place)
+        one = Run(name, methods[name], seed, data, whole, aim, judged, epochs, batch_size, place)
         return one(lambda records: progress.trial(name, seed, records))
 
     with alone():
         outcomes = _all(units, place, run, progress)
     described = {
         name: method.settings()
-        | {"hyperparameters": [str(one.get_config()) for one in spaces[name]]}
+        | {"is_random": method.is_random, "hyperparameters": [_described(h) for h in spaces[name]]}
         for name, method in methods.items()
     }
     settings = now | {"seeds": numbers, "methods": described}
-    return Comparison(
-        list(methods), numbers, whole, metric, aim.direction, outcomes, unfair, settings
-    )
+    return Comparison(list(methods), numbers, whole, aim, judged, outcomes, unfair, settings)
 
 
 def _all(
@@ -203,6 +205,11 @@ def _check_methods(methods: Mapping[str, Method]) -> None:
             )
 
 
+def _described(hp: HyperParameter) -> str:
+    """A hyperparameter, as it was asked for."""
+    return f"{type(hp).__name__} {hp.get_config()}"
+
+
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
     if not isinstance(seeds, Sequence):
         return list(range(positive_integer("seeds", seeds)))
@@ -214,12 +221,19 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     return numbers
 
 
-def _objective(objective: str | keras_tuner.Objective) -> keras_tuner.Objective:
-    """With its direction, as KerasTuner infers it."""
+def _objective(
+    objective: str | keras_tuner.Objective, prefix: str = VALIDATION
+) -> keras_tuner.Objective:
+    """With its direction, as KerasTuner infers it.
+
+    Args:
+        objective: a metric, of which KerasTuner may know the direction.
+        prefix: that it must have.
+    """
     found = keras_tuner.oracles.RandomSearchOracle(objective=objective).objective
-    if not found.name.startswith(VALIDATION):
+    if not found.name.startswith(prefix):
         raise ValueError(
-            '`objective` must be a validation metric, such as "val_accuracy": the test data are judged '
-            f"by the same metric. Received: objective={objective!r}"
+            '`objective` must be a validation metric, such as "val_accuracy". Received: '
+            f"objective={objective!r}"
         )
     return found

@@ -87,7 +87,7 @@ def _description(part: Part) -> list[str]:
     leaves = [np.ascontiguousarray(leaf) for leaf in keras.tree.flatten(part)]
     seen = hashlib.sha256()
     for leaf in leaves:
-        seen.update(str(leaf.tolist()).encode() if leaf.dtype.hasobject else leaf.data)
+        seen.update(str(leaf.tolist()).encode() if leaf.dtype.hasobject else leaf.tobytes())
     return [*(f"{leaf.dtype} {leaf.shape}" for leaf in leaves), seen.hexdigest()[:16]]
 
 
@@ -95,4 +95,10 @@ def _rows(x: Structure, most: int | None) -> Iterator[int]:
     """A hash of each sample's inputs."""
     leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(x)]
     for i in range(len(leaves[0]) if most is None else min(most, len(leaves[0]))):
-        yield hash(tuple(np.ascontiguousarray(leaf[i]).tobytes() for leaf in leaves))
+        yield hash(tuple(_value(leaf[i]) for leaf in leaves))
+
+
+def _value(sample: np.ndarray | object) -> bytes | str:
+    """What tells a sample apart; of texts, their words and not where they are in memory."""
+    array = np.asarray(sample)
+    return repr(array.tolist()) if array.dtype.hasobject else array.tobytes()

@@ -51,8 +51,10 @@ def _results(standings: Standings, ax: "Axes") -> None:
             )
     ax.set_yticks(range(len(rows)), [row.method for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)  # the best one above
-    better = "higher" if standings.direction == "max" else "lower"
-    ax.set_xlabel(f"test {standings.metric} ({better} is better): seeds, mean ± standard error")
+    better = "higher" if standings.metric.direction == "max" else "lower"
+    ax.set_xlabel(
+        f"test {standings.metric.name} ({better} is better): seeds, mean ± standard error"
+    )
     ax.grid(axis="x", alpha=0.3)
 
 
@@ -69,6 +71,6 @@ def _curves(standings: Standings, ax: "Axes") -> None:
             low, high = found.mean - found.error, found.mean + found.error
             ax.fill_between(found.spent, low, high, color=colour, alpha=0.2, step="post", lw=0)
     ax.set_xlabel(f"spent, {standings.budget.unit}")
-    ax.set_ylabel(f"expected best validation {standings.metric}")
+    ax.set_ylabel(f"expected best {standings.objective.name}")
     ax.grid(alpha=0.3)
     figures.legend(ax)

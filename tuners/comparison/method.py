@@ -21,6 +21,7 @@ Callbacks = (
 )
 
 OPTUNA = "optuna"
+RANDOM = (keras_tuner.RandomSearch, keras_tuner.oracles.RandomSearchOracle)
 # What `compare` says itself, for all methods alike.
 RESERVED = ("directory", "objective", "overwrite", "project_name", "seed", "tuner_id")
 
@@ -103,6 +104,11 @@ class Method:
     def has_episodes(self) -> bool:
         """Whether its trials are episodes of an agent, by `QANTuner`."""
         return self.tuner_class is not None and issubclass(self.tuner_class, QANTuner)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its trials do not depend on each other."""
+        return (self.oracle_class or self.tuner_class) in RANDOM
 
     @property
     def searcher(self) -> str:

@@ -48,6 +48,7 @@ def price(
         steps,
         source.path,
         tuner.hyper_variables if isinstance(tuner, DrMADTuner) else None,
+        jit_compile=tuner.jit_compile if isinstance(tuner, DrMADTuner) else "auto",
         check=False,  # the search does that
     )
     engine, hyper = training.engine, as_validation(validation)

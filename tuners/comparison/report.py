@@ -23,10 +23,12 @@ from .verdict import in_words
 
 PACKAGES = ("keras_drmad", "tensorflow", "keras", "keras-tuner", "optuna", "numpy", "scipy")
 
+MOST_VALUES = 12  # hyperparameters of a trial that are shown
+
 STYLE = """
 body { font: 16px/1.5 sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid #ccc; padding: .3rem .8rem; text-align: left; }
+th, td { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left; }
 td { font-variant-numeric: tabular-nums; }
 img { max-width: 100%; }
 pre { background: #f4f4f4; padding: 1rem; overflow-x: auto; }
@@ -61,7 +63,7 @@ def _sections(standings: Standings) -> Iterable[str]:
         "was spent, with the standard error over seeds.</p>"
     )
     for amount in budget.amounts:
-        yield f"<h2>Within {amount:g} {budget.unit}</h2>"
+        yield f"<h2>Within {budget.words(amount)}</h2>"
         yield _table(*table.cells(standings, amount))
         if amount != budget.amount:
             yield f"<p>{html.escape(standings.verdict(amount))}</p>"
@@ -78,7 +80,8 @@ def _sections(standings: Standings) -> Iterable[str]:
         yield "<h2>Errors</h2>"
         yield _list(errors)
     yield "<h2>Settings</h2>"
-    yield _pre(json.dumps(standings.settings, indent=2, default=str, ensure_ascii=False))
+    text = json.dumps(standings.settings, indent=2, default=str, ensure_ascii=False)
+    yield f"<details><summary>All of them</summary>{_pre(text)}</details>"
     yield "<h2>To repeat it</h2>"
     yield _pre(f"{shlex.join(['python', *sys.argv])}\n\n{_versions()}")
     yield f"<p>Written {time.strftime('%Y-%m-%d %H:%M')}.</p>"
@@ -97,7 +100,7 @@ def _chosen(standings: Standings) -> Iterable[list[str]]:
         if choice is None:
             continue
         trial = next(t for t in outcome.trials if t.trial_id == choice.trial_id)
-        tested = choice.test.get(standings.metric)
+        tested = choice.test.get(standings.metric.name)
         yield [
             outcome.method,
             str(outcome.seed),
@@ -108,8 +111,9 @@ def _chosen(standings: Standings) -> Iterable[list[str]]:
 
 
 def _values(values: JsonObject) -> str:
-    parts = (f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in values.items())
-    return ", ".join(parts)
+    parts = [f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in values.items()]
+    more = len(parts) - MOST_VALUES
+    return ", ".join(parts[:MOST_VALUES]) + (f", and {more} more" if more > 0 else "")
 
 
 def _versions() -> str:

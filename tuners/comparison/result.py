@@ -16,8 +16,8 @@ class Comparison(Standings):
         methods: names, in the order they were given.
         seeds: a list.
         budget: amounts and unit.
-        metric: what test data are judged by.
-        direction: "min" or "max", which is better.
+        objective: what trials were chosen by, a `keras_tuner.Objective`.
+        metric: what is compared on the test data, another one.
         outcomes: all searches, one for each method and seed.
         warnings: why the comparison is unfair, if it is.
         settings: what it was made with.

@@ -42,6 +42,7 @@ class Run:
         data: of the comparison.
         budget: of the search.
         objective: what trials are chosen by.
+        metric: what is compared on the test data.
         epochs, batch_size: of each training.
         place: of the files.
     """
@@ -54,12 +55,14 @@ class Run:
         data: Data,
         budget: Budget,
         objective: keras_tuner.Objective,
+        metric: keras_tuner.Objective,
         epochs: int,
         batch_size: int | None,
         place: Place,
     ) -> None:
         self._name, self._method, self._seed = name, method, seed
-        self._data, self._budget, self._objective = data, budget, objective
+        self._data, self._budget = data, budget
+        self._objective, self._metric = objective, metric
         self._epochs, self._batch_size, self._place = epochs, batch_size, place
         self._folder = place.search(name, seed)
         self._meter = Meter(epochs)
@@ -114,15 +117,21 @@ class Run:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner says that it reloads
                 return make_tuner(self._method, *settings)
+        except OSError:
+            raise
         except Exception as error:
             if not goes_on:
                 raise
+            torn = f"{self._folder}_torn"
             _log.warning(
-                "%s, seed %d: the search cannot go on (%s), and begins anew.",
+                "%s, seed %d: the search cannot go on (%s), and begins anew. Its files are in %s.",
                 self._name,
                 self._seed,
                 error,
+                torn,
             )
+            shutil.rmtree(torn, ignore_errors=True)
+            os.replace(self._folder, torn)
             self._forget()
             return make_tuner(self._method, *settings)
 
@@ -227,6 +236,11 @@ class Run:
             verbose=0,
             return_dict=True,
         )
+        if self._metric.name not in metrics:
+            raise ValueError(
+                f"The model has no metric {self._metric.name!r} on the test data. It has: "
+                f"{', '.join(metrics)}. Compile it with `metrics=[...]`, or pass another `metric`."
+            )
         return {name: float(value) for name, value in metrics.items()}
 
     def _remove_weights(self, kept: set[str]) -> None:

@@ -181,18 +181,22 @@ def _settings(
     seed: int,
 ) -> JsonObject:
     """Arguments of a tuner's or an oracle's class: what it takes of ours, and then the method's."""
-    # An agent plans its episodes; its last training, with what it has learned, is kept back.
-    trials = max(int(budget.amount) - 1, 1) if method.has_episodes else ENDLESS
     ours = {
         "objective": objective,
         "seed": seed + 1,  # KerasTuner takes 0 for none
-        "max_trials": trials,
+        "max_trials": ENDLESS,
         "max_epochs": epochs,
         "hyperband_iterations": ENDLESS,
         "max_consecutive_failed_trials": FAILURES,
         "keep_checkpoints": ENDLESS,
     }
     given = {name: value for name, value in ours.items() if accepts(kind, name)}
+    if (
+        method.has_episodes
+    ):  # which are planned; the last training, with what was learned, is kept back
+        del given["max_trials"]
+        if budget.unit == "trainings":
+            given["max_trials"] = max(int(budget.amount) - 1, 1)
     if "goal" in method.tuner_arguments:
         del given["objective"]
     return given | method.tuner_arguments

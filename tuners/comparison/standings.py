@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import keras_tuner
 import numpy as np
 
 from keras_drmad.typing import JsonObject
@@ -13,6 +14,8 @@ from .budget import ROUNDING, Budget
 from .curve import Curve, curve
 from .outcome import Outcome
 from .statistics import Difference
+
+TOLERATED = 0.05  # of a budget: what overspends more is said to
 
 
 class Row(NamedTuple):
@@ -50,7 +53,8 @@ class Standings:
         methods: names, in the order they were given.
         seeds: a list.
         budget: amounts and unit.
-        metric: what test data are judged by, and `direction`: "min" or "max", which is better.
+        objective: what trials were chosen by, a `keras_tuner.Objective`.
+        metric: what is compared on the test data, another one.
         outcomes: all searches, one for each method and seed.
         warnings: why the comparison is unfair, if it is.
         settings: what it was made with.
@@ -61,14 +65,14 @@ class Standings:
         methods: Sequence[str],
         seeds: Sequence[int],
         budget: Budget,
-        metric: str,
-        direction: str,
+        objective: keras_tuner.Objective,
+        metric: keras_tuner.Objective,
         outcomes: Sequence[Outcome],
         warnings: Sequence[str],
         settings: JsonObject,
     ) -> None:
         self.methods, self.seeds, self.budget = list(methods), list(seeds), budget
-        self.metric, self.direction = metric, direction
+        self.objective, self.metric = objective, metric
         self.outcomes, self.warnings = list(outcomes), list(warnings)
         self.settings = settings
 
@@ -82,9 +86,9 @@ class Standings:
         """
         amount = self._amount(budget)
         results = self._results(amount)
-        ranks = statistics.ranks({n: of for n, of in results.items() if of}, self.direction)
+        ranks = statistics.ranks({n: of for n, of in results.items() if of}, self.metric.direction)
         rows = [self._row(name, results[name], ranks, amount) for name in self.methods]
-        sign = 1 if self.direction == "min" else -1
+        sign = 1 if self.metric.direction == "min" else -1
         return sorted(rows, key=lambda r: math.inf if math.isnan(r.mean) else sign * r.mean)
 
     def differences(self, budget: float | None = None) -> list[Difference]:
@@ -94,7 +98,7 @@ class Standings:
             ImportError: There is no SciPy (extra `compare`).
             ValueError: There is no such budget.
         """
-        return statistics.differences(self._results(self._amount(budget)), self.direction)
+        return statistics.differences(self._results(self._amount(budget)), self.metric.direction)
 
     def verdict(self, budget: float | None = None) -> str:
         """What can be said, in words. It raises what `differences` does."""
@@ -102,7 +106,12 @@ class Standings:
         means = {row.method: row.mean for row in rows if row.values}
         missing = {row.method: len(row.missing) for row in rows if row.missing}
         pairs = self.differences(budget)
-        return verdict.verdict(means, pairs, self.metric, len(self.seeds), missing)
+        more = {
+            row.method: self.budget.words(row.overspent)
+            for row in rows
+            if row.values and row.overspent > TOLERATED * self._amount(budget)
+        }
+        return verdict.verdict(means, pairs, self.metric.name, len(self.seeds), missing, more)
 
     def expected_best(self, method: str) -> Curve | None:
         """The expected best objective on the validation data, over what was spent.
@@ -112,8 +121,9 @@ class Standings:
         a score.
         """
         outcomes = [outcome for outcome in self.outcomes if outcome.method == method]
-        is_random = self.settings["methods"][method]["tuner"].startswith("RandomSearch")
-        return curve(outcomes, self.budget.unit, self.budget.amount, self.direction, is_random)
+        is_random = self.settings["methods"][method]["is_random"]
+        direction = self.objective.direction
+        return curve(outcomes, self.budget.unit, self.budget.amount, direction, is_random)
 
     def _amount(self, budget: float | None) -> float:
         amount = self.budget.amount if budget is None else float(budget)
@@ -128,7 +138,7 @@ class Standings:
         results: dict[str, dict[int, float]] = {name: {} for name in self.methods}
         for outcome in self.outcomes:
             choice = outcome.choices.get(str(amount))
-            value = choice.test.get(self.metric, math.nan) if choice else math.nan
+            value = choice.test.get(self.metric.name, math.nan) if choice else math.nan
             if np.isfinite(value):
                 results[outcome.method][outcome.seed] = value
         return results

@@ -23,7 +23,7 @@ def text(standings: Standings) -> str:
     parts = []
     for amount in standings.budget.amounts:
         parts.append(
-            f"Budget: {amount:g} {standings.budget.unit} for each method and seed; "
+            f"Budget: {standings.budget.words(amount)} for each method and seed; "
             f"{len(standings.seeds)} seed{'s' * (len(standings.seeds) > 1)}"
         )
         head, *rows = cells(standings, amount)
@@ -40,7 +40,7 @@ def text(standings: Standings) -> str:
 
 def cells(standings: Standings, amount: float) -> list[list[str]]:
     """The head and a line for each method."""
-    head = [word.format(metric=f"test {standings.metric}") for word in HEAD]
+    head = [word.format(metric=f"test {standings.metric.name}") for word in HEAD]
     return [head, *(_line(row) for row in standings.rows(amount))]
 
 

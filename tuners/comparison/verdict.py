@@ -12,6 +12,7 @@ def verdict(
     metric: str,
     seeds: int,
     missing: Mapping[str, int],
+    overspent: Mapping[str, str],
 ) -> str:
     """A few sentences.
 
@@ -21,6 +22,7 @@ def verdict(
         metric: its name.
         seeds: how many there are.
         missing: by method, seeds without a result.
+        overspent: by method, how much more than the budget it has had, in words.
     """
     sentences = [_of_the_best(means, differences, metric, seeds)] if means else []
     if not means:
@@ -32,6 +34,10 @@ def verdict(
             if name in means
             else f"{name!r} has no result."
         )
+    sentences += [
+        f"{name!r} has had {words} more than the budget: the comparison favours it."
+        for name, words in overspent.items()
+    ]
     return " ".join(sentences)
 
 

@@ -169,7 +169,7 @@ class _Calls(grpc.UnaryUnaryClientInterceptor):
             return Refused(call.details())
         return RuntimeError(
             f"{method} has failed in the chief at {self._where}: {call.details()} The chief's own "
-            "output has more."
+            "output has more. Mend what it says, and start the search again: it goes on."
         )
 
 

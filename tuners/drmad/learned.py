@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 
+from keras_drmad.arguments import wrong
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.hyperparameters import meta
 from keras_drmad.optimizers.learnable import LearnableOptimizer
@@ -18,6 +19,9 @@ class Learned:
         model: the model.
         optimizer: its learnable optimizer, built.
         hyper_variables: a function of the model that returns the further variables, or None.
+
+    Raises:
+        ValueError: the function returns something else than a list.
     """
 
     def __init__(
@@ -27,7 +31,11 @@ class Learned:
         hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
     ) -> None:
         self.optimizer = optimizer
-        self.hyper_variables = list(hyper_variables(model)) if hyper_variables else []
+        found = [] if hyper_variables is None else hyper_variables(model)
+        if not isinstance(found, list | tuple):
+            what = "a function that returns a list of `keras.Variable`s"
+            raise wrong("hyper_variables", found, what)
+        self.hyper_variables = list(found)
         self._variables = {kind: optimizer.displacements[kind] for kind in optimizer.learn}
         self._variables |= {_name(i): v for i, v in enumerate(self.hyper_variables)}
 

@@ -62,10 +62,10 @@ def _draw_losses(tuner: DrMADTuner, panel: "Axes", trials: list[Trial]) -> None:
     panel.step(numbers, best.accumulate(scores), color="0.7", where="post", label="best so far")
     panel.plot(numbers, scores, "o", color=figures.COLOURS[0], label=objective.name)
     if objective.name != HYPER_LOSS and all(t.metrics.exists(HYPER_LOSS) for t in trials):
-        losses = [float(t.metrics.get_best_value(HYPER_LOSS)) for t in trials]
+        losses = np.array([t.metrics.get_best_value(HYPER_LOSS) for t in trials], "float64")
         if not np.allclose(losses, scores, equal_nan=True):  # where there is a selection set
-            losses = figures.with_gaps(losses, "hyper loss")
-            panel.plot(numbers, losses, "x", color=figures.COLOURS[1], label="hyper loss")
+            shown = figures.with_gaps(losses, "hyper loss")
+            panel.plot(numbers, shown, "x", color=figures.COLOURS[1], label="hyper loss")
     panel.set(xlabel="trial", ylabel=objective.name.replace("_", " "))
     panel.locator_params(axis="x", integer=True)
     figures.legend(panel, columns=3)

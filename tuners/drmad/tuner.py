@@ -384,6 +384,7 @@ class DrMADTuner(ResilientTuner):
             steps: Training steps that a learned schedule is stretched to. Defaults to those of the
                 search.
         """
+        steps = positive_integer("steps", steps, optional=True)
         model = self.get_best_models()[0]
         optimizer = learnable_optimizer(model)
         if optimizer.schedule is not None and steps is not None:

@@ -31,4 +31,6 @@ def best_policy(ranking: Ranking, learner: Learner, kind: str | None, **settings
         snapshots = (snapshot.number for snapshot in ranking.snapshots())
         if (network := learner.first_network(snapshots)) is not None:
             return Policy(network=network, **settings)
-    raise RuntimeError(f"There is no {kind} yet: no episode of one has ended.")
+    raise RuntimeError(
+        f"There is no {kind} yet: no episode of one has ended. Let `search` go on: call it again."
+    )

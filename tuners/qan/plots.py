@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_drmad.arguments import positive_integer, wrong
 from keras_drmad.plots import figures
 from keras_drmad.typing import Arrays
 
@@ -48,6 +49,7 @@ def learning_curve(tuner: QANTuner, ax: "Axes | None" = None) -> "Axes":
     ('episode', 'steps to goal')
     >>> ax.figure.savefig(folder / "curve.png")
     """
+    _check(tuner)
     panel = figures.panel(ax)
     oracle = tuner.oracle
     ranking = oracle.curriculum.ranking
@@ -92,7 +94,8 @@ def learning_rates(tuner: QANTuner, ax: "Axes | None" = None, episodes: int = 5)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['best schedule, contest', 'policy, contest']
     """
-    panel = figures.panel(ax)
+    _check(tuner)
+    panel, episodes = figures.panel(ax), positive_integer("episodes", episodes)
     for name, colour, of in _rivals(tuner.oracle.curriculum.ranking, episodes):
         for i, episode in enumerate(of):
             history = _history(tuner, episode)
@@ -103,6 +106,11 @@ def learning_rates(tuner: QANTuner, ax: "Axes | None" = None, episodes: int = 5)
     panel.set(xlabel="step", ylabel="learning rate", yscale="log")
     figures.legend(panel)
     return panel
+
+
+def _check(tuner: QANTuner) -> None:
+    if not hasattr(getattr(tuner, "oracle", None), "curriculum"):
+        raise wrong("tuner", tuner, "a `QANTuner`")
 
 
 def _rivals(ranking: Ranking, most: int) -> list[tuple[str, str, list[Episode]]]:
@@ -142,6 +150,7 @@ def actions(
     >>> [panel.get_title() for panel in actions(tuner)]
     ['learning rate', 'samples']
     """
+    _check(tuner)
     varying = _varying(tuner)
     panels = figures.panels(ax, len(varying))
     for (title, draw), panel in zip(varying, panels, strict=True):
@@ -205,6 +214,7 @@ def sample_selection(tuner: QANTuner, ax: "Axes | None" = None) -> "Axes":
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['uniform', 'hardest']
     """
+    _check(tuner)
     panel = figures.panel(ax)
     names = tuner.oracle.actions.sample_selection
     numbers = np.array([names.index(rule) for *_, rule in tuner.oracle.actions.all])

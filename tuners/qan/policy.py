@@ -203,9 +203,9 @@ class Policy:
         >>> Policy.load(folder / "policy.keras").learning_rate.peak
         0.1
         """
-        path = path_like("path", path)
-        if not path.endswith(".keras"):
-            raise ValueError(f'`path` must end in ".keras". Received: path={path!r}')
+        name = path_like("path", path)
+        if not name.endswith(".keras"):
+            raise ValueError(f'`path` must end in ".keras". Received: path={name!r}')
         settings = {
             "states": self.states,
             "actions": self.actions,

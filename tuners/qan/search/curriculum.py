@@ -72,11 +72,9 @@ class Curriculum:
         """One whose numbers of episodes have defaults; `more`: its other arguments."""
         given = {"schedule_trials": schedule_trials, "random_trials": random_trials}
         given |= {"guided_trials": guided_trials, "contest": contest}
-        given = {
-            name: whole_number(name, value) for name, value in given.items() if value is not None
-        }
-        made, least = cls(max_trials, **_numbers(max_trials, given), **more), 0
-        while (needed := cls(least, **_numbers(least, given), **more).least_trials) > least:
+        known = {n: whole_number(n, value) for n, value in given.items() if value is not None}
+        made, least = cls(max_trials, **_numbers(max_trials, known), **more), 0
+        while (needed := cls(least, **_numbers(least, known), **more).least_trials) > least:
             least = needed  # more trials have more of the others, too
         if least > max_trials:
             made.least_trials = least
@@ -253,7 +251,7 @@ def peak_bounds(start_rate: float, actions: Actions) -> tuple[float, float]:
     return low, high
 
 
-def _numbers(max_trials: int, given: dict[str, int]) -> dict[str, int]:
+def _numbers(max_trials: int, given: dict[str, int]) -> dict[str, Any]:
     """The numbers of episodes of each kind: those given, and defaults for the others."""
     numbers = {
         # Less than some thirty find none worth following.

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import named, positive_integer
-from keras_drmad.data import as_batch
+from keras_drmad.arguments import positive_integer
+from keras_drmad.data_checks import check_lengths
 from keras_drmad.typing import Logs, Structure, Tensors
 
 from .data import as_tensors, untuned
@@ -41,8 +41,7 @@ class Validation:
         positive_integer("batch_size", batch_size, optional=True)
         self._arrays, self._batch = None, batch_size or LEAST_BATCH
         if isinstance(data, tuple | list):
-            with named("validation_data"):
-                as_batch(tuple(data))
+            check_lengths("validation_data", data)
             self._arrays = as_tensors([part for part in data if part is not None])
         self._data = untuned(data)
         self._model: keras.Model | None = None

@@ -65,7 +65,7 @@ class Goal:
     ) -> None:
         if not isinstance(metric, str) or not metric:
             raise wrong("metric", metric, "the name of a metric")
-        self.value = number("value", value, optional=True)
+        self.value = None if value is None else number("value", value)
         choice("unit", unit, ("steps", "seconds"))
         if direction is not None:
             choice("direction", direction, ("max", "min"))

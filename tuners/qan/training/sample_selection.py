@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.arguments import positive_integer
+from keras_drmad.data_checks import check_lengths
 from keras_drmad.typing import Structure
 
 from .data import as_tensors
@@ -57,7 +59,8 @@ class SampleSelection:
                 '`Actions(sample_selection=...)` beyond "uniform" needs one replica: several read '
                 f"batches before they are chosen. Received: {replicas} replicas"
             )
-        self.model, self._size = model, batch_size * every
+        check_lengths("x", (x, y, sample_weight))
+        self.model, self._size = model, positive_integer("batch_size", batch_size) * every
         parts = (x, y) if sample_weight is None else (x, y, sample_weight)
         self._data = as_tensors(parts)
         loss = keras.losses.get(model.loss)
