@@ -229,7 +229,7 @@ class Objective:
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             weights = [tf.convert_to_tensor(w.value) for w in self.weights]
             hyper_variables = [tf.convert_to_tensor(v.value) for v in self.hyper_variables]
-            # Twice, if there are hyper variables; that costs a trace nothing without them.
+            # Persistent where it is asked twice.
             with tf.GradientTape(bool(hyper_variables), watch_accessed_variables=False) as tape:
                 tape.watch((weights, hyper_variables))
                 loss, scope = self._loss(weights, [], [], hyper_variables, batch, training=True)
