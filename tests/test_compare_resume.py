@@ -73,6 +73,24 @@ def test_a_metric_that_is_not_there_is_named(tmp_path):
     assert "no metric 'accuracy' on the test data. It has: loss" in found.outcomes[0].error
 
 
+def test_models_that_do_not_come_back_are_noticed(tmp_path):
+    class Forgets(Quick):
+        """What it trains is not all saved: a constant is drawn for each model."""
+
+        def build(self, hp):
+            model = super().build(hp)
+            inputs = keras.Input((3,))
+            shift = keras.random.normal((1,))
+            again = keras.Model(inputs, model(inputs) + shift)
+            again.compile("sgd", "mse", run_eagerly=True)
+            return again
+
+    found = make(tmp_path, {"a": Method(Forgets()), "b": Method(Quick())}, seeds=1)
+    assert "not all that is trained is saved" in found.outcomes[0].error
+    assert found.outcomes[1].error is None
+    assert not any(row.missing for row in found.rows())
+
+
 def test_trials_that_diverge_leave_others(tmp_path):
     method = Method(Diverges(1e25, 0.01), keras_tuner.GridSearch)
     found = make(tmp_path, {"tuned": method}, seeds=1)
