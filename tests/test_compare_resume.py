@@ -45,7 +45,8 @@ class Diverges(Quick):
         return compiled(keras.optimizers.SGD(hp.Choice("rate", self.rates)))
 
 
-def test_a_method_that_fails_is_a_row_and_stops_no_other(tmp_path):
+def test_a_method_that_fails_is_a_row_and_stops_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_drmad.tuners.comparison.search.FAILURES", 3)
     methods = {
         "broken": Method(Fails(), keras_tuner.RandomSearch),
         "diverging": Method(Diverges(1e25, 1e26), keras_tuner.GridSearch),
@@ -101,6 +102,13 @@ def test_trials_that_diverge_leave_others(tmp_path):
 # -- going on ----------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A comparison that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    return make(folder, {"tuned": random_search()}, budget=3, seeds=1)
+
+
 def test_methods_and_seeds_may_be_added(tmp_path):
     first = make(tmp_path, {"tuned": random_search()}, seeds=1)
     ended = os.path.getmtime(tmp_path / "tuned" / "seed_0" / "outcome.json")
@@ -110,7 +118,8 @@ def test_methods_and_seeds_may_be_added(tmp_path):
     assert len(second.outcomes) == 4
 
 
-def test_other_settings_are_refused(tmp_path):
+def test_other_settings_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_drmad.tuners.comparison.comparison._all", lambda *_: [])
     make(tmp_path, {"tuned": random_search()}, seeds=1)
     with pytest.raises(ValueError, match="`directory`"):
         make(tmp_path, {"tuned": random_search()}, seeds=1, budget=3)
@@ -122,8 +131,7 @@ def test_other_settings_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["on_trial_end", "run_trial", "load_model"])
-def test_a_comparison_that_is_stopped_goes_on(tmp_path, monkeypatch, moment):
-    whole = make(tmp_path / "whole", {"tuned": random_search()}, budget=3, seeds=1)
+def test_a_comparison_that_is_stopped_goes_on(tmp_path, monkeypatch, whole, moment):
     method, calls = getattr(WatchedTuner, moment), iter(range(9))
 
     def stopped(self, *arguments, **more):
@@ -161,7 +169,7 @@ def slowly(folder):
     make(folder, {"tuned": random_search()}, budget=3)
 
 
-def test_a_killed_comparison_goes_on(tmp_path):
+def test_a_killed_comparison_goes_on(tmp_path, whole):
     process = started(slowly, tmp_path / "killed")
     costs = tmp_path / "killed" / "tuned" / "seed_1" / "costs.json"
     until = time.monotonic() + 60
@@ -174,9 +182,8 @@ def test_a_killed_comparison_goes_on(tmp_path):
     kept = os.path.getmtime(done)
     found = make(tmp_path / "killed", {"tuned": random_search()}, budget=3)
     assert os.path.getmtime(done) == kept
-    whole = make(tmp_path / "whole", {"tuned": random_search()}, budget=3)
-    for seed in range(2):
-        assert scores(found, seed=seed) == pytest.approx(scores(whole, seed=seed))
+    assert [outcome.cost for outcome in found.outcomes] == pytest.approx([3.0, 3.0])
+    assert scores(found) == pytest.approx(scores(whole))
 
 
 def test_one_search_is_one_process_s(tmp_path):
@@ -187,8 +194,7 @@ def test_one_search_is_one_process_s(tmp_path):
         assert again
 
 
-def test_what_another_process_does_is_waited_for(tmp_path, monkeypatch):
-    whole = make(tmp_path / "whole", {"tuned": random_search()}, seeds=1)
+def test_what_another_process_does_is_waited_for(tmp_path, monkeypatch, whole):
     claim = tmp_path / "shared" / "tuned" / "seed_0" / "claim"
     other = claimed(str(claim))
     other.__enter__()
@@ -198,7 +204,7 @@ def test_what_another_process_does_is_waited_for(tmp_path, monkeypatch):
 
     sleep = types.SimpleNamespace(sleep=meanwhile)
     monkeypatch.setattr("keras_drmad.tuners.comparison.comparison.time", sleep)
-    found = make(tmp_path / "shared", {"tuned": random_search()}, seeds=1)
+    found = make(tmp_path / "shared", {"tuned": random_search()}, budget=3, seeds=1)
     other.__exit__(None, None, None)
     assert found.outcomes == whole.outcomes
 
