@@ -145,7 +145,8 @@ class Run:
         known: float | None = files.read_json(path)
         if known is None:
             arguments = (self._epochs, self._batch_size)
-            known = price.price(self._method, tuner, train, validation, *arguments)
+            measured = price.price(self._method, tuner, train, validation, *arguments)
+            known = files.read_json(path) or measured  # another process may have been faster
             files.write_json(path, known)
         return known
 
@@ -204,6 +205,7 @@ class Run:
         ]
         assert isinstance(tuner, WatchedTuner)
         policy = tuner.get_best_policy()
+        callbacks = self._method.make_callbacks(train, validation)
         keras.utils.set_random_seed(self._seed)
         model = self._method.build(keras_tuner.HyperParameters())
         x, y, *weights = train
@@ -215,7 +217,7 @@ class Run:
                 epochs=self._epochs,
                 batch_size=self._batch_size,
                 validation_data=validation,
-                callbacks=[self._meter, policy.as_callback(validation)],
+                callbacks=[self._meter, policy.as_callback(validation), *callbacks],
                 verbose=0,
             )
         last = {name: values[-1] for name, values in history.history.items()}

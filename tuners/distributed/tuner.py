@@ -252,7 +252,7 @@ class ResilientTuner(keras_tuner.Tuner):
                 f"{oracle.objective.name} ({oracle.objective.direction})"
             )
         for trial in best:
-            print("\n".join(["", *display.lines(trial, display.place(trial))]))
+            print("\n".join(["", *display.summary(trial)]))
         if said := luck.in_words(self.score_noise()):
             print(f"\n{said}")
 
