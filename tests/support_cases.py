@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 from support_layers import HYPER, TRAIN, X, Y, rng
 
-from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, hypergradient, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, Knots, LearnHyperparameters, hypergradient, paths
 
 QUICK = {"steps": 2, "batch_size": 8, "seed": 0, "jit_compile": False, "verbose": 0}
 
@@ -255,7 +255,11 @@ CASES: dict[str, list[Case]] = {
     ],
     "constraints": one(small(constraint=keras.constraints.MaxNorm(0.5))),
     # optimizers
-    "another optimizer than `DrMADSGD`": [
+    "`DrMADAdamW`": [
+        Case(by(lambda: DrMADAdamW(0.01))),
+        Case(by(lambda: DrMADAdamW(0.01)), by_fit=True),
+    ],
+    "another optimizer than `DrMADSGD` or `DrMADAdamW`": [
         Case(by(kind), by_fit=by_fit)
         for kind in (keras.optimizers.SGD, keras.optimizers.Adam)
         for by_fit in (False, True)
@@ -292,6 +296,10 @@ CASES: dict[str, list[Case]] = {
     ],
     # paths
     "`Reversible()`": one(options=reversible),
+    "`Reversible()` with `DrMADAdamW`": one(by(lambda: DrMADAdamW(0.01)), options=reversible),
+    "`Checkpointed(slots=...)`": one(
+        small(), options={"path": paths.Checkpointed(every=1, slots=1), "steps": 3}
+    ),
     "`Reversible()` with Nesterov momentum, weight decay, constraints or idle weights": [
         Case(model, options=reversible)
         for model in (

@@ -39,7 +39,7 @@ TWINS = {
 # With XLA, which takes long to compile, what branches or keeps more state.
 COMPILED = {
     SGD: ("plain", "global_clipnorm", "ema_overwrite", "accumulation", "schedule"),
-    ADAMW: ("clipnorm", "accumulation"),
+    ADAMW: ("clipnorm",),
 }
 
 

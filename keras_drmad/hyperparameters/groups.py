@@ -32,6 +32,8 @@ class Slice(NamedTuple):
 
     def of(self, vector: Tensor) -> Tensor:
         """The tensor in `vector` that this slice names."""
+        if self.shape == ():
+            return vector[self.start]
         part = vector[self.start : self.start + self.size]
         return tf.reshape(part, self.shape)
 

@@ -150,22 +150,25 @@ class DrMADAdamW(LearnableOptimizer):
         self, gradient: Tensor, variable: keras.Variable | tf.Variable, learning_rate: Tensor
     ) -> None:
         i, dtype = compat.variable_index(self, variable), variable.dtype
-        moved = (variable, self.slots["momentum"][i], self.slots["velocity"][i])
-        weight, momentum, velocity = (tf.convert_to_tensor(each) for each in moved)
-        after = adamw_step(
-            weight,
-            momentum,
-            velocity,
+        adamw_step(
+            variable,
+            self.slots["momentum"][i],
+            self.slots["velocity"][i],
             tf.cast(gradient, dtype),
             self._effective_rate(i, learning_rate, dtype),
             self._in_force("weight_decay", i, dtype),
             self._in_force("beta_1", i, dtype),
             self.beta_2,
             self.epsilon,
-            tf.convert_to_tensor(self.iterations),
+            self._now.iteration,
+            add=self._in_place,
         )
-        for each, value in zip(moved, after, strict=True):
-            self.assign(each, value)
+
+    def _in_place(
+        self, variable: keras.Variable | tf.Variable, by: Tensor
+    ) -> keras.Variable | tf.Variable:
+        self.assign_add(variable, by)
+        return variable
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

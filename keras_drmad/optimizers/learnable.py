@@ -23,7 +23,7 @@ from keras_drmad.optimizers.exclusions import (
     patterns_of,
     warn_of_idle,
 )
-from keras_drmad.typing import Arrays, Hyperparameters, Tensor
+from keras_drmad.typing import Arrays, Hyperparameters, Tensor, Vectors
 from keras_drmad.update_rules.base import UpdateRule
 
 _log = logging.getLogger("keras_drmad")
@@ -67,6 +67,7 @@ class LearnableOptimizer(EffectiveValues):
         self.learn = self._checked_learn(learn)
         self.schedule = schedule
         self.engines = _Engines()
+        self._now = _Now()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
         # What else belongs to a training, and is saved with it: read from what learns while it does,
         # and left for what learns next.
@@ -289,13 +290,16 @@ class LearnableOptimizer(EffectiveValues):
             if "l2" in self.rule.kinds:
                 known = compat.trained_variables(self) if variables is None else variables
                 grads = self._with_l2(grads, known)
+            self._now.iteration = tf.convert_to_tensor(self.iterations)
+            self._now.values = self._values_at(self._now.iteration)
         super().apply(grads, variables)
+        self._now.values = {}  # no tensor of one graph is used in another
 
     def _with_l2(
         self, grads: Sequence[Tensor | None], variables: Sequence[keras.Variable]
     ) -> list[Tensor | None]:
         """The raw gradients plus λ ⊙ w: before clipping, as if L2 were a part of the loss."""
-        l2 = self.scales["l2"].value(self.displacements["l2"].value)
+        l2 = self._value("l2")
         # Gradients are summed over replicas, and divided by the loss scale, after this.
         share = (self.loss_scale_factor or 1.0) / tf.distribute.get_strategy().num_replicas_in_sync
         out = []
@@ -308,17 +312,18 @@ class LearnableOptimizer(EffectiveValues):
             out.append(grad)
         return out
 
+    def _values_at(self, iteration: Tensor) -> Vectors:
+        """The hyperparameters in force at a step, in the graph."""
+        values = self.hyper_values()
+        if self.schedule is not None:
+            position = self.schedule.position(iteration)
+            values = {kind: self.layout.at(kind, of, position) for kind, of in values.items()}
+        return values
+
     def _in_force(self, kind: str, index: int, dtype: str) -> Tensor | None:
-        """The value of a hyperparameter of a variable at this step, in the graph; None without it."""
+        """The value of a hyperparameter of a variable at this step; None if it has none."""
         part = self.layout.slices[kind][index]
-        if part is None:
-            return None
-        if self.schedule is not None and kind in self.layout.knots:
-            position = self.schedule.position(tf.convert_to_tensor(self.iterations))
-            value = part.of(self.layout.at(kind, self._value(kind), position))
-        else:
-            value = self.scales[kind].value(part.of(self.displacements[kind].value))
-        return tf.cast(value, dtype)
+        return None if part is None else tf.cast(part.of(self._now.values[kind]), dtype)
 
     def _effective_rate(self, index: int, learning_rate: Tensor, dtype: str) -> Tensor:
         return self._in_force("learning_rate", index, dtype) * tf.cast(learning_rate, dtype)
@@ -370,6 +375,14 @@ def learnable_optimizer(model: keras.Model) -> LearnableOptimizer:
 
 
 compat.reach_through_loss_scaling("hyperparameters", "set_hyperparameters", "move_hyperparameters")
+
+
+class _Now:
+    """What `apply` knows of the present step; an object that Keras does not track."""
+
+    def __init__(self) -> None:
+        self.iteration: Tensor = None
+        self.values: Vectors = {}  # in force: read once a step, not once a variable
 
 
 class _Engines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,24 +24,32 @@ def adamw_step(
     beta_2: float,
     epsilon: float,
     iteration: Tensor,
+    add: Callable[[Tensor, Tensor], Tensor] = operator.add,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`(w', m', v')`, with t = iteration + 1:
 
     m' = m + (1 − β₁) (g − m)
     v' = v + (1 − β₂) (g² − v)
     w' = w − α λ w − α c m' / (√v' + ε),   c = √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+
+    `add(a, by)` is the sum: of tensors, or in place, of a variable that it returns.
     """
-    momentum = momentum + (gradient - momentum) * (1 - beta_1)
-    velocity = second_moment(velocity, gradient, beta_2)
+    momentum = add(momentum, (gradient - momentum) * (1 - beta_1))
+    velocity = second_moment(velocity, gradient, beta_2, add)
     if decay is not None:
-        weight = weight - weight * decay * rate
-    size = rate * correction(beta_1, beta_2, iteration)
-    return weight - momentum * size / (_root(velocity) + epsilon), momentum, velocity
+        weight = add(weight, weight * (decay * -rate))
+    size = -rate * correction(beta_1, beta_2, iteration)
+    return add(weight, momentum * size / (_root(velocity) + epsilon)), momentum, velocity
 
 
-def second_moment(velocity: Tensor, gradient: Tensor, beta_2: float) -> Tensor:
+def second_moment(
+    velocity: Tensor,
+    gradient: Tensor,
+    beta_2: float,
+    add: Callable[[Tensor, Tensor], Tensor] = operator.add,
+) -> Tensor:
     """The mean of squared gradients after a step."""
-    return velocity + (tf.square(gradient) - velocity) * (1 - beta_2)
+    return add(velocity, (tf.square(gradient) - velocity) * (1 - beta_2))
 
 
 def correction(beta_1: Tensor, beta_2: float, iteration: Tensor) -> Tensor:
