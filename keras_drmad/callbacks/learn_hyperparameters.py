@@ -229,7 +229,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._mover.limit_memory(2 * self._capacity)
         if self.optimizer.companion_state:
             self._restore(self.optimizer.companion_state)
-            self.optimizer.companion_state = {}
+            self.optimizer.companion_state = None
         samples = self.samples or self._capacity * len(tf.nest.flatten(batch)[0])
         self._hyper = HyperSamples(self.validation, samples, self._seed)
 

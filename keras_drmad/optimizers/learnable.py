@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -16,6 +16,7 @@ from keras_drmad.arguments import choice, of_kind, some_of
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
+from keras_drmad.optimizers.companion import Accompanied
 from keras_drmad.optimizers.effective_values import EffectiveValues
 from keras_drmad.optimizers.exclusions import (
     checked_patterns,
@@ -23,15 +24,13 @@ from keras_drmad.optimizers.exclusions import (
     patterns_of,
     warn_of_idle,
 )
-from keras_drmad.typing import Arrays, Hyperparameters, Tensor, Vectors
+from keras_drmad.typing import Hyperparameters, Tensor, Vectors
 from keras_drmad.update_rules.base import UpdateRule
 
 _log = logging.getLogger("keras_drmad")
 
-COMPANION = "companion_"  # names of saved arrays that are not the optimizer's own begin so
 
-
-class LearnableOptimizer(EffectiveValues):
+class LearnableOptimizer(Accompanied, EffectiveValues):
     """Base class: groups of variables, and a displacement from the compiled value for each of them.
 
     A subclass says its `rule`, and writes `update_rule` and Keras's `update_step`.
@@ -69,10 +68,6 @@ class LearnableOptimizer(EffectiveValues):
         self.engines = _Engines()
         self._now = _Now()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
-        # What else belongs to a training, and is saved with it: read from what learns while it does,
-        # and left for what learns next.
-        self.companion: Callable[[], Arrays] | None = None
-        self.companion_state: Arrays = {}
         self._excluded: tuple[str, ...] = ()  # patterns of the variables without penalties
         # Set before the groups are known, to be taken over by `build`:
         self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
@@ -201,20 +196,6 @@ class LearnableOptimizer(EffectiveValues):
                 variable.assign(variable * keras.ops.cast(s.of(scales), variable.dtype))
 
     # -- Keras's extension points ------------------------------------------------------------
-
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        for name, array in (self.companion() if self.companion else {}).items():
-            store[COMPANION + name] = array
-
-    def load_own_variables(self, store: Any) -> None:
-        own = {name: store[name] for name in store.keys()}  # noqa: SIM118  # a group of HDF5
-        self.companion_state = {
-            name.removeprefix(COMPANION): np.array(own.pop(name))
-            for name in list(own)
-            if name.startswith(COMPANION)
-        }
-        super().load_own_variables(own)
 
     def _exclude(
         self,
