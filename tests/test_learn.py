@@ -15,7 +15,7 @@ rng = np.random.default_rng(0)
 X = rng.normal(size=(80, 5)).astype("float32")
 Y = rng.integers(0, 3, 80)
 HYPER = (rng.normal(size=(30, 5)).astype("float32"), rng.integers(0, 3, 30))
-EXACT = {"path": paths.Stored(), "horizon": 4, "judge": "last", "samples": len(HYPER[0])}
+EXACT = {"path": paths.Stored(), "horizon": 4, "judge": "last", "guard": False, "samples": 30}
 NO_CHANGE = keras.optimizers.SGD(0.0)  # a meta-optimizer that moves nothing
 
 

@@ -28,7 +28,8 @@ def outcome(loss, moved=0.0):
     ("window", "divisor"),
     [
         (outcome(1.1), None),
-        (outcome(1.3), DIVISOR),
+        (outcome(1.3), None),
+        (outcome(1.5), DIVISOR),
         (outcome(float("nan")), DIVISOR),
         (outcome(1.0, moved=0.2), None),
         (outcome(0.9, moved=0.5), 2 * 0.5 / 0.3),

@@ -13,6 +13,8 @@ from keras_drmad.typing import Arrays
 # A window went wrong if its loss is above the running one by this share of it, and by so many times
 # what losses usually differ from it: they are those of few samples.
 SHARE, DEVIATIONS = 0.2, 2.0
+# By this share of the first loss, as long as nothing is known of that.
+FIRST_DEVIATION = 0.1
 # Or if it moved the weights by more than the first share of their size, without having lowered the
 # loss by the second. Rates from which a network does not recover (its units saturate or die) are seen
 # by this before they are seen in the loss.
@@ -76,7 +78,7 @@ class Guard:
     """
 
     def __init__(self, loss: float, anchor: Anchor) -> None:
-        self._running, self._deviation = loss, 0.0
+        self._running, self._deviation = loss, FIRST_DEVIATION * abs(loss)
         self.anchor = anchor
         self.boldness, self.row, self.taken_back = 1.0, 0, 0
 

@@ -150,7 +150,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._guard: Guard | None = None
         self._averages = Averages()
         self._draws, self._seed = 0, int(np.random.randint(2**31))
-        self._progress = Progress(self.params)
+        self._progress = Progress(self.params or {})
         self._warned: set[str] = set()
         self.optimizer.companion = self._state
         self._recorder = Recorder(self.model, self._before_step, self._after_step)
@@ -190,8 +190,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
                 len(self._window),
                 self.horizon,
             )
-        if self._averages and self._averages.loss < self.hyper_loss:
-            self._engine.write(self._averages.state(self._engine.read()), 0)
+        if self._averages and self._engine is not None and self.hyper_loss is not None:
+            if self._averages.loss < self.hyper_loss:
+                self._engine.write(self._averages.state(self._engine.read()), 0)
         self.optimizer.is_learning, self.optimizer.companion = False, None
         if self._recorder is not None:
             self._recorder.stop()

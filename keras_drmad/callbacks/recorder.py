@@ -29,6 +29,7 @@ class Recorder:
     def __init__(
         self, model: keras.Model, before: Callable[[Batch], None], after: Callable[[], None]
     ) -> None:
+        assert model.train_function is not None  # `fit` makes it before training begins
         self._model, self._train = model, model.train_function
         self._before, self._after = before, after
         self.is_expecting = False
@@ -59,6 +60,6 @@ def _whole(strategy: tf.distribute.Strategy, data: Structure) -> Batch:
     def join(leaf: Any) -> Any:
         if not isinstance(leaf, tf.distribute.DistributedValues):
             return leaf
-        return tf.concat(strategy.experimental_local_results(leaf), axis=0)
+        return tf.concat(strategy.experimental_local_results(leaf), 0)
 
     return as_batch(tf.nest.map_structure(join, data))

@@ -120,13 +120,14 @@ class RecordedWindows:
             self._engine.give_up_xla(error)
             again = RecordedWindows.of(self._engine, self._capacity)
             return again.differentiate(steps, end, first, hyper, last)
-        loss, end, growth, *others = (float(x) for x in found["numbers"].numpy())
-        growth = growth / max(end, 1e-30) if np.isfinite([loss, end, growth]).all() else math.inf
+        loss, judged, growth, *others = map(float, found["numbers"].numpy())
+        finite = np.isfinite([loss, judged, growth]).all()
+        growth = growth / max(judged, 1e-30) if finite else math.inf
         return WindowDerivatives(loss, found["hyper"], growth, *others)
 
     def _inputs(self, steps: Sequence[Step], first: int) -> Inputs:
         """The steps, stacked, and padded with the last one up to the capacity."""
-        padded = [*steps, *steps[-1:] * (self._capacity - len(steps))]
+        padded = [*steps, *[steps[-1]] * (self._capacity - len(steps))]
         iterations = first + np.arange(self._capacity)
 
         def stack(*leaves: Any) -> Tensor:
