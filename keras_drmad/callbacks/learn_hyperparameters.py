@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -190,9 +191,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
                 len(self._window),
                 self.horizon,
             )
-        if self._averages and self._engine is not None and self.hyper_loss is not None:
-            if self._averages.loss < self.hyper_loss:
-                self._engine.write(self._averages.state(self._engine.read()), 0)
+        if self._engine is not None and self._averages.loss < (self.hyper_loss or -math.inf):
+            self._engine.write(self._averages.state(self._engine.read()), 0)
         self.optimizer.is_learning, self.optimizer.companion = False, None
         if self._recorder is not None:
             self._recorder.stop()
