@@ -1,4 +1,4 @@
-"""`LearnHyperparameters`: the callback that learns a `DrMADSGD`'s hyperparameters during `fit`."""
+"""`LearnHyperparameters`: the callback that learns an optimizer's hyperparameters during `fit`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REPLAY_TOLERANCE, OF_NEAR_PATHS, OF_HALF_PRECISION = 0.01, 0.05, 0.2
 
 
 class LearnHyperparameters(keras.callbacks.Callback):
-    """Learns the hyperparameters of a `DrMADSGD` while `fit` trains.
+    """Learns the hyperparameters of a `DrMADSGD` or `DrMADAdamW` while `fit` trains.
 
     Every `horizon` steps the window of training since the last time is differentiated: the
     validation loss at its end, by the hyperparameters in force during it. `meta_optimizer` then
