@@ -1,5 +1,5 @@
 #!/bin/bash
-# The SLURM recipe of docs/drmad_tuner.md on a SLURM of one node: as it is, with a chief that is killed, and
+# The SLURM recipe of docs/how/search.md on a SLURM of one node: as it is, with a chief that is killed, and
 # with one that ends with an error.
 #
 #     sudo apt-get install slurm-wlm munge                     # Debian's packages
@@ -60,7 +60,7 @@ done
 
 # The recipe: what is indented after "**SLURM.**", with fewer CPUs and workers.
 awk '/^\*\*SLURM\./ {found = 1} found && /^    / {print substr($0, 5); any = 1} any && /^[^ ]/ {exit}' \
-    "$repository/docs/drmad_tuner.md" |
+    "$repository/docs/how/search.md" |
     sed 's/--ntasks=6 --cpus-per-task=4/--ntasks=3 --cpus-per-task=1/; s/--ntasks=5/--ntasks=2/' >"$folder/recipe.sh"
 
 job() { # name, arguments of hosts.py, what is done when trainings have begun

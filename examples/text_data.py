@@ -79,7 +79,10 @@ class Texts:
         self._count(cut, len(train), most_ngrams)
 
     def _count(self, texts: list[list[str]], train: int, most: int) -> None:
-        found = collections.Counter(gram for words in texts[:train] for gram in set(_ngrams(words)))
+        # The order of a set, and with it the numbers, would be another one in each process.
+        found = collections.Counter(
+            gram for words in texts[:train] for gram in dict.fromkeys(_ngrams(words))
+        )
         frequent = [gram for gram, _ in found.most_common(most)]
         numbers = {gram: i + 1 for i, gram in enumerate(frequent)}
         bags = [
@@ -111,9 +114,10 @@ class Texts:
         elif kind == "tf-idf":
             weights = np.log((1 + self._train) / (1 + texts))[:, None] + 1
         else:
-            kept = self._of_classes * used[:, None] + SMOOTHING
+            kept = self._of_classes[used] + SMOOTHING
             others = kept.sum(axis=1, keepdims=True) - kept
-            weights = np.log(kept / kept.sum(axis=0)) - np.log(others / others.sum(axis=0))
+            weights = np.zeros((len(used), self.classes))
+            weights[used] = np.log(kept / kept.sum(axis=0)) - np.log(others / others.sum(axis=0))
         return weights * used[:, None]
 
     def part(self, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:

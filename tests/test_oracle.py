@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import types
 
 import keras
 import keras_tuner
@@ -96,6 +97,19 @@ def test_a_lost_workers_trial_is_repeated_by_another(tmp_path):
     assert oracle.get_trial(lost.trial_id).score == 0.5
 
 
+def test_no_worker_is_dead_where_nobody_was_heard(tmp_path, monkeypatch):
+    """The chief was cut off for longer than the timeout: whoever is back first takes nothing over."""
+    clock = types.SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
+    monkeypatch.setattr("keras_drmad.tuners.distributed.workers.time", clock)
+    oracle = make(tmp_path, gradients_per_step=2, timeout=100)
+    lost = oracle.create_trial("a")
+    end(oracle, oracle.create_trial("b"))
+    for clock.now in (150.0, 200.0, 249.0):  # from then on only b is heard
+        assert oracle.create_trial("b").status == "IDLE"
+    clock.now = 251.0
+    assert oracle.create_trial("b").trial_id == lost.trial_id
+
+
 def test_idle_workers_are_stopped_together_and_dead_ones_not_waited_for(tmp_path):
     oracle = make(tmp_path, max_trials=2, gradients_per_step=2)
     a, b = oracle.create_trial("a"), oracle.create_trial("b")
@@ -121,7 +135,7 @@ def test_a_chief_whose_last_worker_has_died_ends(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(free.getsockname()[1]))
-    with server.bound(oracle, "search") as serve:
+    with server.bound(oracle, "search", lambda: None) as serve:
         serving = threading.Thread(target=serve, daemon=True)
         serving.start()
         serving.join(timeout=30)

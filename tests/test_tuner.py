@@ -1,8 +1,5 @@
 """`DrMADTuner`: trials that train, walk back, and can be used afterwards."""
 
-import os
-import re
-
 import keras
 import keras_tuner
 import numpy as np
@@ -10,11 +7,10 @@ import pytest
 import tensorflow as tf
 from drmad_task import HYPER, SELECTION, TRAIN, L, build, make, result, scores, search, trials
 
-from keras_drmad import DrMADSGD, hypergradient, paths, plots
+from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners.drmad.data import SearchData
 from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION, RUN, SEED
-from keras_drmad.tuners.storage import files
 
 # -- what a trial is ------------------------------------------------------------------------
 
@@ -59,33 +55,6 @@ def test_a_trial_is_a_training_and_its_hypergradient(tmp_path):
         np.testing.assert_allclose(second.values[kind], moved, rtol=1e-5, atol=1e-8)
 
 
-def test_a_picture_shows_losses_and_learned_values(finished):
-    losses, *kinds = plots.search(finished)
-    drawn = {line.get_label(): line.get_data() for line in losses.get_lines()}
-    done = trials(finished)
-    np.testing.assert_array_equal(drawn["val_loss"], [range(6), [t.score for t in done]])
-    best = np.minimum.accumulate([t.score for t in done])
-    np.testing.assert_array_equal(drawn["best so far"][1], best)
-    hyper = [t.metrics.get_best_value("hyper_loss") for t in done]
-    np.testing.assert_array_equal(drawn["hyper loss"][1], hyper)
-    assert [panel.get_ylabel() for panel in kinds] == ["learning rate", "momentum", "l2"]
-    for panel in kinds:
-        assert panel.get_xlabel() == "meta-iteration"
-        lines = {line.get_label(): line.get_data() for line in panel.get_lines()}
-        assert set(lines) == {"a", "b"}
-        assert all(list(x) == list(range(6)) for x, _ in lines.values())
-    best_trial = finished.oracle.get_best_trials()[0]
-    iteration = best_trial.hyperparameters.values[ITERATION]
-    rates = [line.get_ydata()[iteration] for line in kinds[0].get_lines()]
-    effective = result(finished, best_trial.trial_id).effective["learning_rate"]
-    np.testing.assert_allclose(rates, effective, rtol=1e-6)
-
-
-def test_a_picture_needs_a_trial(tmp_path):
-    with pytest.raises(ValueError, match="no trial that has ended: call `search`"):
-        plots.search(make(tmp_path))
-
-
 def test_the_best_model_is_the_trained_one(finished):
     model = finished.get_best_models()[0]
     loss, mae = model.evaluate(*SELECTION, verbose=0)
@@ -108,59 +77,6 @@ def test_the_best_optimizer_carries_what_was_learned(finished):
     model.fit(*TRAIN, verbose=0)
     assert model.optimizer.hyperparameters == learned
     assert int(model.optimizer.iterations.numpy()) == 3
-
-
-def test_summaries_are_short(tmp_path, capsys):
-    def per_unit(hp):
-        return build(hp, per="unit")
-
-    tuner = search(make(tmp_path, per_unit, max_trials=1))
-    capsys.readouterr()
-    tuner.results_summary()
-    shown = capsys.readouterr().out
-    assert "learned/l2: 0.001 (all 9 values)" in shown
-    assert len(shown.splitlines()) < 20
-    assert os.path.getsize(tmp_path / "p" / "trial_0" / "trial.json") < 2000
-
-
-def test_a_search_says_what_it_does_and_finds(tmp_path, capsys, caplog):
-    def widths(hp):
-        model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", [2, 3])), L.Dense(1)])
-        model.compile(DrMADSGD(0.02), "mse", jit_compile=False)
-        return model
-
-    tuner = make(tmp_path, widths, max_trials=3, meta_iterations=2)
-    tuner.search_space_summary()
-    search(tuner, verbose=1)
-    shown = capsys.readouterr().out
-    assert "w (Choice)" in shown
-    first, second, third = (tuner.oracle.trials[name] for name in "012")
-    width = first.hyperparameters.get("w")
-    for line in (
-        "Compiling a training of 16 steps, and the way back",
-        f"Trial 0 (1 of 3): meta-iteration 0 of configuration 0 (w={width})",
-        f"Trial 1 (2 of 3): meta-iteration 1 of configuration 0 (w={width})",
-        "Walking back over 16 steps",
-        f"Trial 0 (1 of 3): val_loss {first.score:.4g} (the best)",
-        f"; hyper_loss {first.score:.4g}; growth ",
-        "at most",
-        "learned/learning_rate: 0.02 (all 2 values)",
-        "learned/momentum: 0.9 (",
-    ):
-        assert line in shown, line
-    assert "drmad/" not in shown and "seed" not in shown
-    assert not re.search(r"\d\.\d{6}", shown)
-    assert second.metrics.get_best_value("growth") >= 1 and third.score
-    assert "retracing" not in caplog.text
-
-
-def test_a_failed_trial_says_why(tmp_path, capsys):
-    oracle = make(tmp_path).oracle
-    oracle.verbose = 1
-    trial = oracle.create_trial("a")
-    trial.status, trial.message = "FAILED", "Traceback …\nValueError: No such layer.\n"
-    oracle.end_trial(trial)
-    assert "Trial 0 (1 of 4): failed: ValueError: No such layer.; " in capsys.readouterr().out
 
 
 # -- options --------------------------------------------------------------------------------
@@ -286,51 +202,6 @@ def test_training_that_ends_between_two_validations_is_validated(tmp_path):
     loss, mae = tuner.get_best_models()[0].evaluate(*HYPER, verbose=0)
     assert trials(tuner)[0].score == pytest.approx(loss, rel=1e-5)
     assert trials(tuner)[0].metrics.get_best_value("val_mae") == pytest.approx(mae, rel=1e-5)
-
-
-def test_hparams_show_what_is_learned(watched):
-    from tensorboard.plugins.hparams import plugin_data_pb2
-    from tensorflow.python.summary.summary_iterator import summary_iterator
-
-    for number in range(2):
-        folder = watched / "board" / str(number) / "execution0"
-        sessions = [
-            plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content)
-            for file in folder.glob("events*")
-            for event in summary_iterator(str(file))
-            for value in event.summary.value
-            if value.tag == "_hparams_/session_start_info"
-        ]
-        shown = sessions[0].session_start_info.hparams
-        assert shown[ITERATION].number_value == number
-        rate = shown["learned/learning_rate"].number_value
-        assert (rate == pytest.approx(0.02)) is (number == 0)
-        assert shown["start/learning_rate"].number_value == pytest.approx(0.02)  # and of each trial
-
-
-def test_tensorboard_gets_what_each_group_has_learned(watched):
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for path in (watched / "board" / "run_000").glob("events*"):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                number = float(tf.make_ndarray(value.tensor))
-                curves.setdefault(value.tag, []).append((event.step, number))
-    names = {f"{group}/{kind}" for group in "ab" for kind in ("learning_rate", "momentum", "l2")}
-    assert names | {"hyper_loss", "growth", "val_loss"} <= set(curves)
-    for name in names:
-        saved = files.read_json(str(watched / "p" / "trial_1" / "learned.json"))[name]
-        (first, start), (second, moved) = sorted(curves[name])
-        assert (first, second) == (0, 1) and start != moved
-        assert moved == pytest.approx(saved, rel=1e-6)
-
-
-def test_a_summary_says_how_much_of_a_score_is_luck(tmp_path, capsys):
-    tuner = search(make(tmp_path, max_trials=4, gradients_per_step=2))
-    capsys.readouterr()
-    tuner.results_summary(1)
-    a, b, c, d = (trial.score for trial in trials(tuner))
-    spread = np.sqrt(((a - b) ** 2 + (c - d) ** 2) / 4)
-    assert f"differ by about {float(f'{spread:.2g}'):g} (standard" in capsys.readouterr().out
 
 
 def test_a_scheduler_drives_the_global_rate(tmp_path):

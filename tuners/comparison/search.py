@@ -191,9 +191,8 @@ def _settings(
         "keep_checkpoints": ENDLESS,
     }
     given = {name: value for name, value in ours.items() if accepts(kind, name)}
-    if (
-        method.has_episodes
-    ):  # which are planned; the last training, with what was learned, is kept back
+    if method.has_episodes:
+        # An agent plans its episodes. The last training, with what it has learned, is kept back.
         del given["max_trials"]
         if budget.unit == "trainings":
             given["max_trials"] = max(int(budget.amount) - 1, 1)

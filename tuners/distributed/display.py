@@ -63,7 +63,13 @@ class SearchDisplay(compat.Display):
     def lines(self, trial: Trial, *more: str) -> list[str]:
         """What there is to say of an ended trial, and `more`, in lines."""
         said = "; ".join(filter(None, [self.result(trial), *more]))
-        return [f"{self.title(trial)}: {said}", *(f"  {line}" for line in self.details(trial))]
+        is_complete = trial.status == TrialStatus.COMPLETED
+        details = self.details(trial) if is_complete else []  # or KerasTuner has said them
+        return [f"{self.title(trial)}: {said}", *(f"  {line}" for line in details)]
+
+    def summary(self, trial: Trial) -> list[str]:
+        """The lines of a trial long afterwards, with what it was."""
+        return self.lines(trial, self.place(trial))
 
     def result(self, trial: Trial) -> str:
         """How a trial has ended, in a few words."""
@@ -96,7 +102,7 @@ class SearchDisplay(compat.Display):
         return self.score(trial)
 
     def details(self, trial: Trial) -> list[str]:
-        """Further lines of an ended trial."""
+        """Further lines of a complete trial."""
         return []
 
 

@@ -10,7 +10,8 @@ class Workers:
     """Clocks of an oracle's workers, and what they hold.
 
     A worker is alive while it says so, however long its training takes: its own thread does (see
-    `heartbeat`), and so does each call.
+    `Link.alive`), and so does each call. Where nobody was heard, the chief or its network was away: no
+    worker is taken for dead by that.
 
     Args:
         timeout: seconds of silence, after which a worker is taken for dead; None for 60.
@@ -19,10 +20,16 @@ class Workers:
     def __init__(self, timeout: float | None = None) -> None:
         self.timeout = TIMEOUT if timeout is None else timeout
         self._seen: dict[str, float] = {}  # by worker
+        self._heard = LONG_AGO  # any of them
         self._given: dict[str, set[str]] = {}  # by trial: workers that may bring it
 
     def lives(self, worker: str) -> None:
-        self._seen[worker] = time.monotonic()
+        now = time.monotonic()
+        if now - self._heard > self.timeout / 2:
+            for other, seen in dict(self._seen).items():
+                if seen > LONG_AGO:
+                    self._seen[other] = now
+        self._heard = self._seen[worker] = now
 
     def dies(self, worker: str) -> None:
         self._seen[worker] = LONG_AGO

@@ -32,6 +32,9 @@ class QANDisplay(SearchDisplay):
     def place(self, trial: Trial) -> str:
         return str(trial.hyperparameters.values[KIND])
 
+    def summary(self, trial: Trial) -> list[str]:
+        return self.lines(trial)  # its line says that
+
     def found(self, trial: Trial) -> str:
         ended = self.oracle.episode(trial.trial_id).ended
         # Without a value to reach, all but what diverges is truncated, by the end of its budget.
