@@ -1,6 +1,6 @@
 """How much a process grows while it searches: resident memory after each training.
 
-    python benchmarks/memory.py [--trials 301]            # some minutes (Linux)
+    python benchmarks/memory.py [--trials 301]            # an hour, nearly all of it compiling (Linux)
     python benchmarks/memory.py --only configurations     # one of the searches
 
 Searched are: a schedule for a model of two layers with SGD, and for one of twenty layers with Adam
@@ -76,7 +76,7 @@ def one(hp):
 
 
 def many(hp):
-    return mlp(DrMADSGD(0.01), hp.Int("units", 1, 100, sampling="log"))
+    return mlp(DrMADSGD(0.01), hp.Int("units", 1, 1000))
 
 
 SEARCHES = {
@@ -84,6 +84,9 @@ SEARCHES = {
     "QAN, 20 layers, Adam": partial(qan, lambda hp: mlp(keras.optimizers.Adam(0.01), *[8] * 19)),
     "DrMAD, one model": partial(drmad, one),
     "DrMAD, many configurations": partial(drmad, many, meta_iterations=1),
+    "DrMAD, many configurations without XLA": partial(
+        drmad, many, meta_iterations=1, jit_compile=False
+    ),
 }
 
 

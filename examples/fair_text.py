@@ -123,9 +123,8 @@ class Models:
         words = L.Input((self.texts.words.shape[1],), dtype="int32")
         known = keras.ops.cast(words > 0, "float32")[..., None]
         x = L.Embedding(self.texts.vocabulary, width)(words)
-        x = L.Dropout(rate)(
-            x + L.Embedding(words.shape[1], width)(keras.ops.arange(words.shape[1]))
-        )
+        positions = keras.ops.cumsum(keras.ops.ones_like(words), axis=1) - 1
+        x = L.Dropout(rate)(x + L.Embedding(words.shape[1], width)(positions))
         pairs = keras.ops.swapaxes(known, 1, 2) > 0
         for _ in range(hp.Int("blocks", 1, 2, default=1)):
             y = L.LayerNormalization()(x)

@@ -100,7 +100,7 @@ def hypergradient(
     over samples. See `docs/how/drmad.md` for the formulas.
 
     Args:
-        model: A Keras model compiled with a `DrMADSGD`.
+        model: A Keras model compiled with a `DrMADSGD` or `DrMADAdamW`.
         train_data: What `fit` takes as `x`: arrays as `(x, y)` or `(x, y, sample_weight)`, a
             `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of batches. Arrays and
             `PyDataset`s are read again by index; other data are kept in memory for the way back,

@@ -103,6 +103,7 @@ def test_each_method_spends_the_budget(several):
     assert rows["hyperband"].trials > 3
     assert 2 < rows["hyperband"].spent <= 3 + 1
     assert not any(row.missing for row in rows.values())
+    assert not any(outcome.error for outcome in several.outcomes)
 
 
 def test_what_is_pruned_costs_what_was_trained(several):

@@ -82,6 +82,25 @@ def test_a_trial_that_is_lost_has_failed(tmp_path, caplog, damage):
     assert again.create_trial("a").trial_id == oracle.start_order[-1]
 
 
+def test_a_trial_that_the_search_does_not_know_is_no_matter(tmp_path, caplog):
+    oracle = searched(tmp_path)
+    files.write_json(oracle.project.trial("99"), {"trial_id": "99"})
+    truncate(oracle.project.trial("99"))
+    assert resume(tmp_path).start_order == oracle.start_order
+    assert "The search does not know this trial" in caplog.text
+
+
+def test_a_worker_changes_no_file(tmp_path, monkeypatch):
+    """Its chief writes them; what it has not written yet looks like damage."""
+    oracle = searched(tmp_path)
+    os.remove(oracle.project.state(0, 3))
+    monkeypatch.setattr("keras_drmad.tuners.drmad.oracle.role", lambda: "worker")
+    monkeypatch.setattr("keras_drmad.tuners.distributed.oracle.role", lambda: "worker")
+    before = sorted(tmp_path.rglob("*"))
+    assert resume(tmp_path).end_order == oracle.end_order
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("damage", HOW.values(), ids=HOW)
 def test_the_agent_goes_on_from_the_file_before(tmp_path, caplog, damage):
     tested, weights = learner(tmp_path), []

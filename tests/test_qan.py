@@ -49,7 +49,7 @@ def test_a_search_ends_with_a_contest_and_says_who_won(finished, capsys):
     finished.results_summary()
     printed = capsys.readouterr().out
     assert "one seed" in printed and "random actions" in printed
-    assert "steps_to_goal" in printed
+    assert "steps_to_goal" in printed and "How much is luck" in printed
 
 
 def test_the_best_network_and_the_best_schedule_can_be_had(finished):

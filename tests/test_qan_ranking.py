@@ -5,6 +5,7 @@ import re
 import pytest
 from qan_task import add_episodes, made_up
 
+from keras_drmad.tuners import luck
 from keras_drmad.tuners.qan import summary
 from keras_drmad.tuners.qan.search.episode import CONTEST, RANDOM, SCHEDULE, TEST, Episode
 from keras_drmad.tuners.qan.search.ranking import Ranking
@@ -111,8 +112,9 @@ def test_a_search_warns_once_where_no_schedule_reached_the_goal(tmp_path, caplog
 def test_the_summary_says_how_much_is_luck(tmp_path):
     oracle = held(tmp_path, "policy")
     # 14, 12 and 15 of the schedule, 13, 8 and 9 of the policy: √(18.7 / 4)
-    assert "differ by about 2.2 (standard deviation)" in summary.table(oracle)
-    assert "luck" not in summary.table(made_up(tmp_path / "other"))
+    noise = oracle.curriculum.ranking.score_noise()
+    assert "differ by about 2.2 (standard deviation)" in luck.in_words(noise)
+    assert luck.in_words(made_up(tmp_path / "other").curriculum.ranking.score_noise()) == ""
 
 
 def test_the_summary_lists_the_costs_and_hits_of_each(tmp_path):

@@ -201,7 +201,7 @@ class Objective:
         def step(batch: Structure) -> Tensors:
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             at = self._values()
-            # Twice, if there are hyper variables; that costs a trace nothing without them.
+            # Persistent where it is asked twice.
             twice = bool(at.hyper_variables)
             with tf.GradientTape(twice, watch_accessed_variables=False) as tape:
                 tape.watch((at.weights, at.hyper_variables))

@@ -27,6 +27,7 @@ from .search import WatchedTuner, make_tuner
 
 _log = logging.getLogger("keras_drmad")
 
+SAME = 0.01  # relative: of a score that is computed again, in other batches
 FINAL = "final"  # the trial that is trained with what an agent has learned
 MOST_OF_AN_ERROR = 3000  # characters, from its end
 
@@ -109,7 +110,7 @@ class Run:
         if isinstance(tuner, QANTuner):
             self._judge_policy(tuner, outcome, train, validation, test)
         else:
-            self._judge(tuner, outcome, test)
+            self._judge(tuner, outcome, validation, test)
 
     def _tuner(self) -> WatchedTuner:
         settings = (self._objective, self._budget, self._epochs, self._seed, self._folder)
@@ -171,7 +172,7 @@ class Run:
 
     # -- the judgement -----------------------------------------------------------------------
 
-    def _judge(self, tuner: WatchedTuner, outcome: Outcome, test: Part) -> None:
+    def _judge(self, tuner: WatchedTuner, outcome: Outcome, validation: Part, test: Part) -> None:
         """Evaluates what was chosen within each budget on the test data, once."""
         spent, direction = outcome.spent(self._budget.unit), self._objective.direction
         judged: dict[str, Logs] = {}
@@ -187,7 +188,9 @@ class Run:
                 with warnings.catch_warnings():  # the optimizer, which is not built, is not needed
                     warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
                     model = tuner.load_model(tuner.oracle.trials[chosen.trial_id])
-                judged[chosen.trial_id] = self._evaluated(model, test)
+                if tuner.executions_per_trial == 1:  # or the score is a mean
+                    outcome.error = self._unlike(model, validation, chosen) or outcome.error
+                judged[chosen.trial_id] = self._judged(model, test)
             assert chosen.score is not None
             choice = Choice(count, chosen.trial_id, chosen.score, judged[chosen.trial_id])
             outcome.choices[str(amount)] = choice
@@ -224,12 +227,34 @@ class Run:
         score = float(self._objective.get_value(last))
         cost, seconds = record
         outcome.trials.append(TrialRecord(FINAL, score, cost, seconds, {}))
-        tested = self._evaluated(model, test)
+        tested = self._judged(model, test)
         count = len(outcome.trials)
         outcome.choices[str(self._budget.amount)] = Choice(count, FINAL, score, tested)
 
-    def _evaluated(self, model: keras.Model, test: Part) -> Logs:
-        x, y, *weights = test
+    def _unlike(self, model: keras.Model, validation: Part, chosen: TrialRecord) -> str | None:
+        """What there is to say if a model that was loaded is not the one that was chosen."""
+        logs = {f"val_{n}": value for n, value in self._evaluated(model, validation).items()}
+        assert chosen.score is not None
+        now = float(self._objective.get_value(logs))
+        if abs(now - chosen.score) <= SAME * max(1.0, abs(chosen.score)):
+            return None
+        return (
+            f"Trial {chosen.trial_id} was chosen for {self._objective.name} = {chosen.score:.4g}, and "
+            f"its model, made again from its weights, has {now:.4g}: not all that is trained is saved. "
+            "A layer may be called on what is no input of the model, or draw its own constants."
+        )
+
+    def _judged(self, model: keras.Model, test: Part) -> Logs:
+        metrics = self._evaluated(model, test)
+        if self._metric.name not in metrics:
+            raise ValueError(
+                f"The model has no metric {self._metric.name!r} on the test data. It has: "
+                f"{', '.join(metrics)}. Compile it with `metrics=[...]`, or pass another `metric`."
+            )
+        return metrics
+
+    def _evaluated(self, model: keras.Model, data: Part) -> Logs:
+        x, y, *weights = data
         metrics = model.evaluate(
             x,
             y,
@@ -238,11 +263,6 @@ class Run:
             verbose=0,
             return_dict=True,
         )
-        if self._metric.name not in metrics:
-            raise ValueError(
-                f"The model has no metric {self._metric.name!r} on the test data. It has: "
-                f"{', '.join(metrics)}. Compile it with `metrics=[...]`, or pass another `metric`."
-            )
         return {name: float(value) for name, value in metrics.items()}
 
     def _remove_weights(self, kept: set[str]) -> None:

@@ -2,7 +2,6 @@
 
 import glob
 import logging
-import os
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
@@ -41,12 +40,12 @@ def mend(project: Project) -> None:
             _log.warning("%s Trial %s counts as failed.", damage, name)
             lost = Trial(keras_tuner.HyperParameters(), name, TrialStatus.FAILED, str(damage))
             files.write_json(project.trial(name), lost.get_state())
-    for path in glob.glob(project.trial("*")):
-        if (
-            os.path.basename(os.path.dirname(path)).removeprefix("trial_")
-            not in state["start_order"]
-        ):
-            files.remove(path)  # written, but not yet in `oracle.json` when the process was killed
+    for path in glob.glob(project.trial("*")):  # KerasTuner reads all that there are
+        try:
+            _read(path)
+        except DamagedFile as damage:
+            _log.warning("%s The search does not know this trial.", damage)
+            files.remove(path)
 
 
 def _read(path: str) -> dict:

@@ -369,7 +369,8 @@ class ResilientOracle(keras_tuner.Oracle):
         }
 
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
-        mend(self.project)
+        if role() != "worker":  # whose chief is writing them
+            mend(self.project)
         super().reload()
         self.broken = None  # it may have been mended
         # Written, but not yet in oracle.json when the process was killed:

@@ -232,10 +232,8 @@ class ResilientTuner(keras_tuner.Tuner):
         path = compat.tuner_file(self)
         try:
             files.read_json(path)
-        except DamagedFile:
-            files.write_json(
-                path, self.get_state()
-            )  # nothing is lost: it says only that it is there
+        except DamagedFile:  # nothing is lost: it says only that it is there
+            files.write_json(path, self.get_state())
         super().reload()
 
     def results_summary(self, num_trials: int = 10) -> None:

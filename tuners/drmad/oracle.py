@@ -17,6 +17,7 @@ from keras_drmad.typing import JsonObject
 
 from .. import compat
 from ..distributed.oracle import ResilientOracle
+from ..distributed.role import role
 from ..storage import files
 from ..storage.damage import DamagedFile
 from .configurations import Configurations
@@ -282,7 +283,8 @@ class DrMADOracle(ResilientOracle):
     def reload(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         super().reload()
         for run in self.runs:
-            self._meta_optimization.mend(run, self.trials.values())
+            if role() != "worker":  # whose chief is writing them
+                self._meta_optimization.mend(run, self.trials.values())
             if run.failures:
                 run.failures, run.ended = 0, False
         self.project.ranked = []
