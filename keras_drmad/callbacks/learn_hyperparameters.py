@@ -38,7 +38,7 @@ NEAR_THE_END = 0.8
 
 
 class LearnHyperparameters(keras.callbacks.Callback):
-    """Learns the hyperparameters of a `DrMADSGD` while `fit` trains.
+    """Learns the hyperparameters of a `DrMADSGD` or `DrMADAdamW` while `fit` trains.
 
     Every few steps the window of training since the last time is differentiated: the loss of some
     samples of the hyper set, by the hyperparameters in force during it. `meta_optimizer` then moves

@@ -60,6 +60,6 @@ def _whole(strategy: tf.distribute.Strategy, data: Structure) -> Batch:
     def join(leaf: Any) -> Any:
         if not isinstance(leaf, tf.distribute.DistributedValues):
             return leaf
-        return tf.concat(strategy.experimental_local_results(leaf), 0)
+        return keras.ops.concatenate(strategy.experimental_local_results(leaf))
 
     return as_batch(tf.nest.map_structure(join, data))
