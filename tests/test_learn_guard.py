@@ -272,4 +272,5 @@ def test_adamw_from_a_start_that_is_too_small():
     history = model.fit(X, LABELS, batch_size=20, epochs=25, verbose=0, callbacks=[learn]).history
     assert history["hyper_loss"][-1] < 0.4
     assert history["out/learning_rate"][-1] > 1e-3
-    assert {name.split("/")[-1] for name in history if "/" in name} == set(learn.optimizer.learn)
+    kinds = {name.split("/")[-1] for name in history if "/" in name}
+    assert kinds == {"learning_rate", "weight_decay", "beta_1"}
