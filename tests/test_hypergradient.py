@@ -299,6 +299,7 @@ def test_one_epoch_is_the_default():
         ({"train_data": endless(), "batch_size": None}, "`steps` must be given"),
         ({"hyper_variables": [np.zeros(3)]}, "`hyper_variables`"),
         ({"path": "linear"}, "`path`"),
+        ({"judge": "best"}, "`judge` must be 'last' or 'mean'"),
         ({"validation_data": as_dataset().repeat()}, "`validation_data`"),
     ],
 )

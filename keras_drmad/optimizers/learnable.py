@@ -16,6 +16,7 @@ from keras_drmad.arguments import choice, of_kind, some_of
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
+from keras_drmad.optimizers.companion import Accompanied
 from keras_drmad.optimizers.effective_values import EffectiveValues
 from keras_drmad.optimizers.exclusions import (
     checked_patterns,
@@ -29,7 +30,7 @@ from keras_drmad.update_rules.base import UpdateRule
 _log = logging.getLogger("keras_drmad")
 
 
-class LearnableOptimizer(EffectiveValues):
+class LearnableOptimizer(Accompanied, EffectiveValues):
     """Base class: groups of variables, and a displacement from the compiled value for each of them.
 
     A subclass says its `rule`, and writes `update_rule` and Keras's `update_step`.

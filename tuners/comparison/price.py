@@ -5,7 +5,7 @@ import time
 import keras_tuner
 import numpy as np
 
-from keras_drmad.callbacks import LearnHyperparameters
+from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.data import as_validation
 
 from ..data_checks import training_batches
