@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "guides" / "troubleshooting.md"
-WARNINGS = ("warnings.warn", "_log.warning", "_log.error")
+WARNINGS = ("warnings.warn", "_log.warning", "_log.error", "self._warn")
 GAP = "…"
 
 

@@ -73,7 +73,7 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
         self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
         self._learned: dict[str, list[float]] | None = None  # displacements from a config
 
-    def checked(self, name: str, value: Any) -> Any:
+    def _checked(self, name: str, value: Any) -> Any:
         if name in self.fixed and name in vars(self):
             raise ValueError(
                 f"`{name}` is what the optimizer was made with, and stays: make another one, or use "
@@ -85,7 +85,7 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
             return self._checked_learn(value)
         if name == "schedule":
             return self._checked_schedule(value)
-        return super().checked(name, value)
+        return super()._checked(name, value)
 
     def _checked_learn(self, value: Any) -> tuple[str, ...]:
         kinds = (*self.rule.kinds, INIT_SCALE)
