@@ -108,6 +108,7 @@ def loops(model, train, batch_size, path):
         "hyper_variables": run.hyper_variables,
         "state": run.end.state,
         "size": tf.constant(1.0),
+        "added": [],
         "segment_data": engine._segment_data(run, run.segments[0]),
     }
     carry = engine.begin(run.start, batches, len(rates)).carry

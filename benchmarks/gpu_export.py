@@ -100,6 +100,7 @@ def chunk(build, batch_size, make=SGD):
         "hyper_variables": [],
         "state": start.state,
         "size": tf.constant(1.0),
+        "added": [],
         "segment_data": engine._segment_data(run, path.reverse_segments(run.segments)[-1]),
     }
     _, adjoint = engine._validation(run, as_batches((train[0][:64], train[1][:64]), 64))

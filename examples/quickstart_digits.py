@@ -1,9 +1,9 @@
-"""Learning rates, momenta and L2 coefficients of each layer, learned while a network trains.
+"""One training learns its own learning rate, momentum and L2, from a bad start.
 
-Trains the same small network on scikit-learn's digits with hyperparameters that stay where they are
-and with learned ones, from the same start and with three seeds; prints a table of test errors and
-saves a plot. A third row says what trying learning rates by hand would have given: three trainings,
-of which the one with the least loss on the hyper set counts.
+Trains a small network on handwritten digits from a learning rate that is far too small, and from one
+that is far too large: once as they are, and once with `LearnHyperparameters`. Beside them stand five
+learning rates set by hand, of which the one with the least loss on the hyper set counts. Prints a
+table of test errors and saves a plot.
 
     python examples/quickstart_digits.py
 """
@@ -20,32 +20,34 @@ from sklearn.datasets import load_digits
 
 from keras_drmad import DrMADSGD, LearnHyperparameters
 
-LEARNING_RATE = 0.01
-TRIED_BY_HAND = (0.01, 0.03, 0.1)
+STARTS = (1e-4, 0.5)
+BY_HAND = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default="out/quickstart_digits.png")
     arguments = parser.parse_args()
 
-    fixed, learned, by_hand = [], [], []
+    runs, by_hand = {}, []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         print(f"Seed {seed} …", flush=True)
         data = digits(seed)
-        tried = [train(data, seed, arguments.epochs, rate, False) for rate in TRIED_BY_HAND]
-        fixed.append(tried[TRIED_BY_HAND.index(LEARNING_RATE)])
+        tried = [train(data, seed, arguments.epochs, rate, False) for rate in BY_HAND]
         by_hand.append(min(tried, key=lambda run: run["hyper_loss"]))
-        learned.append(train(data, seed, arguments.epochs, LEARNING_RATE, True))
+        for learn in (False, True):
+            for rate in STARTS:
+                run = train(data, seed, arguments.epochs, rate, learn)
+                runs.setdefault((rate, learn), []).append(run)
 
     print("\nTest error of each seed" + "mean".rjust(8 * arguments.seeds + 20))
-    row("fixed hyperparameters", fixed)
-    row("learned hyperparameters", learned)
-    row("fixed, best of 3 learning rates", by_hand)
-    plot(fixed, learned, arguments.output)
+    for (rate, learn), found in runs.items():
+        row(f"{'learned from' if learn else 'fixed at'} {rate:g}", found)
+    row(f"fixed, best of {len(BY_HAND)} rates by hand", by_hand)
+    plot(runs, by_hand, arguments.output)
     print(f"\nSaved {arguments.output}")
 
 
@@ -98,7 +100,7 @@ def row(name, runs):
     print(f"{name:34}" + "".join(f"{e:8.2%}" for e in [*errors, np.mean(errors)]))
 
 
-def plot(fixed, learned, output):
+def plot(runs, by_hand, output):
     import matplotlib
 
     matplotlib.use("Agg")  # needs no screen
@@ -106,32 +108,34 @@ def plot(fixed, learned, output):
 
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     curves, *panels = axes.flat
-    epochs = np.arange(1, len(fixed[0]["error"]) + 1)
-    for name, runs, colour in (("fixed", fixed, "0.4"), ("learned", learned, "C3")):
-        for run in runs:
-            curves.plot(epochs, 100 * run["error"], color=colour, alpha=0.25, linewidth=1)
-        mean = np.mean([run["error"] for run in runs], axis=0)
-        curves.plot(epochs, 100 * mean, color=colour, linewidth=2, label=f"{name} hyperparameters")
+    lines = {
+        (f"fixed at {rate:g}", f"C{i}", ":"): runs[rate, False] for i, rate in enumerate(STARTS)
+    }
+    lines |= {(f"learned from {r:g}", f"C{i}", "-"): runs[r, True] for i, r in enumerate(STARTS)}
+    lines["best rate by hand", "0.4", "--"] = by_hand
+    for (name, colour, style), found in lines.items():
+        mean = np.mean([run["error"] for run in found], axis=0)
+        epochs = np.arange(1, len(mean) + 1)
+        curves.plot(epochs, 100 * mean, style, color=colour, linewidth=2, label=name)
     curves.set(ylabel="test error (%)", title="Learning curves")
     logarithmic(curves)
 
     kinds = {"learning_rate": "learning rate", "momentum": "momentum", "l2": "L2 coefficient"}
     for ax, (kind, name) in zip(panels, kinds.items(), strict=True):
-        for layer, colour in (("first", "C0"), ("second", "C1"), ("output", "C2")):
-            values = np.array([run["history"][f"{layer}/{kind}"] for run in learned])
-            ax.plot(epochs, values.T, color=colour, alpha=0.25, linewidth=1)
-            ax.plot(epochs, np.median(values, axis=0), color=colour, linewidth=2, label=layer)
+        for i, rate in enumerate(STARTS):
+            for layer, style in (("first", "-"), ("second", "--"), ("output", ":")):
+                values = [run["history"][f"{layer}/{kind}"] for run in runs[rate, True]]
+                label = f"from {rate:g}, {layer}"
+                ax.plot(epochs, np.median(values, axis=0), style, color=f"C{i}", label=label)
         ax.set(ylabel=name, title=f"Learned {name} of each layer")
-        if values.max() > 2 * values.min():
-            logarithmic(ax)
-        else:
-            ax.ticklabel_format(axis="y", scilimits=(-2, 3))
+        if kind != "momentum":
+            ax.set_yscale("symlog", linthresh=1e-6)  # an L2 coefficient may be 0
     for ax in axes.flat:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
-        ax.legend()
-    figure.suptitle(f"Digits, {len(fixed)} seeds (thin lines) and their mean or median (thick)")
+        ax.legend(fontsize="small")
+    figure.suptitle(f"Digits: mean error and median hyperparameters of {len(by_hand)} seeds")
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=120)
 

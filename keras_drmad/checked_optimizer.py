@@ -48,18 +48,18 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
 class CheckedOptimizer(keras.optimizers.Optimizer):
     """Base class: what the constructor refuses, an assignment later on refuses, too.
 
-    Keras's constructor assigns its arguments, so both go through `checked`.
+    Keras's constructor assigns its arguments, so both go through `_checked`.
     """
 
     def __init__(self, learning_rate: Any, **kwargs: Any) -> None:
         # Keras compares some before it assigns them, and keeps the rate under another name.
         given = {"learning_rate": learning_rate, **kwargs}
-        super().__init__(**{name: self.checked(name, value) for name, value in given.items()})
+        super().__init__(**{name: self._checked(name, value) for name, value in given.items()})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, self.checked(name, value))
+        super().__setattr__(name, self._checked(name, value))
 
-    def checked(self, name: str, value: Any) -> Any:
+    def _checked(self, name: str, value: Any) -> Any:
         """The value to keep as an attribute.
 
         Raises:

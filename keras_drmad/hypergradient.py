@@ -10,11 +10,20 @@ import keras
 import numpy as np
 
 from keras_drmad import words
-from keras_drmad.arguments import flag, named, of_kind, positive_integer, verbosity, whole_number
+from keras_drmad.arguments import (
+    choice,
+    flag,
+    named,
+    of_kind,
+    positive_integer,
+    verbosity,
+    whole_number,
+)
 from keras_drmad.data import Batches, as_batches, as_validation
 from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap_of
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine, OnStep
+from keras_drmad.engine.judge import JUDGES
 from keras_drmad.engine.programs import Adjoint
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
@@ -30,7 +39,7 @@ class Hypergradient:
     """What `hypergradient` returns; printed, it is a summary.
 
     Attributes:
-        validation_loss: the validation loss after training.
+        validation_loss: the validation loss after training, at the weights that `judge` names.
         gradients: its derivatives with respect to the effective hyperparameters, in the form of
             `optimizer.hyperparameters`. Where a schedule changes the learning rate, with respect to
             the last one above zero (that is, to all rates, scaled together).
@@ -83,6 +92,7 @@ def hypergradient(
     *,
     steps: int | None = None,
     path: Path | None = None,
+    judge: str = "last",
     hyper_variables: Sequence[keras.Variable] = (),
     batch_size: int | None = None,
     validation_batch_size: int | None = None,
@@ -108,6 +118,10 @@ def hypergradient(
         validation_data: The *hyper* set, in the same forms; every batch is used once.
         steps: Training steps. Defaults to one epoch.
         path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
+        judge: Which weights the validation loss is taken at. `"last"`: those at the end of training.
+            `"mean"`: the mean of the weights after each step, which forgives the noise of a learning
+            rate and so asks how far it carries the weights; the state of other layers is that at
+            the end. Defaults to `"last"`.
         hyper_variables: Further `keras.Variable`s that the training loss reads.
         batch_size: Of `train_data`, if arrays. Defaults to 32.
         validation_batch_size: Of `validation_data`, if arrays. Defaults to 256.
@@ -146,6 +160,7 @@ def hypergradient(
     if path is not None:
         of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
     path = SegmentMeans() if path is None else path
+    choice("judge", judge, JUDGES)
     if seed is None:
         seed = int(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
     with named("train_data"):
@@ -163,7 +178,9 @@ def hypergradient(
     optimizer.span_schedule(steps)
     engine = Engine.of(model, batches.batch(0), path, hyper_variables, jit_compile, check)
     advance = _progress(verbose, 2 * steps)
-    run = engine.train(engine.read(), batches, optimizer.learning_rates(steps), advance)
+    run = engine.train(
+        engine.read(), batches, optimizer.learning_rates(steps), advance, judge=judge
+    )
     engine.write(run.end, sum(run.taken))
     found = engine.differentiate(run, validation, advance)
     information = path.arithmetic.information(run.start.weights, run.closed, steps)

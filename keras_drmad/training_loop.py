@@ -23,6 +23,7 @@ def fit(
     epochs: int,
     horizon: int | None = None,
     on_step: OnStep | None = None,
+    judge: str = "last",
     **arguments: Any,
 ) -> tuple[keras.callbacks.History, Trajectory]:
     """Trains a model as `model.fit` does, through the compiled loop of an engine.
@@ -39,6 +40,7 @@ def fit(
         epochs: a number of epochs.
         horizon: how many of the last steps are to be differentiated; None for all.
         on_step: called with a number of steps taken.
+        judge: one of `engine.judge.JUDGES`.
         **arguments: further arguments of `model.fit`.
 
     Returns:
@@ -48,7 +50,7 @@ def fit(
     assert batches.epoch_steps is not None
     if model.distribute_strategy.num_replicas_in_sync == 1:  # else `fit` does it itself
         _build_metrics(model, batches.batch(0))
-    run = _Run(model, engine, batches, batches.epoch_steps, epochs, horizon, on_step)
+    run = _Run(model, engine, batches, batches.epoch_steps, epochs, horizon, on_step, judge)
     with run.instead_of_train_function():
         history = model.fit(
             _Epoch(batches, batches.epoch_steps, model.distribute_strategy.num_replicas_in_sync),
@@ -102,8 +104,10 @@ class _Run:
         epochs: int,
         horizon: int | None,
         on_step: OnStep | None,
+        judge: str,
     ) -> None:
         self.model, self.engine, self.batches, self.on_step = model, engine, batches, on_step
+        self.judge = judge
         # Nearly equal stacks, for a progress bar that ends at its end.
         stacks = -(-epoch_steps // engine.stacks.length(batches))
         self.stack = -(-epoch_steps // stacks)
@@ -140,7 +144,9 @@ class _Run:
             part = self.skipped if skipping else self.steps
             if self.done in (0, self.skipped):
                 batches = Later(self.batches, self.done)
-                self.trajectory = self.engine.begin(self.engine.read(), batches, part - self.done)
+                self.trajectory = self.engine.begin(
+                    self.engine.read(), batches, part - self.done, judge=self.judge
+                )
             now = min(stop, part) - self.done
             rates = self.engine.optimizer.learning_rates(now)
             state = self.engine.advance(self.trajectory, rates, self.on_step)

@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
 def _steps_checked_where_that_is_tested(request, monkeypatch):
     """Each model's own step would be traced once more: a fifth of the time of all tests."""
     if not getattr(request.module, "STEPS_ARE_CHECKED", False):
-        monkeypatch.setattr("keras_drmad.engine.step_check.check", lambda engine, example: None)
+        monkeypatch.setattr("keras_drmad.engine.step_check.check", lambda *arguments: None)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,7 @@
 """`hypergradient` against central differences in float64, and its contracts."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from keras_drmad import DrMADAdamW, DrMADSGD, hypergradient, paths
 
 
 def named(value):
-    return getattr(value, "__name__", str(value))
+    return getattr(value, "__name__", re.sub(r"<.*\.(\w+) object at .*?>", r"\1", str(value)))
 
 
 @pytest.mark.parametrize(
@@ -299,6 +301,7 @@ def test_one_epoch_is_the_default():
         ({"train_data": endless(), "batch_size": None}, "`steps` must be given"),
         ({"hyper_variables": [np.zeros(3)]}, "`hyper_variables`"),
         ({"path": "linear"}, "`path`"),
+        ({"judge": "best"}, "`judge` must be 'last' or 'mean'"),
         ({"validation_data": as_dataset().repeat()}, "`validation_data`"),
     ],
 )

@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_drmad
 from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient, paths
-from keras_drmad import callbacks as module
+from keras_drmad.callbacks import window as module
+from keras_drmad.callbacks.mover import Mover
+from keras_drmad.engine.recorded import RecordedWindows
 
 layers = keras.layers
 rng = np.random.default_rng(0)
 X = rng.normal(size=(80, 5)).astype("float32")
 Y = rng.integers(0, 3, 80)
 HYPER = (rng.normal(size=(30, 5)).astype("float32"), rng.integers(0, 3, 30))
+EXACT = {"path": paths.Stored(), "horizon": 4, "judge": "last", "guard": False, "samples": 30}
 NO_CHANGE = keras.optimizers.SGD(0.0)  # a meta-optimizer that moves nothing
 
 
@@ -49,13 +51,13 @@ def weights(model):
 def seen(monkeypatch):
     """Collects every gradient by which hyperparameters are moved."""
     found = []
-    by_displacement = keras_drmad.hyperparameters.meta.by_displacement
+    move = Mover.move
 
-    def spy(optimizer, gradients):
+    def spy(mover, gradients, boldness):
         found.append({kind: g.numpy() for kind, g in gradients.items()})
-        return by_displacement(optimizer, gradients)
+        move(mover, gradients, boldness)
 
-    monkeypatch.setattr(keras_drmad.hyperparameters.meta, "by_displacement", spy)
+    monkeypatch.setattr(Mover, "move", spy)
     return found
 
 
@@ -103,7 +105,7 @@ def test_hypergradient_of_what_fit_fed(monkeypatch, feed, steps_per_execution, s
     """The callback's gradients are those of `hypergradient` on the same batches."""
     found = seen(monkeypatch)
     model = mlp(steps_per_execution=steps_per_execution)
-    learn = LearnHyperparameters(HYPER, path=paths.Stored(), meta_optimizer=NO_CHANGE)
+    learn = LearnHyperparameters(HYPER, **EXACT, meta_optimizer=NO_CHANGE)
     x, y = X[:samples], Y[:samples]
     feed(model, x, y, epochs=2, verbose=0, callbacks=[learn])
 
@@ -128,7 +130,7 @@ def test_sample_and_class_weights_are_seen(monkeypatch):
 
     def gradients(**arguments):
         model = mlp()
-        learn = LearnHyperparameters(HYPER, path=paths.Stored(), meta_optimizer=NO_CHANGE)
+        learn = LearnHyperparameters(HYPER, **EXACT, meta_optimizer=NO_CHANGE)
         arrays(model, verbose=0, callbacks=[learn], **arguments)
         return found.pop()["l2"]
 
@@ -152,11 +154,12 @@ def test_several_inputs_and_outputs(monkeypatch):
         keras.tree.map_structure(lambda array, part=part: array[part], (x, y))
         for part in (slice(0, 60), slice(60, None))
     ]
-    model.fit(*train, verbose=0, epochs=2, callbacks=[LearnHyperparameters(hyper)])
+    learn = LearnHyperparameters(hyper, horizon=2)
+    model.fit(*train, verbose=0, epochs=2, callbacks=[learn])
     assert len(found) == 2
 
 
-@pytest.mark.parametrize(("horizon", "updates"), [(None, 3), (4, 3), (3, 4), (5, 2)])
+@pytest.mark.parametrize(("horizon", "updates"), [(None, 1), (4, 3), (3, 4), (5, 2)])
 def test_horizon(monkeypatch, horizon, updates):
     """Twelve steps in three epochs."""
     found = seen(monkeypatch)
@@ -166,11 +169,13 @@ def test_horizon(monkeypatch, horizon, updates):
 
 def test_moves_along_the_gradient_on_the_learning_scale(monkeypatch):
     found = seen(monkeypatch)
-    model = mlp()
+    model = mlp(momentum=0.5)
     meta = keras.optimizers.SGD(0.5)
-    arrays(model, verbose=0, callbacks=[LearnHyperparameters(HYPER, meta_optimizer=meta)])
+    arrays(
+        model, verbose=0, callbacks=[LearnHyperparameters(HYPER, horizon=4, meta_optimizer=meta)]
+    )
     (gradients,) = found
-    slopes = {"learning_rate": 1.0, "momentum": 0.9 * 0.1, "l2": 0.01}
+    slopes = {"learning_rate": 1.0, "momentum": 0.5 * 0.5, "l2": 0.01}
     for kind, displacement in model.optimizer.displacements.items():
         np.testing.assert_allclose(
             displacement.numpy(), -0.5 * slopes[kind] * gradients[kind], rtol=1e-4, atol=1e-9
@@ -179,7 +184,7 @@ def test_moves_along_the_gradient_on_the_learning_scale(monkeypatch):
 
 def test_only_what_may_be_learned_moves():
     model = mlp(learn="l2")
-    arrays(model, verbose=0, callbacks=[LearnHyperparameters(HYPER)])
+    arrays(model, verbose=0, callbacks=[LearnHyperparameters(HYPER, horizon=4)])
     moved = {k: np.any(d.numpy() != 0) for k, d in model.optimizer.displacements.items()}
     assert moved == {"learning_rate": False, "momentum": False, "l2": True}
 
@@ -205,7 +210,7 @@ def test_learning_improves_a_badly_tuned_training():
 def test_training_is_not_disturbed():
     """With a meta-optimizer that moves nothing, `fit` trains as without the callback."""
     watched, alone = mlp(), mlp()
-    learn = LearnHyperparameters(HYPER, meta_optimizer=NO_CHANGE)
+    learn = LearnHyperparameters(HYPER, horizon=4, meta_optimizer=NO_CHANGE)
     arrays(watched, epochs=3, verbose=0, callbacks=[learn])
     arrays(alone, epochs=3, verbose=0)
     for ours, theirs in zip(weights(watched), weights(alone), strict=True):
@@ -213,16 +218,14 @@ def test_training_is_not_disturbed():
 
 
 def test_an_interrupt_inside_a_reverse_pass_leaves_the_trained_weights(monkeypatch):
-    from keras_drmad.engine.engine import Engine
-
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     broken, alone = mlp(), mlp()
     with monkeypatch.context() as context:
-        context.setattr(Engine, "_inputs_back", interrupted)
+        context.setattr(RecordedWindows, "differentiate", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            arrays(broken, epochs=3, verbose=0, callbacks=[LearnHyperparameters(HYPER)])
+            arrays(broken, epochs=3, verbose=0, callbacks=[LearnHyperparameters(HYPER, horizon=4)])
     arrays(alone, epochs=1, verbose=0)
     for ours, theirs in zip(weights(broken), weights(alone), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
@@ -238,7 +241,7 @@ def test_logs(tmp_path):
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[LearnHyperparameters(HYPER), log])
     names = {f"{g}/{k}" for g, v in model.optimizer.hyperparameters.items() for k in v}
-    assert names | {"hyper_loss", "loss"} == set(history.history)
+    assert names | {"hyper_loss", "windows_taken_back", "loss"} == set(history.history)
     header = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
     assert names < set(header)
     last = model.optimizer.hyperparameters["hidden/kernel"]["l2"].mean()
@@ -252,18 +255,19 @@ def test_no_retracing_after_the_first_window():
     class Count(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             (engine,) = model.optimizer.engines.by_key.values()
-            p = engine.programs
-            counts.append((p.forward.programs(), p.reverse.programs()))
+            windows = engine.further[4]
+            counts.append((windows._validate.programs(), windows._reverse.programs()))
 
-    arrays(model, epochs=3, verbose=0, callbacks=[LearnHyperparameters(HYPER), Count()])
-    assert counts[0] == counts[1] == counts[2]
+    learn = LearnHyperparameters(HYPER, horizon=4)
+    arrays(model, epochs=3, verbose=0, callbacks=[learn, Count()])
+    assert counts == [(1, 1)] * 3
 
 
 def test_an_exploding_hypergradient_is_skipped_with_advice(caplog, monkeypatch):
     found = seen(monkeypatch)
     model = mlp(learning_rate=1.0)
     x = np.tile(X, (4, 1))
-    learn = LearnHyperparameters(HYPER, path=paths.Linear(), horizon=200)
+    learn = LearnHyperparameters(HYPER, path=paths.Linear(), horizon=200, guard=False)
     model.fit(x, np.tile(Y, 4), batch_size=5, epochs=4, verbose=0, callbacks=[learn])
     assert not found
     assert all(not np.any(d.numpy()) for d in model.optimizer.displacements.values())
@@ -278,21 +282,21 @@ def test_a_training_that_cannot_be_repeated_is_skipped(caplog, monkeypatch):
             for v in self.model.trainable_variables:
                 v.assign(v + 1.0)
 
-    arrays(mlp(), verbose=0, callbacks=[Shake(), LearnHyperparameters(HYPER)])
+    arrays(mlp(), verbose=0, callbacks=[Shake(), LearnHyperparameters(HYPER, horizon=4)])
     assert not found
-    assert "ends elsewhere" in caplog.text
+    assert "end elsewhere" in caplog.text
 
 
 def test_a_schedule_and_callbacks_that_change_the_rate_are_followed(monkeypatch):
     """Windows are repeated with the rates that `fit` used, so they end where it ended."""
-    monkeypatch.setattr(module, "REPLAY_TOLERANCE", 1e-4)
+    monkeypatch.setattr(module, "TOLERANCE", 1e-4)
     found = seen(monkeypatch)
 
     class PerBatch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             self.model.optimizer.learning_rate = 0.1 / (1 + batch)
 
-    callbacks = [LearnHyperparameters(HYPER, meta_optimizer=NO_CHANGE)]
+    callbacks = [LearnHyperparameters(HYPER, horizon=4, meta_optimizer=NO_CHANGE)]
     arrays(mlp(), epochs=2, verbose=0, callbacks=[PerBatch(), *callbacks])
     decay = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
     arrays(mlp(learning_rate=decay), epochs=2, verbose=0, callbacks=callbacks)
@@ -303,6 +307,8 @@ def test_a_schedule_and_callbacks_that_change_the_rate_are_followed(monkeypatch)
     ("arguments", "message"),
     [
         ({"horizon": 0}, "`horizon`"),
+        ({"samples": 0}, "`samples`"),
+        ({"judge": "best"}, "`judge`"),
         ({"path": "linear"}, "`path`"),
         ({"meta_optimizer": "adam"}, "`meta_optimizer`"),
         ({"validation_data": (X, Y[:-1])}, "same number of samples"),

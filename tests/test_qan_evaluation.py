@@ -102,6 +102,7 @@ def test_validation_may_have_other_lengths():
         np.ones(16),
         validation_data=(np.zeros((8, 9)), np.ones(8)),
         batch_size=8,
+        every=2,
         states=[Ratios()],
         actions=Actions(),
         goal=Goal.of(("val_loss", 1e-9)),

@@ -148,13 +148,17 @@ def test_what_a_full_disk_did_not_take_is_lost_alone(tmp_path, monkeypatch, capl
         tested.learn(trajectory(REACHED), 0.0, None, 0.0)
         tested.tidy(set())
     state = resumed(tmp_path, 2).agent.get_state()
-    assert "episodes 2 to 2 was not written" in caplog.text
+    assert "episodes 2 to 2 is not there" in caplog.text
     assert (state["learn_calls"], tested.agent.learn_calls) == (1, 2)
     for name, array in written.items():
         np.testing.assert_array_equal(state[name], array)
     tested.learn(trajectory(REACHED), 0.0, None, 0.0)
     tested.tidy(set())
-    names = ["learner_000003.npz", *(f"memory/00000{number}.npz" for number in range(3))]
+    names = [
+        "learner_000001.npz",
+        "learner_000003.npz",
+        *(f"memory/00000{number}.npz" for number in range(3)),
+    ]
     left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.npz")]
     assert sorted(left) == names
 

@@ -17,6 +17,7 @@ from keras_drmad import DrMADSGD
 from keras_drmad.data import ArrayBatches, as_validation
 from keras_drmad.paths import Linear
 from keras_drmad.tuners import Actions, DrMADTuner, Goal, QANTuner
+from keras_drmad.tuners.drmad import trained_model
 from keras_drmad.tuners.drmad.training import DifferentiatedTraining
 from keras_drmad.tuners.qan.training.states import Ratios
 from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
@@ -220,6 +221,17 @@ def test_a_process_does_not_grow_with_the_number_of_trainings() -> None:
         gc.collect()
         seen.append(resident())
     assert seen[-1] - seen[8] < 5
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_a_process_does_not_grow_with_the_number_of_checkpoints(tmp_path: pathlib.Path) -> None:
+    model, seen = build(), []
+    model.optimizer.build(model.trainable_variables)
+    for _ in range(60):
+        trained_model.save(model, str(tmp_path / "trained.weights.h5"))
+        gc.collect()
+        seen.append(resident())
+    assert seen[-1] - seen[9] < 1.5
 
 
 def test_names_outside_go_on_as_if_no_model_had_been_made_again() -> None:

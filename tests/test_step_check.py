@@ -123,7 +123,7 @@ def test_a_callback_that_changes_weights_is_noticed(caplog):
 
     model = mlp(learning_rate=0.001)
     model.fit(*TRAIN, batch_size=8, verbose=0, callbacks=[LearnHyperparameters(HYPER), Nudge()])
-    assert "ends elsewhere" in caplog.text
+    assert "end elsewhere" in caplog.text
 
 
 # -- what the check must not disturb --------------------------------------------------------

@@ -1,6 +1,7 @@
 """The page of warnings and errors quotes texts that there are, and all warnings."""
 
 import ast
+import functools
 import pathlib
 import re
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "guides" / "troubleshooting.md"
-WARNINGS = ("warnings.warn", "_log.warning", "_log.error")
+WARNINGS = ("warnings.warn", "_log.warning", "_log.error", "self._warn")
 GAP = "…"
 
 
@@ -36,6 +37,7 @@ def warned() -> list[str]:
     return [message for message in found if message.strip(GAP)]
 
 
+@functools.cache
 def said() -> list[str]:
     """All texts of the package, those that are put together from several lines in one."""
     kinds = (ast.Constant, ast.JoinedStr, ast.BinOp)

@@ -125,7 +125,13 @@ def test_unknown_arguments_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "tuner",
-    [{"path": "linear"}, {"horizon": 0}, {"max_trials": 0}, {"executions_per_trial": 0}],
+    [
+        {"path": "linear"},
+        {"judge": "auto"},
+        {"horizon": 0},
+        {"max_trials": 0},
+        {"executions_per_trial": 0},
+    ],
 )
 def test_bad_options_are_named(tmp_path, tuner):
     with pytest.raises(ValueError, match=next(iter(tuner))):

@@ -15,7 +15,7 @@ from keras_drmad.arguments import (
     whole_number,
     wrong,
 )
-from keras_drmad.callbacks import LearnHyperparameters
+from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.typing import Structure
 
 # Arguments of `fit` that `search` does not take, and what does the same.

@@ -12,9 +12,11 @@ import tensorflow as tf
 
 from keras_drmad import compat
 from keras_drmad.data import Batches, Signature
+from keras_drmad.engine import judge as judges
 from keras_drmad.engine import loss_scale, model_setup, step_check
 from keras_drmad.engine.checkpoints import Carry, carry_at
 from keras_drmad.engine.derivatives import Derivatives, by_init_scales
+from keras_drmad.engine.model_variables import ModelVariables, value_of
 from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
@@ -24,17 +26,14 @@ from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths.base import End, Path, Segment, cut
 from keras_drmad.tf_function import tf_function
-from keras_drmad.typing import Structure, Tensor
+from keras_drmad.typing import Structure
 
 Records: TypeAlias = dict[tuple[int, ...], Structure]  # of the steps of a piece
 OnStep: TypeAlias = Callable[[int], None]  # called with a number of steps taken
 
 
-class Engine:
-    """Runs the programs of one model over whole training windows.
-
-    Reads the model's variables in `read`, writes them in `write`, and nowhere else.
-    """
+class Engine(ModelVariables):
+    """Runs the programs of one model over whole training windows."""
 
     @classmethod
     def of(
@@ -45,10 +44,12 @@ class Engine:
         hyper_variables: Sequence[keras.Variable] = (),
         jit_compile: bool | str = "auto",
         check: bool = True,
+        trains: bool = True,
     ) -> Engine:
         """The engine for these arguments, with its compiled programs, made at the first call.
 
-        With `check` it then takes some steps beside Keras's own; see `step_check`.
+        With `check` it then takes some steps beside Keras's own; see `step_check`. They are not
+        compiled for one that only differentiates (`trains`).
 
         Raises:
             ValueError: Something that cannot be differentiated, or is not trained as Keras does it.
@@ -68,7 +69,7 @@ class Engine:
             engine = cls(model, example, path, hyper_variables, jit_compile, check)
             engine._traced = traced
             if check:
-                step_check.check(engine, example)
+                step_check.check(engine, example, trains)
             engines[key] = engine
         return engines[key]
 
@@ -89,6 +90,7 @@ class Engine:
             model, example, hyper_variables, self.loss_scale, model_setup.devices(model), check
         )
         self._traced: list[object] = []
+        self.further: dict[int, Any] = {}  # what `RecordedWindows` makes of the programs
         at = self.read()
         record = path.step_record(at.iterate, at.state)
         self.stacks = Stacks(self.optimizer, self.loss_scale.is_dynamic, record)
@@ -112,33 +114,18 @@ class Engine:
             self.stacks.is_relaxed,
         )
 
+        self.further.clear()
+
+    def give_up_xla(self, error: tf.errors.InvalidArgumentError) -> None:
+        """Goes on without XLA if it lacks an operation, which is known when it compiles; or raises."""
+        if not (self.xla and self._free_to_choose and "unsupported op" in str(error)):
+            raise error
+        self._compile(xla=False)
+
     def _see(self, signature: Signature, validating: bool = False) -> None:
         """Before a batch of a new shape: one program too many is for all shapes."""
         if self.stacks.sees_too_many(signature, validating):
             self._compile(xla=False)
-
-    # -- the model's variables ---------------------------------------------------------------
-
-    def _variables(self) -> TrainingState:
-        o = self.objective
-        slots = self.optimizer.slots_of(o.weights)
-        averages = []
-        if self.optimizer.use_ema:
-            of = compat.averages(self.optimizer)
-            averages = [of[compat.variable_index(self.optimizer, w)] for w in o.weights]
-        scale = self.loss_scale.variables
-        return TrainingState(o.weights, slots, o.state, o.random, averages, scale)
-
-    def read(self) -> TrainingState:
-        """The `TrainingState` that the model and its optimizer are in."""
-        return tf.nest.map_structure(_value, self._variables())
-
-    def write(self, state: TrainingState, steps: int) -> None:
-        """Puts the model and its optimizer into `state`, `steps` steps on (of those taken)."""
-        tf.nest.map_structure(
-            lambda variable, value: variable.assign(value), self._variables(), state
-        )
-        self.optimizer.iterations.assign_add(steps)
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -149,19 +136,26 @@ class Engine:
         rates: Sequence[float] | np.ndarray,
         on_step: OnStep | None = None,
         first: int | None = None,
+        judge: str = "last",
     ) -> Trajectory:
         """The whole `Trajectory` of a training run from `start`, one step a rate."""
-        run = self.begin(start, batches, len(rates), first)
+        run = self.begin(start, batches, len(rates), first, judge)
         self.advance(run, rates, on_step)
         return self.finish(run)
 
     def begin(
-        self, start: TrainingState, batches: Batches, steps: int, first: int | None = None
+        self,
+        start: TrainingState,
+        batches: Batches,
+        steps: int,
+        first: int | None = None,
+        judge: str = "last",
     ) -> Trajectory:
         """The `Trajectory` of a run of at most `steps` steps, before its first.
 
         It has the optimizer's hyperparameters, and starts at its step `first` (of a learned
-        schedule; by default the one it is at). The model's variables are not touched.
+        schedule; by default the one it is at). `judge` is one of `judge.JUDGES`. The model's variables
+        are not touched.
         """
         arithmetic, rule = self.path.arithmetic, self.programs.rule
         hyper = self.optimizer.hyper_values()
@@ -172,12 +166,13 @@ class Engine:
         return Trajectory(
             start=start,
             hyper=hyper,
-            hyper_variables=[_value(v) for v in self.hyper_variables],
+            hyper_variables=[value_of(v) for v in self.hyper_variables],
             batches=batches,
             random=[np.zeros((steps, *r.shape), r.dtype.as_numpy_dtype) for r in start.random],
             values=values,
             constants=arithmetic.constants(values),
             first=self.optimizer.steps_taken() if first is None else first,
+            judge=judge,
             segments=segments,
             carry={
                 "at": at,
@@ -187,6 +182,7 @@ class Engine:
                 "averages": start.averages,
                 "scale": start.scale,
                 "taken": tf.constant(0) if start.scale else (),
+                "total": judges.totals(judge, start.weights),
             },
         )
 
@@ -211,7 +207,8 @@ class Engine:
             if first == segment.start:
                 run.carry["sums"] = self.path.begin(self.programs.rule.means(run.start.iterate))
                 if self.path.replay == "forward" and len(run.summaries) in kept:
-                    run.checkpoints[len(run.summaries)] = dict(run.carry)
+                    # The total is known when it is read.
+                    run.checkpoints[len(run.summaries)] = run.carry | {"total": []}
             stop = min(segment.stop, run.steps)
             run.carry, records = self._over(range(first, stop), run, run.carry, on_step)
             if self.path.replay is None:
@@ -273,10 +270,7 @@ class Engine:
             try:
                 carry, outputs = program(constants, carry, inputs, len(piece))
             except tf.errors.InvalidArgumentError as error:
-                # Which operations XLA does not have is known when it compiles them.
-                if not (self.xla and self._free_to_choose and "unsupported op" in str(error)):
-                    raise
-                self._compile(xla=False)
+                self.give_up_xla(error)
                 return self._over(steps, run, carry, on_step, replaying)
             records[tuple(piece)] = outputs["record"]
             if not replaying:
@@ -304,6 +298,8 @@ class Engine:
         undoing = dict(run.carry)  # of a path that undoes training
         kept = dict(run.checkpoints)  # of one that trains again
         size = float(self._norm(adjoint.weights))
+        visited = sum(len(self.path.visited_steps(s)) for s in run.segments)
+        adjoint, added = judges.shares(run, adjoint, visited)
         growth, finite = 1.0, bool(np.isfinite(loss) and np.isfinite(size))
         for segment in reversed(self.path.reverse_segments(run.segments)) if finite else ():
             constants = {
@@ -311,6 +307,7 @@ class Engine:
                 "hyper_variables": run.hyper_variables,
                 "state": run.end.state,
                 "size": tf.constant(size),
+                "added": added,
                 "segment_data": self._segment_data(run, segment),
             }
             for inputs, length in self._inputs_back(run, segment, undoing, kept):
@@ -379,7 +376,7 @@ class Engine:
         return all(bool(tf.reduce_all(a == b)) for a, b in ends)
 
     def _validation(self, run: Trajectory, validation: Batches) -> tuple[float, Adjoint]:
-        end = run.end
+        end = run.end._replace(weights=judges.weights(run))
         zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.hyper_variables))
         total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zero)
         assert validation.epoch_steps is not None  # `as_validation` has seen to it
@@ -394,7 +391,3 @@ class Engine:
         slots, hyper = tf.nest.map_structure(tf.zeros_like, (end.slots, run.hyper))
         adjoint = Adjoint(weights, slots, state, hyper, hyper_variables)
         return float(loss / samples), adjoint
-
-
-def _value(variable: keras.Variable) -> Tensor:
-    return tf.convert_to_tensor(variable.value)

@@ -38,11 +38,12 @@ class Loop:
         self._program = tf_function(program, jit_compile=xla, reduce_retracing=relaxed)
 
     def __call__(
-        self, constants: Structure, carry: Structure, xs: Structure, length: int
+        self, constants: Structure, carry: Structure, xs: Structure, length: int | Tensor
     ) -> tuple[Structure, Structure]:
         """`(carry, outputs)` after the first `length` entries of `xs`; outputs are stacked like `xs`."""
         if self._xla:
-            return self._program(constants, carry, xs, tf.constant(length))
+            return self._program(constants, carry, xs, tf.convert_to_tensor(length))
+        length = int(length)
         outputs: list[Structure] = [()] * length
         for i in reversed(range(length)) if self._reverse else range(length):
             carry, outputs[i] = self._program(constants, carry, xs, tf.constant(i))

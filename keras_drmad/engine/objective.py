@@ -105,8 +105,8 @@ class Objective:
 
     def vjp(
         self, at: ModelValues, batch: Structure, scale: Tensor = ()
-    ) -> tuple[Tensors, Tensors, Callable[[Tensors, Tensors], tuple[Tensors, Tensors, Tensors]]]:
-        """`(gradients, state, vjp)`: as `gradient`, and what takes their adjoints back.
+    ) -> tuple[Tensors, Tensors, Tensor, Callable[..., tuple[Tensors, Tensors, Tensors]]]:
+        """`(gradients, state, loss, vjp)`: as `gradient`, and what takes their adjoints back.
 
         `vjp(gradients, state)` returns the adjoints of `(weights, state, hyper_variables)`: a
         product with the Hessian of the loss.
@@ -115,12 +115,12 @@ class Objective:
         for part in self._parts(batch):
             with tf.device(part.device), tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
-                gradients, after, *_ = self._part_gradient(at, part.batch, scale)
-            found.append((part, tape, (gradients, after)))
+                gradients, after, _, loss = self._part_gradient(at, part.batch, scale)
+            found.append((part, tape, (gradients, after), loss))
 
         def vjp(*adjoints: Tensors) -> tuple[Tensors, Tensors, Tensors]:
             back = []
-            for part, tape, results in found:
+            for part, tape, results, _ in found:
                 with tf.device(part.device):
                     pulled = tape.gradient(
                         results, sources, output_gradients=adjoints, unconnected_gradients="zero"
@@ -128,7 +128,8 @@ class Objective:
                     back.append((part.share, tf.nest.map_structure(_dense, pulled)))
             return _mean(back)
 
-        return *_mean([(part.share, results) for part, _, results in found]), vjp
+        results = [(part.share, (*results, loss)) for part, _, results, loss in found]
+        return *_mean(results), vjp
 
     def _part_gradient(
         self, at: ModelValues, batch: Structure, scale: Tensor
@@ -236,7 +237,7 @@ class Objective:
     def _differentiate_twice(self, batch: Structure) -> Structure:
         """What the reverse pass does to the loss."""
         scale = tf.constant(1.0) if self.loss_scale.is_dynamic else ()
-        gradients, state_after, vjp = self.vjp(self._values(), batch, scale)
+        gradients, state_after, _, vjp = self.vjp(self._values(), batch, scale)
         return vjp(gradients, state_after)
 
     def _values(self) -> ModelValues:

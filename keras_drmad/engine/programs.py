@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from keras_drmad.data import Batches
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.loss_scale import DynamicScale, all_finite
 from keras_drmad.engine.norm import global_norm
@@ -90,8 +93,23 @@ class Programs:
         self.replay = (
             self.forward if backward else Loop(self._train(True), self._outputs(True), **kind)
         )
-        self.reverse = Loop(self._step_back, lambda *_: (), reverse=not backward, **kind)
-        self.validate = tf_function(self._validate, jit_compile=xla, reduce_retracing=relaxed)
+        self.xla = xla
+        self.reverse = Loop(self._back, lambda *_: (), reverse=not backward, **kind)
+        self.validate = tf_function(self.add_validation, jit_compile=xla, reduce_retracing=relaxed)
+
+        # Not with XLA: it is called now and then only, with batches of several shapes.
+        self.loss = tf_function(self._loss, reduce_retracing=True)
+
+    @contextlib.contextmanager
+    def interpreted(self) -> Iterator[None]:
+        """Takes steps forward without XLA, where compiling would take longer than the steps."""
+        compiled = self.forward
+        stores = self.path.replay != "forward"
+        self.forward = Loop(self._train(stores), self._outputs(stores), xla=False)
+        try:
+            yield
+        finally:
+            self.forward = compiled
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -163,11 +181,14 @@ class Programs:
                 averages = _where(taken, averages, carry["averages"])
                 scale = loss_scale.after(scale, taken)
                 number = number + tf.cast(taken, number.dtype)
+            # Empty unless the mean of the weights is asked for (`judge.totals`).
+            total = [t + tf.cast(w, t.dtype) for t, w in zip(carry["total"], weights, strict=False)]
             before = Iterate(weights, slots)
             outputs["record"] = self.path.step_record(before, carry["state"]) if stores else ()
             sums = self.path.accumulate(carry["sums"], rule.means(before))
             carry = {"at": after, "state": state, "random": next_random, "sums": sums}
-            return carry | {"averages": averages, "scale": scale, "taken": number}, outputs
+            carry |= {"averages": averages, "scale": scale, "taken": number, "total": total}
+            return carry, outputs
 
         return body
 
@@ -183,14 +204,13 @@ class Programs:
 
     # -- validation --------------------------------------------------------------------------
 
-    def _validate(
+    def add_validation(
         self, at: TrainingState, hyper_variables: Tensors, batch: Structure, total: Structure
     ) -> Structure:
         """Adds a batch's loss (times its samples) and gradients to `total`."""
         with _tape() as tape:
             tape.watch((at.weights, at.state, hyper_variables))
-            values = ModelValues(at.weights, at.state, at.random, hyper_variables)
-            loss = self.objective.validation_loss(values, batch)
+            loss = self._loss(at, hyper_variables, batch)
         samples = tf.shape(tf.nest.flatten(batch)[0])[0]
         gradients = tape.gradient(
             loss,
@@ -201,19 +221,42 @@ class Programs:
         found = (tf.cast(samples, total[0].dtype), loss * tf.cast(samples, loss.dtype), *gradients)
         return tf.nest.map_structure(lambda a, b: a + tf.cast(b, a.dtype), total, found)
 
+    def _loss(self, at: TrainingState, hyper_variables: Tensors, batch: Structure) -> Tensor:
+        values = ModelValues(at.weights, at.state, at.random, hyper_variables)
+        return self.objective.validation_loss(values, batch)
+
+    def validation_loss(self, at: TrainingState, validation: Batches) -> float:
+        """The loss of a validation set, without derivatives."""
+        losses, sizes = [], []
+        assert validation.epoch_steps is not None  # `as_validation` has seen to it
+        for step in range(validation.epoch_steps):
+            batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
+            sizes.append(len(tf.nest.flatten(batch)[0]))
+            losses.append(self.loss(at, [], batch))
+        return float(np.average(tf.stack(losses), weights=sizes))
+
     # -- reverse -----------------------------------------------------------------------------
 
-    def _step_back(
+    def _back(
         self, constants: dict[str, Any], adjoint: Adjoint, inputs: Inputs
     ) -> tuple[Adjoint, tuple[()]]:
+        return self.step_back(constants, adjoint, inputs)[0], ()
+
+    def step_back(
+        self, constants: dict[str, Any], adjoint: Adjoint, inputs: Inputs
+    ) -> tuple[Adjoint, Tensors, Tensor]:
         """The adjoint of one training step: the chain rule through the update rule and the gradient.
 
-        One product of the Hessian with a vector, whatever the number of hyperparameters.
+        And the weights to which the step leads, and its training loss. One product of the Hessian
+        with a vector, whatever the number of hyperparameters.
         """
         rule, hyper = self.rule, constants["hyper"]
         if self.path.max_adjoint_growth is not None:
             # Of the adjoint that comes in: scaling then costs no pass over it of its own.
             adjoint = _limited(adjoint, self.path.max_adjoint_growth * constants["size"])
+        if constants["added"]:  # the weights after this step have a share in those that are judged
+            shared = zip(adjoint.weights, constants["added"], strict=True)
+            adjoint = adjoint._replace(weights=[a + b for a, b in shared])
         with _tape() as of_schedule:
             of_schedule.watch(hyper)
             now = rule.at(hyper, inputs.position)
@@ -223,7 +266,7 @@ class Programs:
 
         state = constants["state"] if point.state is None else point.state
         at = ModelValues(weights, state, inputs.random, constants["hyper_variables"])
-        raw, _, vjp = self.objective.vjp(at, inputs.batch, inputs.scale)
+        raw, _, loss, vjp = self.objective.vjp(at, inputs.batch, inputs.scale)
         l2 = {kind: vector for kind, vector in now.items() if kind == "l2"}
         with _tape() as of_gradients:
             of_gradients.watch((weights, raw, l2))
@@ -265,7 +308,7 @@ class Programs:
         )
         if self.objective.loss_scale.is_dynamic:  # a step that was left out changed nothing
             back = _where(inputs.taken, back, adjoint)
-        return back, ()
+        return back, moved.weights, loss
 
     def _on_path(
         self, point: Point, evaluated: Tensors, values: Values, iteration: Tensor

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_drmad import compat
 from keras_drmad.data import Batch, Batches, BufferedBatches, as_arguments
 from keras_drmad.engine.objective import Objective
-from keras_drmad.engine.programs import TrainingState
+from keras_drmad.engine.programs import Programs, TrainingState
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.paths import Path
@@ -34,6 +34,7 @@ class Engine(Protocol):
     optimizer: LearnableOptimizer
     objective: Objective
     path: Path
+    programs: Programs
     xla: bool
 
     def read(self) -> TrainingState: ...
@@ -41,7 +42,7 @@ class Engine(Protocol):
     def write(self, state: TrainingState, steps: int) -> None: ...
 
 
-def check(engine: Engine, example: Batch) -> None:
+def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
     """Raises a ValueError if training by an engine leads elsewhere than Keras's `train_step`.
 
     Afterwards all is as it was: variables, metrics, seeds, and the model's own functions. Models of
@@ -50,6 +51,7 @@ def check(engine: Engine, example: Batch) -> None:
     Args:
         engine: of a compiled, built model.
         example: a batch of training data.
+        compiled: whether the engine's steps are to be taken by its compiled program.
     """
     if engine.model.distribute_strategy.num_replicas_in_sync > 1:
         return  # Keras cannot trace the step of several replicas by itself
@@ -60,7 +62,9 @@ def check(engine: Engine, example: Batch) -> None:
         expected = [_array(v) for v in variables]
     with _undone(variables):
         batches = BufferedBatches([example] * STEPS)
-        run = engine.train(engine.read(), batches, engine.optimizer.learning_rates(STEPS))
+        rates = engine.optimizer.learning_rates(STEPS)
+        with contextlib.nullcontext() if compiled else engine.programs.interpreted():
+            run = engine.train(engine.read(), batches, rates)
         engine.write(run.end, sum(run.taken))
         found = [_array(v) for v in variables]
     floating = [i for i, b in enumerate(before) if np.issubdtype(b.dtype, np.floating)]

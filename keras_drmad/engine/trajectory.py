@@ -24,6 +24,7 @@ class Trajectory:
     values: Numbers  # of each variable at the first step
     constants: Structure  # of the path's arithmetic
     first: int  # the number that the optimizer gives to the first step
+    judge: str  # at which weights the validation loss is taken: one of `judge.JUDGES`
     segments: list[Segment]  # planned; cut off by `Engine.finish` where training ended early
     carry: dict[str, Any]  # of the training loop, at the last step taken
     planned: list[float] = field(

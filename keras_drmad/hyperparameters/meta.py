@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import of_kind
+from keras_drmad.arguments import number, of_kind
 from keras_drmad.checked_optimizer import CheckedOptimizer, learning_rate
 from keras_drmad.hyperparameters.scales import Log
 from keras_drmad.typing import Tensor, Vectors
@@ -55,6 +56,77 @@ class Sign(CheckedOptimizer):
             keras.ops.cast(gradient, variable.dtype)
         )
         self.assign_sub(variable, push)
+
+
+@keras.saving.register_keras_serializable(package="keras_drmad")
+class Rprop(CheckedOptimizer):
+    r"""Moves each entry against the sign of its gradient, by a step of its own.
+
+        step ← step · grow      where the sign is that of the time before
+        step ← step · shrink    where it is the other one
+        w    ← w − step · sign(g)
+
+    Resilient backpropagation (Riedmiller & Braun 1993): bold while the signs agree, careful as soon
+    as they do not, whatever the size of the gradients. The default of
+    `keras_drmad.LearnHyperparameters`.
+
+    Args:
+        step: Float, a schedule or a callable: the first step, and the largest. On the log scale of
+            `DrMADSGD` a step of 0.5 multiplies or divides a learning rate by 1.65. Defaults to `0.5`.
+        smallest: Float: the smallest step, as a share of `step`. Defaults to `0.1`.
+        grow, shrink: Floats: factors of the steps. Default to `1.5` and `0.5`.
+        **kwargs: As in `keras.optimizers.Optimizer`.
+
+    Example:
+
+    >>> variable, rprop = keras.Variable([1.0]), Rprop(0.4, grow=1.5, shrink=0.5)
+    >>> for gradient in (2.0, -1.0, -0.1):
+    ...     rprop.apply([np.array([gradient], "float32")], [variable])
+    ...     print(round(float(variable[0]), 3))
+    0.6
+    0.8
+    1.1
+    """
+
+    def __init__(
+        self,
+        step: compat.LearningRate | float = 0.5,
+        smallest: float = 0.1,
+        grow: float = 1.5,
+        shrink: float = 0.5,
+        name: str = "rprop",
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("learning_rate", learning_rate("step", step))
+        super().__init__(name=name, **kwargs)
+        self.smallest = number("smallest", smallest, least=0, most=1)
+        self.grow = number("grow", grow, least=1)
+        self.shrink = number("shrink", shrink, above=0, most=1)
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._shares = self.add_optimizer_variables(variables, "share", initializer="ones")
+        self._signs = self.add_optimizer_variables(variables, "sign")
+
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
+        index = compat.variable_index(self, variable)
+        share, before = self._shares[index], self._signs[index]
+        sign = keras.ops.sign(keras.ops.cast(gradient, variable.dtype))
+        agreement = sign * before
+        factor = keras.ops.where(
+            agreement > 0, self.grow, keras.ops.where(agreement < 0, self.shrink, 1.0)
+        )
+        self.assign(share, keras.ops.clip(share * factor, self.smallest, 1.0))
+        self.assign(before, sign)
+        self.assign_sub(variable, keras.ops.cast(learning_rate, variable.dtype) * share * sign)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config | {"smallest": self.smallest, "grow": self.grow, "shrink": self.shrink}
 
 
 class Learned(Protocol):

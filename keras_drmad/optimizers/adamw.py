@@ -120,12 +120,12 @@ class DrMADAdamW(LearnableOptimizer):
         # Not by Keras: each group has its own decay, and the step has it in its formula.
         super().exclude_from_weight_decay(var_names=[".*"])
 
-    def checked(self, name: str, value: Any) -> Any:
+    def _checked(self, name: str, value: Any) -> Any:
         if name == "beta_2":
             return number(name, value, least=0.0, most=1 - 1e-7)
         if name == "epsilon":
             return number(name, value, above=0.0)
-        return super().checked(name, value)
+        return super()._checked(name, value)
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> AdamW:
         return AdamW(**self._shared_by_rules(variables), beta_2=self.beta_2, epsilon=self.epsilon)

@@ -16,6 +16,7 @@ from keras_drmad.arguments import choice, of_kind, some_of
 from keras_drmad.hyperparameters.groups import GRANULARITIES, INIT_SCALE, Layout, path_of
 from keras_drmad.hyperparameters.scales import Log, multiplier
 from keras_drmad.hyperparameters.schedules import Knots
+from keras_drmad.optimizers.companion import Accompanied
 from keras_drmad.optimizers.effective_values import EffectiveValues
 from keras_drmad.optimizers.exclusions import (
     checked_patterns,
@@ -29,7 +30,7 @@ from keras_drmad.update_rules.base import UpdateRule
 _log = logging.getLogger("keras_drmad")
 
 
-class LearnableOptimizer(EffectiveValues):
+class LearnableOptimizer(Accompanied, EffectiveValues):
     """Base class: groups of variables, and a displacement from the compiled value for each of them.
 
     A subclass says its `rule`, and writes `update_rule` and Keras's `update_step`.
@@ -72,7 +73,7 @@ class LearnableOptimizer(EffectiveValues):
         self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
         self._learned: dict[str, list[float]] | None = None  # displacements from a config
 
-    def checked(self, name: str, value: Any) -> Any:
+    def _checked(self, name: str, value: Any) -> Any:
         if name in self.fixed and name in vars(self):
             raise ValueError(
                 f"`{name}` is what the optimizer was made with, and stays: make another one, or use "
@@ -84,7 +85,7 @@ class LearnableOptimizer(EffectiveValues):
             return self._checked_learn(value)
         if name == "schedule":
             return self._checked_schedule(value)
-        return super().checked(name, value)
+        return super()._checked(name, value)
 
     def _checked_learn(self, value: Any) -> tuple[str, ...]:
         kinds = (*self.rule.kinds, INIT_SCALE)

@@ -105,8 +105,8 @@ class DrMADSGD(LearnableOptimizer):
         )
         self.momentum, self.l2, self.nesterov = float(momentum), float(l2), nesterov
 
-    def checked(self, name: str, value: Any) -> Any:
-        return flag(name, value) if name == "nesterov" else super().checked(name, value)
+    def _checked(self, name: str, value: Any) -> Any:
+        return flag(name, value) if name == "nesterov" else super()._checked(name, value)
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> Momentum:
         return Momentum(**self._shared_by_rules(variables), nesterov=self.nesterov)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_drmad.callbacks import LearnHyperparameters
+from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.typing import JsonObject, Structure
 
 from ..drmad.tuner import DrMADTuner

@@ -4,9 +4,13 @@ import time
 
 import keras_tuner
 import numpy as np
+import tensorflow as tf
 
-from keras_drmad.callbacks import LearnHyperparameters
+from keras_drmad.callbacks.hyper_samples import HyperSamples
+from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
+from keras_drmad.callbacks.progress import Progress
 from keras_drmad.data import as_validation
+from keras_drmad.paths import Stored
 
 from ..data_checks import training_batches
 from ..drmad.training import DifferentiatedTraining
@@ -27,9 +31,9 @@ def price(
 ) -> float:
     """By what the trainings that a `Meter` counts are to be multiplied.
 
-    1 without hypergradients. With `DrMADTuner` 1 + r: r is the time of the way back, with the loss of
-    the validation data and its gradient, over that of the training. With `LearnHyperparameters` 2 + r:
-    each window is trained once more. Both are compiled and run alone.
+    1 without hypergradients. Else 1 + r: r is the time of the way back, with the loss of the hyper
+    samples and its gradient, over that of the training; with `LearnHyperparameters` of a window. A path
+    of its own other than `Stored` trains each window once more: 2 + r. Both are compiled and run alone.
     """
     learner = method.learner(train, validation)
     if learner is None and not isinstance(tuner, DrMADTuner):
@@ -39,19 +43,27 @@ def price(
     steps = epochs * (batches.epoch_steps or 0)
     source = learner if learner is not None else tuner
     assert isinstance(source, LearnHyperparameters | DrMADTuner)
-    whole = steps if isinstance(source, DrMADTuner) else batches.epoch_steps or 0
-    window = min(source.horizon or whole, steps)
+    hyper = as_validation(validation)
+    path, window = source.path, source.horizon or steps
+    if isinstance(source, LearnHyperparameters):
+        counts = {"epochs": epochs, "steps": batches.epoch_steps}
+        path, window = path or Stored(), source.horizon or Progress(counts).window()
+        samples = source.samples or window * len(tf.nest.flatten(batches.batch(0))[0])
+        drawn = HyperSamples(hyper, samples, seed=0)
+        hyper = drawn.as_batches(drawn.draw(0))
+    window = min(window, steps)
+    assert path is not None  # of a tuner
     training = DifferentiatedTraining(
         method.build(hp),
         lambda: method.build(hp),
         batches.batch(0),
         steps,
-        source.path,
+        path,
         tuner.hyper_variables if isinstance(tuner, DrMADTuner) else None,
         jit_compile=tuner.jit_compile if isinstance(tuner, DrMADTuner) else "auto",
         check=False,  # the search does that
     )
-    engine, hyper = training.engine, as_validation(validation)
+    engine = training.engine
     rates = engine.optimizer.learning_rates(window)
     forward = backward = np.inf
     begun = time.monotonic()
@@ -68,4 +80,4 @@ def price(
     ratio = backward / forward
     if isinstance(source, DrMADTuner):
         return 1.0 + ratio * window / steps
-    return 2.0 + ratio
+    return (1.0 if type(path) is Stored else 2.0) + ratio

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.typing import JsonObject, Structure
 
@@ -43,7 +44,8 @@ def trace(model: keras.Model, x: Structure) -> None:
 
 def save(model: keras.Model, path: str) -> None:
     """Writes the weights, all or nothing."""
-    with files.replaced(path, WEIGHTS) as temporary:
+    # Keras makes an optimizer to know what one has (3.15), which would have another name each time.
+    with files.replaced(path, WEIGHTS) as temporary, compat.Names().again():
         model.save_weights(temporary)
 
 

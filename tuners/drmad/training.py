@@ -65,8 +65,9 @@ class DifferentiatedTraining:
         hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None = None,
         jit_compile: bool | str = "auto",
         check: bool = True,
+        judge: str = "last",
     ) -> None:
-        self.model, self.steps = model, steps
+        self.model, self.steps, self.judge = model, steps, judge
         self.optimizer = learnable_optimizer(model)
         self._retraining = retraining(model, build, example, steps)
         self.learned = Learned(model, self.optimizer, hyper_variables)
@@ -97,7 +98,9 @@ class DifferentiatedTraining:
         """
         hyper = BufferedBatches([data.hyper.batch(0)])
         hyper.epoch_steps = 1
-        rehearsal = self.engine.train(self.engine.read(), data.batches(), np.zeros(1))
+        rehearsal = self.engine.train(
+            self.engine.read(), data.batches(), np.zeros(1), judge=self.judge
+        )
         self.engine.differentiate(rehearsal, hyper)
         x, y, sample_weight = as_arguments(data.selected.batch(0))
         logs = self._evaluated((x, y, sample_weight), validation_batch_size)
@@ -114,7 +117,7 @@ class DifferentiatedTraining:
     ) -> Outcome:
         """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine."""
         history, run = fit(
-            self.model, self.engine, batches, epochs, horizon, on_step, **fit_arguments
+            self.model, self.engine, batches, epochs, horizon, on_step, self.judge, **fit_arguments
         )
         self._check_horizon(horizon, run)
         logs = {name: values[-1] for name, values in history.history.items()}

@@ -9,8 +9,9 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import positive_integer, verbosity
+from keras_drmad.arguments import choice, positive_integer, verbosity
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
+from keras_drmad.engine.judge import JUDGES
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
@@ -59,7 +60,8 @@ class DrMADTuner(ResilientTuner):
             Without, the hyperparameters are fitted to one draw of both. Defaults to `True`.
         hyper_variables: A function of the built model that returns a list of further
             `keras.Variable`s, read by its training loss, to be learned.
-        jit_compile, check: As in `keras_drmad.hypergradient`. Default to `"auto"` and `True`.
+        judge, jit_compile, check: As in `keras_drmad.hypergradient`; a mean is over the `horizon`.
+            Default to `"last"`, `"auto"` and `True`.
         shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
             only); otherwise they differ in their seed. Defaults to `False`.
         meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
@@ -94,6 +96,7 @@ class DrMADTuner(ResilientTuner):
         objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
         max_trials: int = 10,
         path: Path | None = None,
+        judge: str = "last",
         meta_optimizer: keras.optimizers.Optimizer | None = None,
         horizon: int | None = None,
         resample: bool = True,
@@ -119,6 +122,7 @@ class DrMADTuner(ResilientTuner):
         arguments.check_options(path, jit_compile, hyper_variables, resample, shard, check)
         self.path = SegmentMeans() if path is None else path
         self.horizon = positive_integer("horizon", horizon, optional=True)
+        self.judge = choice("judge", judge, JUDGES)
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
@@ -144,6 +148,7 @@ class DrMADTuner(ResilientTuner):
         self.settings = oracle.settings() | {
             "path": repr(self.path),
             "horizon": self.horizon,
+            "judge": self.judge,
             "resample": resample,
             "shard": shard,
         }
@@ -179,8 +184,7 @@ class DrMADTuner(ResilientTuner):
             validation_data: The *hyper* set: the hyperparameters are moved along the derivatives of
                 its loss. Not a part of the training data.
             selection_data: Another set that trials are compared by. The hyperparameters are fitted
-                to the hyper set, so its loss flatters them, the more the more there are.
-                Defaults to the hyper set.
+                to the hyper set, so its loss flatters them. Defaults to the hyper set.
             batch_size: Of arrays. Defaults to 32.
             validation_batch_size: Of the arrays of the hyper and the selection set. Defaults to 256.
             epochs: Of each training.
@@ -192,8 +196,7 @@ class DrMADTuner(ResilientTuner):
         Raises:
             ValueError: Something in the data, the model or the arguments, before anything is
                 trained.
-            RuntimeError: Every trial has failed, or several after each other, or there was an error
-                in the oracle.
+            RuntimeError: Every trial has failed, or several in a row, or the oracle has.
         """
         arguments.check_search(epochs, batch_size, validation_batch_size, shuffle, fit_arguments)
         verbose = verbosity("verbose", verbose)
@@ -351,6 +354,7 @@ class DrMADTuner(ResilientTuner):
             self.hyper_variables,
             self.jit_compile,
             self.check,
+            self.judge,
         )
         return self._training
 

@@ -208,5 +208,7 @@ def check_kinds_of(states: object) -> None:
 
 def observe(states: Sequence[State], view: View) -> np.ndarray:
     """(groups, D): all states of a view, flat."""
+    if not states:  # of a policy that is a schedule
+        return np.zeros((len(view.rates), 0), "float32")
     parts = [state.observe(view).reshape(len(view.rates), -1) for state in states]
     return np.concatenate(parts, axis=1, dtype="float32", casting="unsafe")

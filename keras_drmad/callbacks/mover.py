@@ -1,0 +1,100 @@
+"""Moves the hyperparameters of an optimizer along hypergradients, within what a window can see."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import meta
+from keras_drmad.hyperparameters.scales import Logit
+from keras_drmad.optimizers.learnable import LearnableOptimizer
+from keras_drmad.tf_function import tf_function
+from keras_drmad.typing import Arrays, Tensor, Vectors
+
+
+class Mover:
+    """A meta-optimizer and the displacements that it moves.
+
+    Args:
+        optimizer: a built optimizer, whose hyperparameters are moved.
+        meta_optimizer: a pattern: a fresh one with its settings is made.
+    """
+
+    def __init__(
+        self, optimizer: LearnableOptimizer, meta_optimizer: keras.optimizers.Optimizer
+    ) -> None:
+        self.optimizer = optimizer
+        self._learned = {k: d for k, d in optimizer.displacements.items() if k in optimizer.learn}
+        # A meta-optimizer moves variables of its own: those of a distributed model have a copy for
+        # each replica.
+        self._moved = {
+            kind: keras.Variable(d.numpy(), dtype=d.dtype) for kind, d in self._learned.items()
+        }
+        self._meta = meta.copy(meta_optimizer)
+        self._meta.build(list(self._moved.values()))
+        self._ceilings = {kind: tf.constant(np.inf, d.dtype) for kind, d in self._learned.items()}
+        # In one call: its many small operations would take longer than a window.
+        self._compiled = tf_function(self._move)
+
+    def limit_memory(self, steps: int) -> None:
+        """Lets no momentum remember more steps than these, or than the compiled one.
+
+        A window does not see what becomes of a velocity after its end. `1 / (1 − μ)` are the steps
+        that a momentum of μ remembers.
+        """
+        for kind, displacement in self._learned.items():
+            scale = self.optimizer.scales[kind]
+            if isinstance(scale, Logit):
+                ceiling = scale.displacement(1 - 1 / steps)
+                self._ceilings[kind] = tf.constant(max(float(ceiling), 0.0), displacement.dtype)
+
+    def move(self, gradients: Vectors, boldness: float) -> None:
+        """One step of the meta-optimizer, times `boldness`, from derivatives by the values."""
+        gradients = {kind: gradients[kind] for kind in self._learned}
+        now = {kind: tf.convert_to_tensor(d.value) for kind, d in self._learned.items()}
+        self.displacements = self._compiled(gradients, now, self._ceilings, tf.constant(boldness))
+
+    def _move(
+        self, gradients: Vectors, now: Vectors, ceilings: Vectors, boldness: Tensor
+    ) -> Vectors:
+        for kind, variable in self._moved.items():
+            variable.assign(now[kind])
+        slopes = {
+            kind: tf.cast(gradients[kind], d.dtype) * self.optimizer.scales[kind].slope(d)
+            for kind, d in now.items()
+        }
+        self._meta.apply(list(slopes.values()), list(self._moved.values()))
+        found = {}
+        for kind, variable in self._moved.items():
+            moved = now[kind] + tf.cast(boldness, variable.dtype) * (variable.value - now[kind])
+            found[kind] = self.optimizer.scales[kind].clip(tf.minimum(moved, ceilings[kind]))
+        return found
+
+    def divide_rates(self, divisor: float) -> None:
+        """Divides all learning rates that may be learned."""
+        if "learning_rate" in self._learned:
+            rates, scale = self._learned["learning_rate"], self.optimizer.scales["learning_rate"]
+            rates.assign(scale.clip(rates.value - float(np.log(divisor))))
+
+    # -- the state ---------------------------------------------------------------------------
+
+    @property
+    def displacements(self) -> Arrays:
+        """`{kind: vector}` of what is learned."""
+        return {kind: d.numpy() for kind, d in self._learned.items()}
+
+    @displacements.setter
+    def displacements(self, values: Arrays | Vectors) -> None:
+        for kind, displacement in self._learned.items():
+            displacement.assign(values[kind])
+
+    @property
+    def meta(self) -> list[np.ndarray]:
+        """The variables of the meta-optimizer."""
+        return [np.asarray(v) for v in self._meta.variables]
+
+    @meta.setter
+    def meta(self, values: list[np.ndarray]) -> None:
+        for variable, value in zip(self._meta.variables, values, strict=True):
+            variable.assign(value)

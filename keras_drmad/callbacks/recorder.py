@@ -1,0 +1,65 @@
+"""Sees each training step that `fit` takes: its batch, the state before it, and its end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_drmad.data import Batch, as_batch
+from keras_drmad.typing import Logs, Structure
+
+
+class Recorder:
+    """Stands before a model's train function.
+
+    Keras has no event that carries the batches. `model.train_function` is what `fit` calls with its
+    iterator, and it takes any iterator of batches: so each step is called by itself, also where
+    `steps_per_execution` are called at once.
+
+    Args:
+        model: whose steps are seen.
+        before: called with each batch, before its step.
+        after: called after each step.
+    """
+
+    def __init__(
+        self, model: keras.Model, before: Callable[[Batch], None], after: Callable[[], None]
+    ) -> None:
+        assert model.train_function is not None  # `fit` makes it before training begins
+        self._model, self._train = model, model.train_function
+        self._before, self._after = before, after
+        self.is_expecting = False
+        model.train_function = self._record
+
+    def stop(self) -> None:
+        """Leaves the model's own train function in its place."""
+        self._model.train_function = self._train
+
+    def _record(self, iterator: Iterator[Structure]) -> Logs:
+        if not self.is_expecting:  # a later `fit`, without the callback, after one that broke off
+            self.stop()
+            return self._train(iterator)
+        self.is_expecting = False
+        logs: Logs | None = None
+        for data in itertools.islice(iterator, self._model.steps_per_execution):
+            self._before(_whole(self._model.distribute_strategy, data))
+            logs = self._train(iter([data]))
+            self._after()
+        if logs is None:
+            raise StopIteration
+        return logs
+
+
+def _whole(strategy: tf.distribute.Strategy, data: Structure) -> Batch:
+    """A batch as one, out of its parts for the replicas of a strategy."""
+
+    def join(leaf: Any) -> Any:
+        if not isinstance(leaf, tf.distribute.DistributedValues):
+            return leaf
+        return keras.ops.concatenate(strategy.experimental_local_results(leaf))
+
+    return as_batch(tf.nest.map_structure(join, data))

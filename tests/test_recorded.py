@@ -1,0 +1,67 @@
+"""Windows that were recorded step by step: one program finds what the engine finds."""
+
+import copy
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_learn import HYPER, X, Y, mlp
+
+from keras_drmad import paths
+from keras_drmad.data import ArrayBatches, as_validation
+from keras_drmad.engine.engine import Engine
+from keras_drmad.engine.recorded import RecordedWindows, Step
+
+
+@pytest.mark.parametrize("judge", ["mean", "last"])
+@pytest.mark.parametrize("xla", [False, True])
+def test_recorded_windows_find_what_the_engine_finds(judge, xla, request):
+    """The one program of a window, compiled or not, and short of its capacity."""
+    engine, run, expected, hyper = request.getfixturevalue("trained_" + judge)
+    windows = RecordedWindows(_Xla(engine, xla), 5)
+    steps = [
+        Step(
+            run.start._replace(
+                **{k: [a[i] for a in record[k]] for k in ("weights", "state")}
+            )._replace(slots={"velocity": [a[i] for a in record["slots"]["velocity"]]}),
+            run.batches.batch(i),
+            0.1,
+        )
+        for record in run.records.values()
+        for i in range(4)
+    ]
+    batch = tf.nest.map_structure(lambda a: a[None], hyper.batch(0))
+    found = windows.differentiate(steps, run.end, 0, batch, float(judge == "last"))
+    assert found.loss == pytest.approx(expected.validation_loss, rel=1e-5)
+    for kind, vector in expected.adjoint.hyper.items():
+        np.testing.assert_allclose(found.hyper[kind], vector, rtol=1e-4, atol=1e-7)
+    assert found.off < 1e-5 * found.way
+    losses = run.losses
+    assert (found.first_loss, found.training_loss) == pytest.approx((losses[0], np.mean(losses)))
+
+
+class _Xla:
+    """An engine whose programs say of themselves whether they are compiled."""
+
+    def __init__(self, engine, xla):
+        self.__dict__ |= vars(engine) | {"programs": copy.copy(engine.programs)}
+        self.programs.xla = xla
+
+
+def _trained(judge):
+    model = mlp()
+    hyper = as_validation(HYPER)
+    batches = ArrayBatches((X, Y), 20)
+    engine = Engine.of(model, batches.batch(0), paths.Stored(), jit_compile=False)
+    run = engine.train(engine.read(), batches, np.full(4, 0.1), judge=judge)
+    return engine, run, engine.differentiate(run, hyper), hyper
+
+
+@pytest.fixture(scope="module")
+def trained_mean():
+    return _trained("mean")
+
+
+@pytest.fixture(scope="module")
+def trained_last():
+    return _trained("last")
