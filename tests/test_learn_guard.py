@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_learn import HYPER, X, Y, _without_xla, arrays, mlp, weights  # noqa: F401  (a fixture)
 
-from keras_drmad import LearnHyperparameters
+from keras_drmad import DrMADAdamW, LearnHyperparameters
 from keras_drmad.callbacks.guard import DIVISOR, Anchor, Guard, Outcome
 from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.progress import Progress
@@ -262,3 +262,15 @@ def test_two_replicas_find_what_one_device_finds(two_replicas):
     with two_replicas.scope():
         model = mlp()
     np.testing.assert_allclose(learned(model), learned(mlp()), rtol=1e-4)
+
+
+def test_adamw_from_a_start_that_is_too_small():
+    model = mlp()
+    model.compile(DrMADAdamW(1e-4), model.loss, jit_compile=False)
+    hyper = (HYPER[0], (HYPER[0].sum(1) > 0).astype("int64"))
+    learn = LearnHyperparameters(hyper, horizon=2)
+    history = model.fit(X, LABELS, batch_size=20, epochs=25, verbose=0, callbacks=[learn]).history
+    assert history["hyper_loss"][-1] < 0.4
+    assert history["out/learning_rate"][-1] > 1e-3
+    kinds = {name.split("/")[-1] for name in history if "/" in name}
+    assert kinds == {"learning_rate", "weight_decay", "beta_1"}
