@@ -26,7 +26,7 @@ lint: .venv/dev
 
 # Guides and tutorials are run; those that have not changed come from docs/_build/cache.
 docs: .venv/docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
 
 # An sdist, a wheel made from it, and that wheel in a fresh environment.
 dist: .venv/dev

@@ -294,8 +294,9 @@ class Programs:
             now, hyper, output_gradients=hyper_part, unconnected_gradients="zero"
         )
         products, state_part, variables_part = vjp(directions, adjoint.state)
-        unscaled = rule.unscaled(directions, moved.slots, values, inputs.iteration)
-        products = self.path.adjust_hvp(products, directions, unscaled)
+        if rule.adjusted:
+            unscaled = rule.unscaled(directions, moved.slots, values, inputs.iteration)
+            products = self.path.adjust_hvp(products, directions, unscaled)
         back = Adjoint(
             weights=[a + b + c for a, b, c in zip(move_w, gradients_w, products, strict=True)],
             slots=slots_before,

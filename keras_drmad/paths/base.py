@@ -164,7 +164,8 @@ class Path:
     def adjust_hvp(self, products: Tensors, directions: Tensors, unscaled: Tensors) -> Tensors:
         """The Hessian-vector products to use instead of `products`, the Hessian times `directions`.
 
-        Compiled. `unscaled` are the directions over the size of a training step, `d / α`.
+        Compiled, and not called for AdamW. `unscaled` are the directions over the size of a training
+        step, `d / α`.
         """
         return products
 

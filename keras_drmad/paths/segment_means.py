@@ -29,7 +29,8 @@ class SegmentMeans(Path):
 
     - `floor`: negative curvature along the adjoint is taken out of each Hessian-vector product. With
       `d` the adjoint of the gradient and `h = H d`: where `κ = ⟨d, h⟩ / ⟨d, d / α⟩` is negative,
-      `h ← h − κ d / α`, which leaves `⟨d, h⟩ = 0`.
+      `h ← h − κ d / α`, which leaves `⟨d, h⟩ = 0`. Not with AdamW, whose steps are bounded by its
+      second moment.
     - Where the norm of the adjoint of the weights has grown beyond twice that at the end of training,
       the adjoint is scaled back to that.
 

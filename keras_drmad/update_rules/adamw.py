@@ -83,6 +83,9 @@ class AdamW(UpdateRule):
     kinds: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay", "beta_1")
     penalties: ClassVar[tuple[str, ...]] = ("weight_decay",)
     averaged: ClassVar[tuple[str, ...]] = ("velocity",)
+    # The second moment keeps steps and adjoints bounded; taking negative curvature out made
+    # hypergradients too small, down to a fiftieth.
+    adjusted: ClassVar[bool] = False
 
     beta_2: float = 0.999
     epsilon: float = 1e-7

@@ -41,6 +41,7 @@ class UpdateRule:
             with `per="unit"` they have one value for each input unit.
         averaged: those of `slots` that cannot be read off the movement of the weights, so that an
             approximate path keeps means of them.
+        adjusted: whether an approximate path corrects products with the Hessian (`Path.adjust_hvp`).
         idle: of each variable, whether no gradient reaches it. As in Keras, such a variable and its
             slots stay as they are: no L2, no weight decay, no momentum, no share in the global
             norm, no constraint.
@@ -50,6 +51,7 @@ class UpdateRule:
     kinds: ClassVar[tuple[str, ...]]
     penalties: ClassVar[tuple[str, ...]] = ()
     averaged: ClassVar[tuple[str, ...]] = ()
+    adjusted: ClassVar[bool] = True
 
     layout: Layout
     dtypes: tuple[str, ...]
