@@ -217,7 +217,8 @@ class Lossless(Raw):
 def test_in_plain_fit_a_missing_loss_is_named():
     policy = Policy([Ratios()], Actions(), ("loss", 1e-9), 4, 0.02, 32, network=values())
     with pytest.raises(ValueError, match="'val_loss' is needed"):
-        compiled(Lossless()).fit(*TRAIN, callbacks=[policy.as_callback(VAL)], verbose=0)
+        steer = policy.as_callback(VAL)
+        compiled(Lossless()).fit(*TRAIN, batch_size=8, callbacks=[steer], verbose=0)
 
 
 def test_an_optimizer_that_takes_no_step_is_noticed():
