@@ -189,11 +189,12 @@ class Results:
         return self.found[key]
 
 
-def shown(values):
+def shown(values, digits=2):
     values = np.array(values)
     if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{values.mean():.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
+        return f"{values[0]:.{digits}f}"
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():.{digits}f} ± {error:.{digits}f}"
 
 
 def tuning(results, options):
@@ -344,7 +345,7 @@ def regression(results, options):
 
 
 def summary(name, values):
-    print(f"\n{name}, {len(values)} starts: mean {shown(values)}, ", end="")
+    print(f"\n{name}, {len(values)} starts: mean {shown(values, 4)}, ", end="")
     print(f"median {np.median(values):.4g}, best {min(values):.4g}, worst {max(values):.4g}")
 
 
