@@ -14,6 +14,9 @@ is for validation. Stopped, it goes on when it is started again. `--threads 1` k
 import argparse
 import pathlib
 
+import quiet  # noqa: F401 (first: TensorFlow's libraries have much to say)
+
+# isort: split
 import keras
 import keras_tuner
 import numpy as np
