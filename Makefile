@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOWEST := .venv-lowest
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo demo-qan test test-lowest lint docs dist clean
+.PHONY: demo demo-qan test test-all test-lowest lint docs dist clean
 
 demo: .venv/demo
 	$(BIN)/python examples/quickstart_digits.py
@@ -14,6 +14,10 @@ demo-qan: .venv/demo
 
 test: .venv/dev lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# With those marked slow, which take as long again.
+test-all: .venv/dev lint
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m ""
 
 # The same tests with the lowest versions that pyproject.toml allows. TESTS=tests/test_paths.py runs some.
 test-lowest: $(LOWEST)/dev

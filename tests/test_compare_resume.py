@@ -24,7 +24,10 @@ from keras_drmad.tuners.comparison.claims import alone, claimed
 from keras_drmad.tuners.comparison.search import WatchedTuner
 
 # What these tests compare is unfair: small budgets, few seeds, no tuners.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:test_compare_resume|compare_task")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:test_compare_resume|compare_task"),
+    pytest.mark.slow,
+]
 
 
 # -- what goes wrong ---------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from PIL import Image
 
 from keras_drmad.plots import FilterAnimation, filters
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 6, 6, 1)).astype("float32")

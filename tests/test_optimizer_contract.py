@@ -287,6 +287,7 @@ def test_the_callback_learns(kind, monkeypatch):
         assert len(set(history[f"out/{learned}"])) == 2
 
 
+@pytest.mark.slow
 @both
 def test_schedules_and_initial_scales_through_the_tuner(kind, tmp_path):
     def build(hp):

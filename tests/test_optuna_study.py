@@ -12,7 +12,10 @@ from optuna_task import all_kinds, end, make, play, scopes, square
 from keras_drmad.tuners import OptunaOracle
 from keras_drmad.tuners.optuna_parameters import parameter
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+    pytest.mark.slow,
+]
 
 # -- hyperparameters in Optuna -----------------------------------------------------------------
 

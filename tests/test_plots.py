@@ -158,6 +158,7 @@ def test_path_loss(plain):
 # -- hyperparameters -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hyperparameters_of_a_training():
     model = keras.Sequential([L.Input((3,)), L.Dense(1), L.Dense(1)])
     model.compile(DrMADSGD(0.05, l2=1e-4), "mse", jit_compile=False)

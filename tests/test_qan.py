@@ -79,6 +79,7 @@ def test_files_do_not_grow_with_episodes(finished):
     assert len(list(folder.glob("snapshot_*"))) <= 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_search(finished, tmp_path):
     assert outcomes(search(make(tmp_path))) == outcomes(finished)
 
@@ -116,6 +117,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(finished, tmp_pa
             np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_interrupted_goes_on_in_the_same_process(finished, tmp_path, monkeypatch):
     """As in a notebook: wherever the oracle was, it does nothing twice."""
     interrupted = iter([(DQN, "learn", 2), (EpisodeLogs, "record", 1), (DQN, "learn", 1)])
@@ -167,6 +169,7 @@ def test_changed_settings_are_refused(finished, folder, changed, match):
         search(make(folder, **changed))
 
 
+@pytest.mark.slow
 def test_an_objective_instead_of_a_goal(tmp_path):
     tuner = search(make(tmp_path, goal=None, objective="val_loss"))
     costs = [e.cost for e in tuner.oracle.curriculum.episodes]
@@ -174,6 +177,7 @@ def test_an_objective_instead_of_a_goal(tmp_path):
     assert tuner.oracle.get_best_trials()[0].score == min(costs)
 
 
+@pytest.mark.slow
 def test_everything_at_once(tmp_path):
     """Jump-start, regressor, layers, words: what one search of them all takes."""
     tuner = make(
@@ -303,6 +307,7 @@ def test_pictures_of_a_search_that_has_not_begun(tmp_path):
         draw(tuner)
 
 
+@pytest.mark.slow
 def test_a_picture_shows_the_pools_of_a_search(tmp_path):
     actions = Actions((0.5, 1.0, 2.0), sample_selection=("uniform", "newest", "hardest"))
     tuner = search(make(tmp_path, actions=actions))

@@ -6,6 +6,8 @@ from qan_task import training
 
 from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, STOP, TRUNCATED
 
+pytestmark = pytest.mark.slow
+
 
 def test_decisions_come_every_few_steps_and_at_the_end_of_an_epoch():
     seen = []

@@ -9,6 +9,8 @@ from keras_drmad.tuners.qan.agent.dqn import DQN, _huber
 from keras_drmad.tuners.qan.agent.greedy import Greedy
 from keras_drmad.tuners.qan.agent.q_network import q_network
 
+pytestmark = pytest.mark.slow
+
 
 def linear(weights):
     """Q(s, a) = (s W)_a."""

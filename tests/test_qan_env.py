@@ -15,6 +15,8 @@ from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
 from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED
 from keras_drmad.tuners.qan.training.states import Ratios, State
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(0)
 X = rng.normal(size=(96, 6)).astype("float32")
 Y = (X @ rng.normal(size=(6, 3))).argmax(-1)

@@ -26,6 +26,8 @@ from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED,
 from keras_drmad.tuners.qan.training.states import Ratios, State, observe
 from keras_drmad.tuners.storage import files
 
+pytestmark = pytest.mark.slow
+
 # -- a search -------------------------------------------------------------------------------
 
 

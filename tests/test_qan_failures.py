@@ -33,6 +33,7 @@ def test_an_error_stops_the_search_which_can_go_on(tmp_path, monkeypatch):
     assert tuner.get_best_policy() is not None
 
 
+@pytest.mark.slow
 def test_a_path_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("No space left on device")

@@ -12,6 +12,8 @@ from keras_drmad.tuners.qan.training.report import DIVERGED, REACHED, TRUNCATED
 from keras_drmad.tuners.qan.training.states import Ratios
 from keras_drmad.tuners.storage import files
 
+pytestmark = pytest.mark.slow
+
 GAPS = np.array([2.0, 1.0, 0.5, 0.75])
 
 

@@ -15,6 +15,8 @@ from keras_drmad.tuners.qan.training.states import Ratios, State
 from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 from keras_drmad.tuners.storage import files
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

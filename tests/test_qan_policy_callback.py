@@ -14,6 +14,8 @@ from keras_drmad.tuners.qan.search.schedules import Schedule
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
 from keras_drmad.tuners.qan.training.states import Ratios
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 

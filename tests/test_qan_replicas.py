@@ -12,6 +12,8 @@ from keras_drmad.tuners.qan.training.evaluation import Validation
 from keras_drmad.tuners.qan.training.report import STOP
 from keras_drmad.tuners.qan.training.states import Ratios
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 

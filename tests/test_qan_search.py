@@ -15,6 +15,8 @@ from keras_drmad.tuners.qan.search.episode import CONTEST, TEST, Episode
 from keras_drmad.tuners.qan.search.schedules import Schedule
 from keras_drmad.tuners.qan.training.filters import BagOfFilters
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 

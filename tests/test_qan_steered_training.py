@@ -13,6 +13,8 @@ from keras_drmad.tuners.qan.training.report import STOP
 from keras_drmad.tuners.qan.training.states import Ratios
 from keras_drmad.tuners.qan.training.steered_training import SteeredTraining
 
+pytestmark = pytest.mark.slow
+
 
 class Batch(keras.utils.PyDataset):
     def __len__(self):

@@ -223,6 +223,7 @@ def test_a_process_does_not_grow_with_the_number_of_trainings() -> None:
     assert seen[-1] - seen[8] < 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
 def test_a_process_does_not_grow_with_the_number_of_checkpoints(tmp_path: pathlib.Path) -> None:
     model, seen = build(), []

@@ -6,6 +6,8 @@ from small_mlp import X, Y, mlp
 
 from keras_drmad import smoothness
 
+pytestmark = pytest.mark.slow
+
 CALL = {"steps": 30, "batch_size": 16, "jit_compile": False}
 
 

@@ -337,6 +337,7 @@ def test_reversible_that_leaves_its_range_has_diverged():
     assert found.diverged
 
 
+@pytest.mark.slow
 def test_tensorflow_stays_as_it_is_in_other_threads():
     import threading
 

@@ -92,6 +92,7 @@ def initial_weights(tuner):
     return seen, keras.callbacks.LambdaCallback(on_train_begin=on_train_begin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample", [True, False])
 def test_resampling_draws_new_weights(tmp_path, resample):
     tuner = make(tmp_path, max_trials=2, resample=resample)
@@ -102,6 +103,7 @@ def test_resampling_draws_new_weights(tmp_path, resample):
     assert np.array_equal(*seen) is not resample
 
 
+@pytest.mark.slow
 def test_executions_are_averaged(tmp_path):
     tuner = search(make(tmp_path, max_trials=1, executions_per_trial=2))
     one = search(make(tmp_path, max_trials=1, project_name="one"))
@@ -112,6 +114,7 @@ def test_executions_are_averaged(tmp_path):
     assert not np.allclose(found, first)
 
 
+@pytest.mark.slow
 def test_a_short_horizon_sees_the_last_steps(tmp_path):
     def gradient(name, **arguments):
         tuner = search(make(tmp_path, max_trials=1, project_name=name, **arguments))
@@ -163,6 +166,7 @@ def test_hyper_variables_are_learned_and_restored(tmp_path):
     np.testing.assert_array_equal(restored, held)
 
 
+@pytest.mark.slow
 def test_architectures_get_runs_of_their_own(tmp_path):
     def widths(hp):
         model = keras.Sequential([L.Input((5,)), L.Dense(hp.Choice("w", [2, 3])), L.Dense(1)])
@@ -255,11 +259,13 @@ def test_without_shards_all_train_on_everything(tmp_path):
         assert data.training(0, number).samples == 80
 
 
+@pytest.mark.slow
 def test_shards_train_on_a_part(tmp_path):
     tuner = search(make(tmp_path, max_trials=2, gradients_per_step=2, shard=True), epochs=1)
     assert int(tuner._training.optimizer.iterations.numpy()) == 4  # of 8 batches
 
 
+@pytest.mark.slow
 def test_two_devices_find_what_one_finds(tmp_path, two_replicas):
     """Batches of 9: shares of 5 and 4 samples."""
     one = search(make(tmp_path / "one", max_trials=2), batch_size=9)

@@ -11,6 +11,8 @@ from drmad_task import HYPER, SELECTION, TRAIN, L, build, make, scores, search, 
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADTuner, QANTuner
 
+pytestmark = pytest.mark.slow
+
 X = TRAIN[0]
 QAN = {"goal": ("val_loss", 1e-9), "max_trials": 10, "contest": 0, "decision_every": 2, "seed": 0}
 

@@ -130,6 +130,7 @@ def nested(x: np.ndarray) -> dict[str, Any]:
     return {"a": x, "b": (x,)}
 
 
+@pytest.mark.slow
 def test_models_that_are_not_built_come_back_in_another_process(tmp_path: Any) -> None:
     tuner = make(tmp_path, unbuilt, max_trials=2)
     validation = nested(HYPER[0]), HYPER[1]

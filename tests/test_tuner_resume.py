@@ -29,6 +29,7 @@ def test_a_diverging_trial_is_a_data_point(tmp_path):
     np.testing.assert_allclose(np.exp(rates), 4.0**-3, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_diverging_trial_may_be_broken_off(tmp_path):
     tuner = make(tmp_path, lambda hp: build(hp, learning_rate=1e4), max_trials=2)
     search(tuner, epochs=4, validation_freq=4, callbacks=[keras.callbacks.TerminateOnNaN()])
@@ -75,6 +76,7 @@ def test_a_search_goes_on_where_it_ended(tmp_path, whole):
     np.testing.assert_allclose(scores(parts), whole, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_search_with_adamw_goes_on_where_it_ended(tmp_path):
     def with_adamw(hp):
         model = build(hp)
@@ -148,6 +150,7 @@ def test_other_settings_are_refused(tmp_path):
     search(make(tmp_path, max_trials=1, overwrite=True), epochs=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [[4], [2, 3, 4]])
 def test_memory_holds_one_model(tmp_path, widths):
     """A weak reference to each model that was built: all but the last are gone."""
