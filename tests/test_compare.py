@@ -29,7 +29,10 @@ from keras_drmad.tuners.comparison.meter import Meter
 from keras_drmad.tuners.comparison.outcome import Outcome
 
 # What these tests compare is unfair: small budgets, few seeds, no tuners.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:test_compare|compare_task")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:test_compare|compare_task"),
+    pytest.mark.slow,
+]
 
 
 # -- budgets -----------------------------------------------------------------------------------

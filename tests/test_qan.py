@@ -27,6 +27,8 @@ from keras_drmad.tuners.qan.training.regressor import Regressor
 from keras_drmad.tuners.qan.training.states import Ratios
 from keras_drmad.tuners.storage import files
 
+pytestmark = pytest.mark.slow
+
 # -- searches -------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from keras_drmad.tuners.qan.agent.learner import Learner
 from keras_drmad.tuners.qan.training.regressor import Regressor
 from keras_drmad.tuners.qan.training.weight_path import WeightPathRecorder
 
+pytestmark = pytest.mark.slow
+
 
 def broken(*args):
     raise ValueError("no such thing")

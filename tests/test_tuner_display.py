@@ -14,6 +14,8 @@ from keras_drmad import DrMADSGD, plots
 from keras_drmad.tuners.drmad.place import ITERATION
 from keras_drmad.tuners.storage import files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):

@@ -18,6 +18,8 @@ from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADTuner, QANTuner
 from keras_drmad.tuners.drmad import training
 
+pytestmark = pytest.mark.slow
+
 STEPS_ARE_CHECKED = True
 
 QAN = {"goal": ("val_loss", 1e-9), "max_trials": 10, "contest": 0, "decision_every": 2, "seed": 0}

@@ -16,6 +16,8 @@ from keras_drmad import DrMADAdamW, DrMADSGD, Sign, paths
 from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION
 from keras_drmad.tuners.storage import files
 
+pytestmark = pytest.mark.slow
+
 # -- divergence and coming back -------------------------------------------------------------
 
 
