@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_drmad import DrMADSGD
 
@@ -72,6 +73,8 @@ def test_a_schedule_is_traced_once_for_all_numbers_of_steps():
 def test_a_schedule_that_cannot_be_compiled_is_named():
     with pytest.raises(ValueError, match=r"NotCompiled\(\) cannot be compiled"):
         built(NotCompiled()).learning_rates(3)
+    # What a strategy refuses to enter its scope with, and leaves it half entered.
+    assert tf.compat.v1.get_variable_scope().caching_device is None
 
 
 @pytest.mark.parametrize(

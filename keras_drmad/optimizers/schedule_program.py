@@ -29,23 +29,30 @@ class ScheduleProgram:
         self.schedule = schedule
         step_type = tf.as_dtype(counter.dtype)
 
-        def at(step: Tensor) -> Tensor:
+        def rate(step: Tensor) -> Tensor:
             with keras.StatelessScope(state_mapping=[(counter, tf.cast(step, step_type))]):
-                return tf.cast(keras.ops.convert_to_tensor(schedule(counter)), tf.float64)
+                at = tf.cast(keras.ops.convert_to_tensor(schedule(counter)), tf.float64)
+            return tf.reshape(at, ())
 
-        def over(steps: Tensor) -> Tensor:
-            return tf.map_fn(at, steps, fn_output_signature=tf.float64)
+        # Not by `tf.map_fn`: after an error in it, no scope of a strategy can be entered any more.
+        def over(first: Tensor, count: Tensor) -> Tensor:
+            rates = tf.TensorArray(tf.float64, count, element_shape=())
+            return tf.while_loop(
+                lambda i, _: i < count,
+                lambda i, rates: (i + 1, rates.write(i, rate(first + tf.cast(i, tf.int64)))),
+                (tf.zeros((), tf.int32), rates),
+            )[1].stack()
 
         def search(start: Tensor, stride: Tensor, count: Tensor) -> Tensor:
             return tf.while_loop(
-                lambda i, rate: (i < count) & ~(rate > 0),
-                lambda i, rate: (i + 1, tf.reshape(at(start + stride * i), ())),
+                lambda i, found: (i < count) & ~(found > 0),
+                lambda i, found: (i + 1, rate(start + stride * i)),
                 (tf.zeros((), tf.int64), tf.zeros((), tf.float64)),
             )[1]
 
         number = tf.TensorSpec((), tf.int64)
         try:
-            self._over = _compiled(over, tf.TensorSpec((None,), tf.int64))
+            self._over = _compiled(over, number, tf.TensorSpec((), tf.int32))
             self._search = _compiled(search, number, number, number)
         except Exception as error:  # a schedule is the user's code
             raise ValueError(
@@ -56,7 +63,7 @@ class ScheduleProgram:
 
     def __call__(self, first: int, steps: int) -> np.ndarray:
         """The learning rates of `steps` steps from step `first` on."""
-        return self._over(tf.range(first, first + steps, dtype=tf.int64)).numpy()
+        return self._over(tf.constant(first, tf.int64), tf.constant(steps)).numpy()
 
     def first_above_zero(self, start: int, stride: int, count: int) -> float:
         """The first rate above 0 at steps `start`, `start + stride`, …; 0 if `count` have none."""
