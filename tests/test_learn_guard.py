@@ -252,7 +252,6 @@ def test_a_line_an_epoch(capsys):
         assert word in lines[1]
 
 
-@pytest.mark.slow
 def test_two_replicas_find_what_one_device_finds(two_replicas):
     def learned(model):
         learn = LearnHyperparameters(HYPER, meta_optimizer=keras.optimizers.SGD(0.5), **SHORT)

@@ -71,7 +71,6 @@ def test_is_keras_optimizer_under_a_loss_scale_optimizer(kind):
     np.testing.assert_allclose(weights(ours), weights(theirs), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("per", ["layer", "unit"])
 def test_two_replicas_train_like_one(per, two_replicas):
     def trained(strategy):
@@ -85,7 +84,6 @@ def test_two_replicas_train_like_one(per, two_replicas):
     np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_replicas_train_as_with_keras_adamw(two_replicas):
     def trained(optimizer):
         with two_replicas.scope():

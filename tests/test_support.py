@@ -30,13 +30,7 @@ def test_every_row_has_a_case_and_every_case_a_row() -> None:
     assert set(rows()) == set(CASES)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.slow) if any(c.replicas for c in of) else kind
-        for kind, of in CASES.items()
-    ],
-)
+@pytest.mark.parametrize("kind", rows())
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # Keras's word about idle weights
 def test_the_table_is_true(
     kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture

@@ -90,7 +90,7 @@ def messages(tmp_path_factory):
     # With the cache of `make lint`, which knows TensorFlow and Keras already.
     command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--no-pretty"]
     result = subprocess.run(
-        [*command, "--allow-untyped-defs", "--allow-incomplete-defs", *map(str, files)],
+        [*command, *map(str, files)],
         cwd=ROOT,
         env=os.environ
         | {"MYPYPATH": ":".join(str(folder / name) for name in ("", "benchmarks", "examples"))},
