@@ -114,11 +114,14 @@ def overlap_of(training: Batches, hyper: Batches) -> str | None:
     if not isinstance(training, ArrayBatches) or not isinstance(hyper, ArrayBatches):
         return None
     shared = overlap([hyper.data], [training.data])
-    if shared is None:
-        return None
+    return None if shared is None else overlapping(shared, "its samples")
+
+
+def overlapping(shared: float, of: str) -> str:
+    """What there is to say where a share `of` something is both in the hyper set and trained on."""
     return (
-        f"`validation_data` overlaps the training data: {shared:.0%} of its samples are in both. "
-        "Hyperparameters that are fitted to training data learn to overfit; split the arrays."
+        f"`validation_data` overlaps the training data: {shared:.0%} of {of} are in both. "
+        "Hyperparameters that are fitted to training data learn to overfit: split the data."
     )
 
 

@@ -7,7 +7,7 @@ import keras
 
 from keras_drmad.arguments import named
 from keras_drmad.data import Batches, BufferedBatches, as_validation
-from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap
+from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap, overlapping
 from keras_drmad.typing import Structure
 
 _LEARNING: weakref.WeakSet[keras.callbacks.Callback] = weakref.WeakSet()
@@ -57,7 +57,4 @@ def check_data(model: keras.Model, hyper: Batches, fed: BufferedBatches) -> None
     known = (hyper.batch(step) for step in range(hyper.epoch_steps or 0))
     shared = overlap((fed.batch(step) for step in range(len(fed))), known)
     if shared is not None:
-        raise ValueError(
-            f"`validation_data` overlaps the training data: {shared:.0%} of a batch are in both. "
-            "Hyperparameters that are fitted to training data learn to overfit: split the data."
-        )
+        raise ValueError(overlapping(shared, "a batch"))

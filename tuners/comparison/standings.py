@@ -47,18 +47,7 @@ class Row(NamedTuple):
 
 
 class Standings:
-    """What can be said of outcomes.
-
-    Attributes:
-        methods: names, in the order they were given.
-        seeds: a list.
-        budget: amounts and unit.
-        objective: what trials were chosen by, a `keras_tuner.Objective`.
-        metric: what is compared on the test data, another one.
-        outcomes: all searches, one for each method and seed.
-        warnings: why the comparison is unfair, if it is.
-        settings: what it was made with.
-    """
+    """What can be said of outcomes; its attributes are those of `Comparison`."""
 
     def __init__(
         self,
