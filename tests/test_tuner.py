@@ -12,8 +12,6 @@ from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners.drmad.data import SearchData
 from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION, RUN, SEED
 
-pytestmark = pytest.mark.slow
-
 # -- what a trial is ------------------------------------------------------------------------
 
 
