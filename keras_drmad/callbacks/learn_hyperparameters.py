@@ -19,6 +19,7 @@ from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.mover import Mover
 from keras_drmad.callbacks.progress import Progress
 from keras_drmad.callbacks.recorder import Recorder
+from keras_drmad.callbacks.schedule_record import ScheduleRecord
 from keras_drmad.callbacks.window import Window, path_for
 from keras_drmad.data import Batch, BufferedBatches
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
@@ -80,6 +81,11 @@ class LearnHyperparameters(keras.callbacks.Callback):
     (place this callback before them): `hyper_loss`, the loss of the whole hyper set;
     `<group>/<kind>`, every effective value (the mean, for `per="unit"`); `windows_taken_back`, how
     many up to now, with `guard`; `average_hyper_loss`, that of the averages, with `averages`.
+
+    With a learned schedule (`Knots`) in the optimizer, which spans the whole training unless it was
+    given `steps`, all knots of a group are moved alike during training. At its end they get the
+    values that were in force near each of them: a training to come has the schedule from its
+    beginning. L2 and weight decay get their means.
 
     A hypergradient that is not finite, or whose reverse pass grew beyond what stable training allows,
     moves nothing.
@@ -150,8 +156,11 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._window: Window | None = None
         self._guard: Guard | None = None
         self._averages = Averages()
-        self._draws, self._seed = 0, int(np.random.randint(2**31))
+        self._record: ScheduleRecord | None = None
         self._progress = Progress(self.params or {})
+        if self._progress.total is not None:
+            self.optimizer.span_schedule(self._progress.total)
+        self._draws, self._seed = 0, int(np.random.randint(2**31))
         self._warned: set[str] = set()
         self.optimizer.companion = self._state
         self._recorder = Recorder(self.model, self._before_step, self._after_step)
@@ -193,11 +202,13 @@ class LearnHyperparameters(keras.callbacks.Callback):
             )
         if self._engine is not None and self._averages.loss < (self.hyper_loss or -math.inf):
             self._engine.write(self._averages.state(self._engine.read()), 0)
+        if self._record and self._mover is not None:
+            self._mover.displacements = self._record.written(self.optimizer.steps_taken())
         self.optimizer.is_learning, self.optimizer.companion = False, None
         if self._recorder is not None:
             self._recorder.stop()
         self._window = self._engine = self._guard = self._recorder = None
-        self._averages = Averages()
+        self._averages, self._record = Averages(), None
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -208,6 +219,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._window is None:
             self._window = Window(self._engine, self._capacity)
             self._before = self._anchor(self._window)
+            if self._record is not None:
+                self._record.add(self.optimizer.steps_taken(), self._before.displacements)
         self._window.add(batch)
 
     def _after_step(self) -> None:
@@ -228,6 +241,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._mover is None or self._mover.optimizer is not self.optimizer:
             self._mover = Mover(self.optimizer, self.meta_optimizer)
         self._mover.limit_memory(2 * self._capacity)
+        if self.optimizer.schedule is not None:
+            self._record = ScheduleRecord(self.optimizer.schedule, self.optimizer.layout.knots)
         if self.optimizer.companion_state:
             self._restore(self.optimizer.companion_state)
             self.optimizer.companion_state = None
@@ -338,6 +353,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
             state |= _numbered("anchor", tf.nest.flatten(anchor.state))
             state |= _numbered("anchor_meta", anchor.meta)
             state |= {f"displaced_{kind}": value for kind, value in anchor.displacements.items()}
+        if self._record is not None:
+            state |= self._record.arrays()
         return state | self._averages.arrays()
 
     def _restore(self, state: Arrays) -> None:
@@ -345,6 +362,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._draws, self._seed = map(int, state["draws"])
         self._mover.meta = _listed("meta", state)
         self._averages = Averages(state)
+        if self._record is not None:
+            self._record.restore(state)
         if "guard" in state:
             like = self._engine.read()
             flat = [tf.constant(a) for a in _listed("anchor", state)]

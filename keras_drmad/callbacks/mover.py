@@ -16,6 +16,9 @@ from keras_drmad.typing import Arrays, Tensor, Vectors
 class Mover:
     """A meta-optimizer and the displacements that it moves.
 
+    All knots of a learned schedule are moved alike: a window sees two of them, and what it says is
+    said of those that lie ahead.
+
     Args:
         optimizer: a built optimizer, whose hyperparameters are moved.
         meta_optimizer: a pattern: a fresh one with its settings is made.
@@ -29,7 +32,8 @@ class Mover:
         # A meta-optimizer moves variables of its own: those of a distributed model have a copy for
         # each replica.
         self._moved = {
-            kind: keras.Variable(d.numpy(), dtype=d.dtype) for kind, d in self._learned.items()
+            kind: keras.Variable(d.numpy().reshape(self._knots(kind), -1)[0], dtype=d.dtype)
+            for kind, d in self._learned.items()
         }
         self._meta = meta.copy(meta_optimizer)
         self._meta.build(list(self._moved.values()))
@@ -58,18 +62,22 @@ class Mover:
     def _move(
         self, gradients: Vectors, now: Vectors, ceilings: Vectors, boldness: Tensor
     ) -> Vectors:
-        for kind, variable in self._moved.items():
-            variable.assign(now[kind])
-        slopes = {
-            kind: tf.cast(gradients[kind], d.dtype) * self.optimizer.scales[kind].slope(d)
-            for kind, d in now.items()
-        }
+        slopes, first = {}, {}
+        for kind, d in now.items():
+            slope = tf.cast(gradients[kind], d.dtype) * self.optimizer.scales[kind].slope(d)
+            slopes[kind] = tf.reduce_sum(tf.reshape(slope, (self._knots(kind), -1)), 0)
+            first[kind] = tf.reshape(d, (self._knots(kind), -1))[0]
+            self._moved[kind].assign(first[kind])
         self._meta.apply(list(slopes.values()), list(self._moved.values()))
         found = {}
         for kind, variable in self._moved.items():
-            moved = now[kind] + tf.cast(boldness, variable.dtype) * (variable.value - now[kind])
+            push = tf.cast(boldness, variable.dtype) * (variable.value - first[kind])
+            moved = now[kind] + tf.tile(push, [self._knots(kind)])
             found[kind] = self.optimizer.scales[kind].clip(tf.minimum(moved, ceilings[kind]))
         return found
+
+    def _knots(self, kind: str) -> int:
+        return self.optimizer.layout.knots.get(kind, 1)
 
     def divide_rates(self, divisor: float) -> None:
         """Divides all learning rates that may be learned."""
