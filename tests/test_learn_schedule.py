@@ -1,4 +1,4 @@
-"""`LearnHyperparameters` beside a learned schedule: knots are moved alike, and keep what was in force."""
+"""`LearnHyperparameters` beside `Knots`: they are moved alike, and keep what was in force."""
 
 import keras
 import numpy as np
@@ -54,7 +54,7 @@ def trained(make, *callbacks, **arguments):
 def test_knots_are_moved_as_one_number_and_keep_what_was_in_force(make, penalty):
     rate = {"learning_rate": 0.05, penalty: 0.01, "learn": make().rule.kinds}
     plain, schedule = Seen(), Seen()
-    model, history = trained(make, plain, **rate)
+    _, history = trained(make, plain, **rate)
     with_knots, its_history = trained(make, schedule, schedule=Knots(5), **rate)
     np.testing.assert_allclose(
         its_history.history["loss"], history.history["loss"], rtol=1e-5, err_msg="the same training"
@@ -74,10 +74,8 @@ def test_knots_are_moved_as_one_number_and_keep_what_was_in_force(make, penalty)
         kept = optimizer.hyper_values()[kind].numpy().reshape(5, -1)
         middle = np.maximum(1 - np.abs(positions - 2), 0)
         expected = middle @ logged / middle.sum()
-        if kind != "learning_rate":
-            expected = 1 / (1 + np.exp(-expected))
-        else:
-            expected = np.exp(expected)
+        is_rate = kind == "learning_rate"
+        expected = np.exp(expected) if is_rate else 1 / (1 + np.exp(-expected))
         np.testing.assert_allclose(kept[2], expected, rtol=1e-4)
     mean = np.exp(np.mean(np.log([v[penalty] for v in plain.values]), 0))
     np.testing.assert_allclose(optimizer.hyper_values()[penalty], mean, rtol=1e-4)

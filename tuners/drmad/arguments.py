@@ -57,10 +57,16 @@ def check_learnable(
     hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None,
     horizon: int | None,
     steps: int,
+    online: bool,
 ) -> None:
     """Raises a ValueError if there is nothing to learn, or too short a way back for it."""
     if not optimizer.learn and hyper_variables is None:
         raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+    if online and INIT_SCALE in optimizer.learn:
+        raise ValueError(
+            '`online=True` learns during a training, which initial scales ("init_scale" in `learn`) '
+            "are not changed by any more. Leave one of them out."
+        )
     if horizon is not None and horizon > steps:
         raise ValueError(
             f"`horizon` must be at most the {steps} steps of a training. Received: horizon={horizon}. "

@@ -16,6 +16,7 @@ from keras_drmad.typing import Arrays
 from ..storage import files
 from ..storage.damage import DamagedFile
 from .meta_step import MetaState, back_to_best, step
+from .online import mean_of
 from .place import ITERATION, RUN
 from .project import DrMADProject
 from .result import TrialResult
@@ -47,6 +48,7 @@ class MetaOptimization:
         meta_optimizer: takes the steps.
         patience, return_after: as in `DrMADOracle`.
         failures_allowed: ends a run after so many meta-iterations of which no training came back.
+        learners: so many meta-iterations at the beginning of a run learn while they train.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class MetaOptimization:
         patience: int | None,
         return_after: int | None,
         failures_allowed: int,
+        learners: int = 0,
     ) -> None:
+        self._learners = learners
         self._project, self._objective = project, objective
         self._meta_optimizer = meta_optimizer
         self._patience, self._return_after = patience, return_after
@@ -79,6 +83,8 @@ class MetaOptimization:
         """
         completed = [t for t in trials if t.status == TrialStatus.COMPLETED]
         best, stale = run.best, run.stale
+        if run.iteration == self._learners:  # what learned had other values at each step
+            best, stale = None, 0
         if completed:
             score = float(np.mean([t.score for t in completed]))
             is_better = best is None or self._objective.better_than(score, best)
@@ -136,6 +142,11 @@ class MetaOptimization:
         results = [TrialResult.read(self._project.result(t.trial_id)) for t in completed]
         saved = files.read_arrays(self._project.state(run.number, run.iteration))
         state = MetaState(**saved) if saved else MetaState(results[0].values)
+        if run.iteration < self._learners:
+            found = [r.values for r in results if r.finite] or [state.values]
+            state = MetaState(mean_of(found, state.values, run.iteration))
+            files.write_arrays(self._project.state(run.number, run.iteration + 1), **asdict(state))
+            return
         usable = [r.gradients for r in results if r.is_usable(self._meta_optimizer)]
         if stale == 0:
             state.best = state.values

@@ -11,7 +11,7 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import of_kind, positive_integer
+from keras_drmad.arguments import flag, of_kind, positive_integer
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import JsonObject
 
@@ -23,7 +23,17 @@ from ..storage.damage import DamagedFile
 from .configurations import Configurations
 from .display import DrMADDisplay
 from .meta_run import MetaOptimization, MetaRun
-from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED
+from .online import LEARNERS
+from .place import (
+    DIFFERENTIATE,
+    GRADIENT_NUMBER,
+    ITERATION,
+    LEARN,
+    LEARNED,
+    RUN,
+    SEED,
+    STAGE,
+)
 from .project import DrMADProject
 from .result import TrialResult
 
@@ -59,6 +69,8 @@ class DrMADOracle(ResilientOracle):
             goes back to the values of its best one, with half the meta-optimizer's step (unless
             that has a schedule). None for never. Defaults to 3.
         gradients_per_step: M, trainings whose hypergradients make one meta-step. Defaults to 1.
+        online: Whether the first two meta-iterations of a run learn while they train, and the mean of
+            the schedules that they have found is what the next one begins with. Defaults to `False`.
         timeout: After so many seconds of silence a worker's trial is given to the next idle worker
             too; the first result counts. A worker that trains is not silent. Defaults to 60.
         keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
@@ -85,6 +97,7 @@ class DrMADOracle(ResilientOracle):
         patience: int | None = None,
         return_after: int | None = 3,
         gradients_per_step: int = 1,
+        online: bool = False,
         timeout: float | None = None,
         keep_checkpoints: int = 1,
         seed: int | None = None,
@@ -101,6 +114,8 @@ class DrMADOracle(ResilientOracle):
         self.meta_iterations = positive_integer("meta_iterations", meta_iterations, optional=True)
         self.patience = positive_integer("patience", patience, optional=True)
         self.return_after = positive_integer("return_after", return_after, optional=True)
+        self.online = flag("online", online)
+        self._learners = LEARNERS if online else 0
         if self.max_trials % self.gradients_per_step:
             _log.warning(
                 "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
@@ -118,6 +133,7 @@ class DrMADOracle(ResilientOracle):
             self.patience,
             self.return_after,
             self.failures_allowed,
+            self._learners,
         )
         self.runs: list[MetaRun] = []
         self.exhausted = False  # the outer oracle has no other configuration
@@ -149,6 +165,7 @@ class DrMADOracle(ResilientOracle):
         """The next training of a meta-iteration."""
         place = {RUN: run.number, ITERATION: run.iteration, GRADIENT_NUMBER: len(run.trial_ids)}
         place[SEED] = self.seed  # workers have drawn others, if none was given
+        place[STAGE] = LEARN if run.iteration < self._learners else DIFFERENTIATE
         run.trial_ids.append(trial_id)
         return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
 
@@ -256,6 +273,7 @@ class DrMADOracle(ResilientOracle):
             "patience": self.patience,
             "return_after": self.return_after,
             "gradients_per_step": self.gradients_per_step,
+            "online": self.online,
             "seed": self._given_seed,
         }
 

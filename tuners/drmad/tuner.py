@@ -25,8 +25,9 @@ from ..storage import files
 from . import arguments, logs, trained_model
 from .data import SearchData
 from .learned import Learned
+from .online import give_schedule, learn
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, RUN, SEED, configuration
+from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SEED, STAGE, configuration
 from .project import DrMADProject
 from .result import TrialResult
 from .score import check_logged, metrics, noise, objective_value
@@ -64,7 +65,7 @@ class DrMADTuner(ResilientTuner):
             Default to `"last"`, `"auto"` and `True`.
         shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
             only); otherwise they differ in their seed. Defaults to `False`.
-        meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
+        online, meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
             keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
             max_retries_per_trial: As in `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
@@ -104,6 +105,7 @@ class DrMADTuner(ResilientTuner):
         jit_compile: bool | str = "auto",
         check: bool = True,
         shard: bool = False,
+        online: bool = False,
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
         patience: int | None = None,
@@ -137,6 +139,7 @@ class DrMADTuner(ResilientTuner):
             patience=patience,
             return_after=return_after,
             gradients_per_step=gradients_per_step,
+            online=online,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
             seed=seed,
@@ -229,17 +232,19 @@ class DrMADTuner(ResilientTuner):
             ValueError: It is not, or cannot begin anew.
         """
         space = self.oracle.get_space()
-        model = compat.build_model(self, space)
+        steps = data.steps(epochs)
+        model = self._build(space, steps)
         optimizer = learnable_optimizer(model)
         example = data.example()
-        steps = data.steps(epochs)
-        arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps)
+        arguments.check_learnable(
+            optimizer, self.hyper_variables, self.horizon, steps, self.oracle.online
+        )
         now = self.settings | {"epochs": epochs, "data": data.summary()}
         now["executions_per_trial"] = self.executions_per_trial
         now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
 
         def build() -> keras.Model:
-            return compat.build_model(self, space)
+            return self._build(space, steps)
 
         try:
             again = retraining(model, build, example, steps)
@@ -274,9 +279,8 @@ class DrMADTuner(ResilientTuner):
         logs = training.rehearse(data, validation_batch_size)
         check_logged(self.oracle.objective, logs, callbacks)
         inputs = trained_model.shapes(as_arguments(data.example())[0])
-        trained_model.check(
-            training.model, lambda: compat.build_model(self, space), inputs, training.steps
-        )
+        steps = training.steps
+        trained_model.check(training.model, lambda: self._build(space, steps), inputs, steps)
         files.write_json(self.project.inputs, inputs)
 
     # -- a trial -----------------------------------------------------------------------------
@@ -301,17 +305,23 @@ class DrMADTuner(ResilientTuner):
         for execution in range(self.executions_per_trial):
             seed = self._derived_seed(place, execution)
             training.restart(seed, values)
-            outcome = training.train(
-                data.training(seed, place[GRADIENT_NUMBER]),
-                data.hyper,
-                epochs,
-                self.horizon,
-                on_step=lambda steps: self._interrupt.check(),
-                callbacks=self._callbacks(callbacks, trial, execution),
-                verbose=verbose,
-                validation_data=data.selection,
-                **fit_arguments,
-            )
+            batches = data.training(seed, place[GRADIENT_NUMBER])
+            each = fit_arguments | {
+                "callbacks": self._callbacks(callbacks, trial, execution),
+                "verbose": verbose,
+                "validation_data": data.selection,
+            }
+            if place[STAGE] == LEARN:
+                outcome = learn(training, batches, data.hyper, epochs, **each)
+            else:
+                outcome = training.train(
+                    batches,
+                    data.hyper,
+                    epochs,
+                    self.horizon,
+                    on_step=lambda steps: self._interrupt.check(),
+                    **each,
+                )
             outcomes.append(outcome)
             score = objective_value(self.oracle.objective, outcome.logs)
             if best is None or self.oracle.objective.better_than(score, best):
@@ -326,8 +336,8 @@ class DrMADTuner(ResilientTuner):
         return trial if self._training is None else logs.as_hparams(trial, self._training)
 
     def _values(self, place: JsonObject) -> Arrays | None:
-        """The values of a meta-iteration; None for the first, which has the compiled ones."""
-        if place[ITERATION] == 0:
+        """The values of a meta-iteration; None for the compiled ones, with which the first begin."""
+        if place[ITERATION] == 0 or place[STAGE] == LEARN:
             return None
         return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
 
@@ -343,13 +353,14 @@ class DrMADTuner(ResilientTuner):
             print(
                 f"Compiling a training of {data.steps(epochs)} steps, and the way back", flush=True
             )
-        model = compat.build_first_model(self, hp)
+        steps = data.steps(epochs)
+        model = self._with_schedule(compat.build_first_model(self, hp), steps)
         self._configuration = configuration(hp.values)  # with the defaults of what was asked for
         self._training = DifferentiatedTraining(
             model,
-            lambda: compat.build_model(self, hp),
+            lambda: self._build(hp, steps),
             data.example(),
-            data.steps(epochs),
+            steps,
             self.path,
             self.hyper_variables,
             self.jit_compile,
@@ -358,8 +369,15 @@ class DrMADTuner(ResilientTuner):
         )
         return self._training
 
+    def _build(self, hp: keras_tuner.HyperParameters, steps: int) -> keras.Model:
+        return self._with_schedule(compat.build_model(self, hp), steps)
+
+    def _with_schedule(self, model: keras.Model, steps: int) -> keras.Model:
+        return give_schedule(model, steps) if self.oracle.online else model
+
     def _derived_seed(self, place: JsonObject, execution: int) -> int:
-        iteration = place[ITERATION] if self.resample else 0
+        # What learns while it trains is averaged, and would be the same.
+        iteration = place[ITERATION] if self.resample or place[STAGE] == LEARN else 0
         words = (place[SEED], place[RUN], iteration, place[GRADIENT_NUMBER], execution)
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 
@@ -374,8 +392,9 @@ class DrMADTuner(ResilientTuner):
         if not os.path.exists(checkpoint):
             raise ValueError(self.project.without_weights(trial.trial_id))
         self._configuration, self._training = None, None  # clearing the session ends its programs
-        model = compat.build_first_model(self, trial.hyperparameters)
         result = TrialResult.read(self.project.result(trial.trial_id))
+        first = compat.build_first_model(self, trial.hyperparameters)
+        model = self._with_schedule(first, result.steps)
         trained_model.load(model, checkpoint, files.read_json(self.project.inputs), result.steps)
         learned = Learned(model, learnable_optimizer(model), self.hyper_variables)
         learned.values = result.values
