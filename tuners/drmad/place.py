@@ -6,9 +6,9 @@ from typing import Any
 PLACE = "drmad/"
 RUN, ITERATION, GRADIENT_NUMBER = PLACE + "run", PLACE + "iteration", PLACE + "gradient_number"
 SEED = PLACE + "seed"
-# What a trial does: it learns while it trains, or it is differentiated when it has trained.
+# What a trial does: it tries a start, learns while it trains, or is differentiated when it has trained.
 STAGE = PLACE + "stage"
-LEARN, DIFFERENTIATE = "learn", "differentiate"
+SCOUT, LEARN, DIFFERENTIATE = "scout", "learn", "differentiate"
 
 # What summaries show of the learned values; not a hyperparameter that anything reads.
 LEARNED = "learned/"

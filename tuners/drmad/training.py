@@ -1,7 +1,7 @@
 """One training of a trial: from scratch, with the hyperparameters of its meta-iteration, and back."""
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..retraining import Retraining
 from .data import SearchData
 from .learned import Learned
 from .result import TrialResult
+from .starts import moved
 
 
 @dataclass
@@ -77,15 +78,20 @@ class DifferentiatedTraining:
         self._compiled = self.learned.values
         self.compiled = self.learned.effective()
 
-    def restart(self, seed: int, values: Arrays | None = None) -> None:
-        """New initial weights, zero velocities, and the given values (None: the compiled ones)."""
+    def restart(
+        self, seed: int, values: Arrays | None = None, start: Mapping[str, float] | None = None
+    ) -> None:
+        """New initial weights, zero velocities, and the given values.
+
+        With None these are the compiled ones, moved to a `start` (of `starts.displacements`).
+        """
         self._retraining.restart(seed)
         # Keras's global seed is not a variable of the model, but of its programs.
         for variable in self.engine.objective.random:
             if not any(variable is own for own in self.model.variables):
                 variable.assign(np.full(variable.shape, seed % 2**31))
         gc.collect()  # the other model's cycles
-        self.learned.values = self._compiled if values is None else values
+        self.learned.values = moved(self._compiled, start or {}) if values is None else values
         if self.optimizer.init_scales() is not None:
             self.optimizer.scale_initial_weights()
 
@@ -114,14 +120,22 @@ class DifferentiatedTraining:
         epochs: int,
         horizon: int | None,
         on_step: OnStep | None = None,
+        differentiates: bool = True,
         **fit_arguments: Any,
     ) -> Outcome:
-        """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine."""
+        """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine.
+
+        Does not walk back unless it `differentiates`.
+        """
         history, run = fit(
             self.model, self.engine, batches, epochs, horizon, on_step, self.judge, **fit_arguments
         )
-        self._check_horizon(horizon, run)
         logs = last_logs(self, history, fit_arguments)
+        if not differentiates:
+            loss = self.engine.programs.validation_loss(run.end, hyper)
+            finite = bool(np.isfinite(loss))
+            return Outcome(logs, self.learned.values, {}, finite, growth=1.0, hyper_loss=loss)
+        self._check_horizon(horizon, run)
         back = _walking_back(fit_arguments["verbose"], run, on_step)
         found = self.engine.differentiate(run, hyper, back)
         gradients = self.learned.gradients(found.adjoint)

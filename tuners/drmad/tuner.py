@@ -1,15 +1,16 @@
 """`DrMADTuner`: a KerasTuner tuner whose trials give hypergradients."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
-from keras_tuner.engine.trial import Trial
+from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import choice, positive_integer, verbosity
+from keras_drmad.arguments import choice, flag, positive_integer, verbosity
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
 from keras_drmad.engine.judge import JUDGES
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
@@ -27,10 +28,12 @@ from .data import SearchData
 from .learned import Learned
 from .online import give_schedule, learn
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SEED, STAGE, configuration
+from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, SEED, STAGE, configuration
 from .project import DrMADProject
+from .pruning import CURVE, Reporting
 from .result import TrialResult
 from .score import check_logged, metrics, noise, objective_value
+from .starts import KINDS, ask, check_ranges, displacements
 from .training import DifferentiatedTraining, retraining
 
 
@@ -106,6 +109,9 @@ class DrMADTuner(ResilientTuner):
         check: bool = True,
         shard: bool = False,
         online: bool = False,
+        scouts: int = 0,
+        starts: Mapping[str, Sequence[float]] | None = None,
+        prunes: bool = True,
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
         patience: int | None = None,
@@ -128,6 +134,7 @@ class DrMADTuner(ResilientTuner):
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
+        self.online, self.starts = flag("online", online), check_ranges(starts)
         self._training: DifferentiatedTraining | None = None
         self._configuration: JsonObject | None = None  # which that is of
         oracle = DrMADOracle(
@@ -140,6 +147,8 @@ class DrMADTuner(ResilientTuner):
             return_after=return_after,
             gradients_per_step=gradients_per_step,
             online=online,
+            scouts=scouts,
+            prunes=prunes,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
             seed=seed,
@@ -154,6 +163,7 @@ class DrMADTuner(ResilientTuner):
             "judge": self.judge,
             "resample": resample,
             "shard": shard,
+            "starts": {kind: list(pair) for kind, pair in self.starts.items()},
         }
         super().__init__(oracle, hypermodel, **kwargs)
 
@@ -236,9 +246,7 @@ class DrMADTuner(ResilientTuner):
         model = self._build(space, steps)
         optimizer = learnable_optimizer(model)
         example = data.example()
-        arguments.check_learnable(
-            optimizer, self.hyper_variables, self.horizon, steps, self.oracle.online
-        )
+        arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps, self.online)
         now = self.settings | {"epochs": epochs, "data": data.summary()}
         now["executions_per_trial"] = self.executions_per_trial
         now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
@@ -251,11 +259,23 @@ class DrMADTuner(ResilientTuner):
             trained_model.trace(model, as_arguments(example)[0])
         except Exception as error:
             raise ValueError(f"The model and the training data do not fit: {error}") from error
+        if self.oracle.scouts:
+            self._ask_for_starts(optimizer)
         data.check_targets(model)
         again.restart(seed=0)
         shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
         now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
         return now
+
+    def _ask_for_starts(self, optimizer: LearnableOptimizer) -> None:
+        space = self.oracle.get_space()
+        ask(space, optimizer, self.starts)
+        self.oracle.update_space(space)
+        if not self.oracle.has_choices():
+            raise ValueError(
+                "`scouts` needs a space to which starts can be added, and an optimizer that learns any "
+                f"of {KINDS}. Leave `allow_new_entries` and `tune_new_entries` out."
+            )
 
     def prepare(
         self,
@@ -304,10 +324,13 @@ class DrMADTuner(ResilientTuner):
         outcomes, best = [], None
         for execution in range(self.executions_per_trial):
             seed = self._derived_seed(place, execution)
-            training.restart(seed, values)
+            training.restart(seed, values, displacements(place, training.optimizer))
             batches = data.training(seed, place[GRADIENT_NUMBER])
+            own = self._callbacks(callbacks, trial, execution)
+            if place[STAGE] == SCOUT and not execution:
+                own.append(Reporting(self._objective_in, partial(self._is_behind, trial)))
             each = fit_arguments | {
-                "callbacks": self._callbacks(callbacks, trial, execution),
+                "callbacks": own,
                 "verbose": verbose,
                 "validation_data": data.selection,
             }
@@ -320,6 +343,7 @@ class DrMADTuner(ResilientTuner):
                     epochs,
                     self.horizon,
                     on_step=lambda steps: self._interrupt.check(),
+                    differentiates=place[STAGE] != SCOUT,
                     **each,
                 )
             outcomes.append(outcome)
@@ -331,6 +355,14 @@ class DrMADTuner(ResilientTuner):
         found = metrics(self.oracle.objective, outcomes)
         logs.write(self.project, trial, callbacks, training.learned, found)
         return found
+
+    def _objective_in(self, logs: Logs) -> float | None:
+        objective = self.oracle.objective
+        return objective_value(objective, logs) if objective.has_value(logs) else None
+
+    def _is_behind(self, trial: Trial, value: float, epoch: int) -> bool:
+        answer = self.oracle.update_trial(trial.trial_id, {CURVE: value}, step=epoch)
+        return answer.status == TrialStatus.STOPPED
 
     def shown(self, trial: Trial) -> Trial:
         return trial if self._training is None else logs.as_hparams(trial, self._training)
@@ -373,7 +405,7 @@ class DrMADTuner(ResilientTuner):
         return self._with_schedule(compat.build_model(self, hp), steps)
 
     def _with_schedule(self, model: keras.Model, steps: int) -> keras.Model:
-        return give_schedule(model, steps) if self.oracle.online else model
+        return give_schedule(model, steps) if self.online else model
 
     def _derived_seed(self, place: JsonObject, execution: int) -> int:
         # What learns while it trains is averaged, and would be the same.
