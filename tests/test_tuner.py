@@ -87,7 +87,7 @@ def initial_weights(tuner):
     seen = []
 
     def on_train_begin(logs):
-        seen.append(tuner._training.model.get_weights()[0])
+        seen.append(tuner._trainings.current.model.get_weights()[0])
 
     return seen, keras.callbacks.LambdaCallback(on_train_begin=on_train_begin)
 
@@ -262,7 +262,7 @@ def test_without_shards_all_train_on_everything(tmp_path):
 @pytest.mark.slow
 def test_shards_train_on_a_part(tmp_path):
     tuner = search(make(tmp_path, max_trials=2, gradients_per_step=2, shard=True), epochs=1)
-    assert int(tuner._training.optimizer.iterations.numpy()) == 4  # of 8 batches
+    assert int(tuner._trainings.current.optimizer.iterations.numpy()) == 4  # of 8 batches
 
 
 @pytest.mark.slow

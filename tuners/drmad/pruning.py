@@ -1,11 +1,15 @@
 """Pruning: trainings that are going to lose end early."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
+import keras_tuner
 import numpy as np
+from keras_tuner.engine.trial import TrialStatus
 
 from keras_drmad.typing import Logs
+
+from .score import objective_value
 
 # Under which a trial reports its objective after each epoch.
 CURVE = "drmad/curve"
@@ -35,21 +39,23 @@ def is_behind(
 
 
 class Reporting(keras.callbacks.Callback):
-    """Reports a training after each epoch, and ends it where the answer is that it is behind.
+    """Reports a training after each epoch, and ends it where the oracle says that it is behind.
 
     Args:
-        value: gives the objective from `logs`; None where they have none.
-        report: called with `(value, epoch)`; returns whether to end.
+        oracle: of the search, or a worker's client of it.
+        trial_id: whose training it is.
     """
 
-    def __init__(
-        self, value: Callable[[Logs], float | None], report: Callable[[float, int], bool]
-    ) -> None:
+    def __init__(self, oracle: keras_tuner.Oracle, trial_id: str) -> None:
         super().__init__()
-        self._value, self._report = value, report
+        self._oracle, self._trial_id = oracle, trial_id
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        value = self._value(logs or {})
-        if value is not None and self._report(value, epoch):
+        objective = self._oracle.objective
+        if not objective.has_value(logs or {}):
+            return  # an epoch without validation
+        value = objective_value(objective, logs or {})
+        answer = self._oracle.update_trial(self._trial_id, {CURVE: value}, step=epoch)
+        if answer.status == TrialStatus.STOPPED:
             assert self.model is not None
             self.model.stop_training = True

@@ -45,21 +45,22 @@ def check_ranges(ranges: Ranges | None) -> dict[str, tuple[float, float]]:
 
 
 def ask(
-    space: keras_tuner.HyperParameters,
+    oracle: keras_tuner.Oracle,
     optimizer: LearnableOptimizer,
     ranges: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Asks a space for a start; its default is what the optimizer was compiled with.
+    """Adds a start to the space of an oracle; its default is what the optimizer was compiled with.
 
     Args:
-        space: of the search.
-        optimizer: built.
+        oracle: of the search.
+        optimizer: of a model.
         ranges: `{kind: (low, high)}`; other kinds that are learned have a range about the compiled
             value.
 
     Raises:
-        ValueError: a range for a kind that is not learned.
+        ValueError: a range for a kind that is not learned, or nothing that can be added.
     """
+    space = oracle.get_space()
     for kind in ranges:
         if kind not in optimizer.learn:
             raise ValueError(
@@ -70,6 +71,12 @@ def ask(
         low, high, compiled = _range(kind, optimizer, ranges.get(kind))
         default = float(np.clip(compiled, low, high))
         space.Float(START + kind, low, high, sampling="log", default=default)
+    oracle.update_space(space)
+    if not any(name.startswith(START) for name in oracle.get_space().values):
+        raise ValueError(
+            "`scouts` needs a space to which starts can be added, and an optimizer that learns any of "
+            f"{KINDS}. Leave `allow_new_entries` and `tune_new_entries` out."
+        )
 
 
 def displacements(values: JsonObject, optimizer: LearnableOptimizer) -> dict[str, float]:

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
-from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.engine.trial import Trial
 
 from keras_drmad.arguments import choice, flag, positive_integer, verbosity
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
@@ -17,7 +16,6 @@ from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optim
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
-from .. import compat
 from ..arguments import check_hypermodel, checked_callbacks
 from ..data_checks import as_fit_data
 from ..distributed.role import role
@@ -26,15 +24,16 @@ from ..storage import files
 from . import arguments, logs, trained_model
 from .data import SearchData
 from .learned import Learned
-from .online import give_schedule, learn
+from .online import learn
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, SEED, STAGE, configuration
+from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, SEED, STAGE
 from .project import DrMADProject
-from .pruning import CURVE, Reporting
+from .pruning import Reporting
 from .result import TrialResult
 from .score import check_logged, metrics, noise, objective_value
-from .starts import KINDS, ask, check_ranges, displacements
-from .training import DifferentiatedTraining, retraining
+from .starts import ask, check_ranges, displacements
+from .training import retraining
+from .trainings import Trainings
 
 
 class DrMADTuner(ResilientTuner):
@@ -135,8 +134,9 @@ class DrMADTuner(ResilientTuner):
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
         self.online, self.starts = flag("online", online), check_ranges(starts)
-        self._training: DifferentiatedTraining | None = None
-        self._configuration: JsonObject | None = None  # which that is of
+        self._trainings = Trainings(
+            self, self.path, hyper_variables, jit_compile, check, self.judge, online
+        )
         oracle = DrMADOracle(
             objective=objective,
             max_trials=max_trials,
@@ -243,7 +243,7 @@ class DrMADTuner(ResilientTuner):
         """
         space = self.oracle.get_space()
         steps = data.steps(epochs)
-        model = self._build(space, steps)
+        model = self._trainings.build(space, steps)
         optimizer = learnable_optimizer(model)
         example = data.example()
         arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps, self.online)
@@ -252,7 +252,7 @@ class DrMADTuner(ResilientTuner):
         now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
 
         def build() -> keras.Model:
-            return self._build(space, steps)
+            return self._trainings.build(space, steps)
 
         try:
             again = retraining(model, build, example, steps)
@@ -260,22 +260,12 @@ class DrMADTuner(ResilientTuner):
         except Exception as error:
             raise ValueError(f"The model and the training data do not fit: {error}") from error
         if self.oracle.scouts:
-            self._ask_for_starts(optimizer)
+            ask(self.oracle, optimizer, self.starts)
         data.check_targets(model)
         again.restart(seed=0)
         shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
         now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
         return now
-
-    def _ask_for_starts(self, optimizer: LearnableOptimizer) -> None:
-        space = self.oracle.get_space()
-        ask(space, optimizer, self.starts)
-        self.oracle.update_space(space)
-        if not self.oracle.has_choices():
-            raise ValueError(
-                "`scouts` needs a space to which starts can be added, and an optimizer that learns any "
-                f"of {KINDS}. Leave `allow_new_entries` and `tune_new_entries` out."
-            )
 
     def prepare(
         self,
@@ -291,7 +281,7 @@ class DrMADTuner(ResilientTuner):
             return
         space = self.oracle.get_space()
         try:
-            training = self._prepared(space, data, epochs, verbose)
+            training = self._trainings.of(space, data, epochs, verbose)
         except keras_tuner.errors.FailedTrialError:  # a model that is too large
             if self.oracle.has_choices():
                 return  # others may not be
@@ -300,7 +290,9 @@ class DrMADTuner(ResilientTuner):
         check_logged(self.oracle.objective, logs, callbacks)
         inputs = trained_model.shapes(as_arguments(data.example())[0])
         steps = training.steps
-        trained_model.check(training.model, lambda: self._build(space, steps), inputs, steps)
+        trained_model.check(
+            training.model, lambda: self._trainings.build(space, steps), inputs, steps
+        )
         files.write_json(self.project.inputs, inputs)
 
     # -- a trial -----------------------------------------------------------------------------
@@ -316,7 +308,7 @@ class DrMADTuner(ResilientTuner):
     ) -> Logs:
         place = trial.hyperparameters.values
         try:
-            training = self._prepared(trial.hyperparameters, data, epochs, verbose)
+            training = self._trainings.of(trial.hyperparameters, data, epochs, verbose)
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
@@ -328,7 +320,7 @@ class DrMADTuner(ResilientTuner):
             batches = data.training(seed, place[GRADIENT_NUMBER])
             own = self._callbacks(callbacks, trial, execution)
             if place[STAGE] == SCOUT and not execution:
-                own.append(Reporting(self._objective_in, partial(self._is_behind, trial)))
+                own.append(Reporting(self.oracle, trial.trial_id))
             each = fit_arguments | {
                 "callbacks": own,
                 "verbose": verbose,
@@ -356,56 +348,15 @@ class DrMADTuner(ResilientTuner):
         logs.write(self.project, trial, callbacks, training.learned, found)
         return found
 
-    def _objective_in(self, logs: Logs) -> float | None:
-        objective = self.oracle.objective
-        return objective_value(objective, logs) if objective.has_value(logs) else None
-
-    def _is_behind(self, trial: Trial, value: float, epoch: int) -> bool:
-        answer = self.oracle.update_trial(trial.trial_id, {CURVE: value}, step=epoch)
-        return answer.status == TrialStatus.STOPPED
-
     def shown(self, trial: Trial) -> Trial:
-        return trial if self._training is None else logs.as_hparams(trial, self._training)
+        training = self._trainings.current
+        return trial if training is None else logs.as_hparams(trial, training)
 
     def _values(self, place: JsonObject) -> Arrays | None:
         """The values of a meta-iteration; None for the compiled ones, with which the first begin."""
         if place[ITERATION] == 0 or place[STAGE] == LEARN:
             return None
         return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
-
-    def _prepared(
-        self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int, verbose: int | str
-    ) -> DifferentiatedTraining:
-        """That of a configuration: of one at a time, so that memory does not grow."""
-        now = configuration(hp.values)
-        if self._training is not None and self._configuration == now:
-            return self._training
-        self._training = None
-        if verbose:
-            print(
-                f"Compiling a training of {data.steps(epochs)} steps, and the way back", flush=True
-            )
-        steps = data.steps(epochs)
-        model = self._with_schedule(compat.build_first_model(self, hp), steps)
-        self._configuration = configuration(hp.values)  # with the defaults of what was asked for
-        self._training = DifferentiatedTraining(
-            model,
-            lambda: self._build(hp, steps),
-            data.example(),
-            steps,
-            self.path,
-            self.hyper_variables,
-            self.jit_compile,
-            self.check,
-            self.judge,
-        )
-        return self._training
-
-    def _build(self, hp: keras_tuner.HyperParameters, steps: int) -> keras.Model:
-        return self._with_schedule(compat.build_model(self, hp), steps)
-
-    def _with_schedule(self, model: keras.Model, steps: int) -> keras.Model:
-        return give_schedule(model, steps) if self.online else model
 
     def _derived_seed(self, place: JsonObject, execution: int) -> int:
         # What learns while it trains is averaged, and would be the same.
@@ -423,10 +374,9 @@ class DrMADTuner(ResilientTuner):
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
             raise ValueError(self.project.without_weights(trial.trial_id))
-        self._configuration, self._training = None, None  # clearing the session ends its programs
+        self._trainings.forget()  # clearing the session ends its programs
         result = TrialResult.read(self.project.result(trial.trial_id))
-        first = compat.build_first_model(self, trial.hyperparameters)
-        model = self._with_schedule(first, result.steps)
+        model = self._trainings.build_first(trial.hyperparameters, result.steps)
         trained_model.load(model, checkpoint, files.read_json(self.project.inputs), result.steps)
         learned = Learned(model, learnable_optimizer(model), self.hyper_variables)
         learned.values = result.values
