@@ -5,7 +5,8 @@ import keras_tuner
 import numpy as np
 import oracle_trials
 import pytest
-from drmad_task import HYPER, build, make, result, search, trials
+from drmad_task import HYPER, build, make, result, scouted, search, trials
+from processes import all_killed, ended, starter
 
 from keras_drmad import DrMADAdamW, DrMADSGD
 from keras_drmad.tuners import DrMADOracle, OptunaOracle
@@ -236,3 +237,16 @@ def test_a_search_from_a_bad_start(tmp_path):
     assert done[6].score < 0.5 * done[0].score
     model = tuner.load_model(best)
     assert model.evaluate(*HYPER, verbose=0)[0] == pytest.approx(best.score, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_chief_and_workers_scout_learn_and_refine(tmp_path):
+    start = starter(scouted, tmp_path)
+    with all_killed({name: start(name) for name in ("chief", "worker0", "worker1")}) as processes:
+        assert [ended(process, 120) for process in processes.values()] == [0, 0, 0]
+    tuner = scouted(tmp_path)  # from what is in the folder
+    done = trials(tuner)
+    stages = [trial.hyperparameters.values[STAGE] for trial in done]
+    assert sorted(stages) == sorted([SCOUT] * 4 + [LEARN] * 2 + [DIFFERENTIATE] * 3)
+    assert all(trial.status == "COMPLETED" for trial in done)
+    assert tuner.get_best_optimizer().schedule is not None

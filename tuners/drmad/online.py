@@ -94,12 +94,12 @@ def drawn_together(values: np.ndarray, knots: int) -> np.ndarray:
 
 def mean_of(schedules: list[Arrays], earlier: Arrays, count: int) -> Arrays:
     """The mean of learned schedules, and of `count` earlier ones whose mean is known."""
-    total = count + len(schedules)
-    return {
-        name: sum((s[name] for s in schedules), start=count * earlier[name] if count else 0.0)
-        / total
-        for name in schedules[0]
-    }
+    found = {}
+    for name in schedules[0]:
+        known = np.mean([schedule[name] for schedule in schedules], 0)
+        share = count / (count + len(schedules))
+        found[name] = share * earlier[name] + (1 - share) * known if count else known
+    return found
 
 
 class _Feed(keras.utils.PyDataset):

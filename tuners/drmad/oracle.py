@@ -201,7 +201,11 @@ class DrMADOracle(ResilientOracle):
 
     def _training(self, run: MetaRun, trial_id: str) -> JsonObject:
         """The next training of a meta-iteration."""
-        place = {RUN: run.number, ITERATION: run.iteration, GRADIENT_NUMBER: len(run.trial_ids)}
+        place: JsonObject = {
+            RUN: run.number,
+            ITERATION: run.iteration,
+            GRADIENT_NUMBER: len(run.trial_ids),
+        }
         place[SEED] = self.seed  # workers have drawn others, if none was given
         place[STAGE] = self._stage(run)
         run.trial_ids.append(trial_id)

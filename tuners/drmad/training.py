@@ -186,7 +186,9 @@ class DifferentiatedTraining:
 
 
 def last_logs(
-    training: DifferentiatedTraining, history: keras.callbacks.History, fit_arguments: Logs
+    training: DifferentiatedTraining,
+    history: keras.callbacks.History,
+    fit_arguments: Mapping[str, Any],
 ) -> Logs:
     """What the last epoch has logged; `fit_arguments` are those of `fit`."""
     logs = {name: values[-1] for name, values in history.history.items()}
