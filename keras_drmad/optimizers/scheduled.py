@@ -33,19 +33,31 @@ class ScheduledOptimizer(CheckedOptimizer):
         self._program: ScheduleProgram | None = None
 
     def positions(self, steps: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Where training steps stand in the learned schedule; zeros if there is none."""
+        """Where training steps stand in the learned schedule; zeros if there is none.
+
+        It counts accumulated gradients as one step, as `iterations` does.
+        """
         if self.schedule is None:
             return np.zeros(len(steps), "float32")
-        return self.schedule.positions(steps).astype("float32")
+        return self.schedule.positions(np.asarray(steps) // self.accumulation).astype("float32")
 
     def span_schedule(self, steps: int) -> None:
         """Fills in how many steps the learned schedule spans, if it was not said."""
         if self.schedule is not None and self.schedule.steps is None:
-            self.schedule = self.schedule.over(steps)
+            self.schedule = self.schedule.over(-(-steps // self.accumulation))
 
     def steps_taken(self) -> int:
-        """How many training steps the optimizer has taken."""
-        return int(self.iterations.numpy())
+        """How many training steps (batches) the optimizer has seen."""
+        return int(compat.step_counter(self).numpy())
+
+    @property
+    def accumulation(self) -> int:
+        """The gradients of so many batches make one step."""
+        return self.gradient_accumulation_steps or 1
+
+    def is_accumulating(self) -> bool:
+        """Whether gradients of the last batches wait for others."""
+        return self.accumulation > 1 and self.steps_taken() % self.accumulation != 0
 
     def follows_schedule(self) -> bool:
         """Whether the global learning rate is a function of the step."""
