@@ -59,10 +59,12 @@ class LearnHyperparameters(keras.callbacks.Callback):
         validation_data: The *hyper* set, whose loss is differentiated: arrays `(x, y)` or
             `(x, y, sample_weight)`, a `tf.data.Dataset`, or a `keras.utils.PyDataset`. Keep further
             data for judging the result: the hyperparameters are fitted to these.
-        horizon: Training steps in a window. Defaults to a hundredth of the training, but 10 to 100, in
-            equal parts of an epoch.
+        horizon: Training steps (batches) in a window. Defaults to a hundredth of the training, but 10
+            to 100, in equal parts of an epoch. With `gradient_accumulation_steps`, 10 to 100 times
+            that; and a window ends where the optimizer has just moved the weights.
         path: A `keras_drmad.paths.Path`. Defaults to `Stored()`, or to `SegmentMeans()` where the
-            weights and slots of all steps of a window would take more than 256 MB.
+            weights and slots of all steps of a window would take more than 256 MB (to
+            `Checkpointed()` if gradients accumulate, or averages overwrite weights).
         judge: `"mean"` or `"last"`: the weights whose loss is differentiated; `"auto"`: the mean, and
             the last weights in the last fifth of training. Defaults to `"auto"`.
         guard: Whether windows that went wrong are taken back. Defaults to `True`.
@@ -167,8 +169,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._progress.end_epoch()
         if self._engine is None:
             return
+        # Windows do not go beyond an epoch of many steps, unless gradients wait for those of the next.
         ends = self.horizon is None and self._capacity <= (self._progress.steps or 0)
-        if self._window is not None and ends:  # windows do not go beyond an epoch of many steps
+        if self._window is not None and ends and not self.optimizer.is_accumulating():
             self._end_window(self._window)
         self.hyper_loss = self._engine.programs.validation_loss(
             self._engine.read(), self.validation
@@ -221,13 +224,15 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def _begin(self, batch: Batch) -> None:
         """Prepares all that the first batch has to be known for."""
         check_data(self.model, self.validation, BufferedBatches([batch]))
-        self._capacity = self.horizon or self._progress.window()
+        together = self.optimizer.accumulation
+        self._capacity = self.horizon or self._progress.window(together)
+        self._capacity = -(-self._capacity // together) * together
         path = self.path or path_for(self.model, self.optimizer, self._capacity)
         trains = type(path) is not Stored  # else steps are differentiated as they were recorded
         self._engine = Engine.of(self.model, batch, path, check=self.check, trains=trains)
         if self._mover is None or self._mover.optimizer is not self.optimizer:
             self._mover = Mover(self.optimizer, self.meta_optimizer)
-        self._mover.limit_memory(2 * self._capacity)
+        self._mover.limit_memory(2 * self._capacity // together)
         if self.optimizer.companion_state:
             self._restore(self.optimizer.companion_state)
             self.optimizer.companion_state = None

@@ -17,7 +17,7 @@ from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.programs import TrainingState
 from keras_drmad.engine.recorded import RecordedWindows, Step, WindowDerivatives
 from keras_drmad.optimizers.learnable import LearnableOptimizer
-from keras_drmad.paths import Path, SegmentMeans, Stored
+from keras_drmad.paths import Checkpointed, Path, SegmentMeans, Stored
 from keras_drmad.typing import Tensors
 
 # Windows are kept step by step if the weights and slots of all their steps take no more bytes.
@@ -32,9 +32,12 @@ ROUNDING = 8.0
 
 def path_for(model: keras.Model, optimizer: LearnableOptimizer, steps: int) -> Path:
     """The path that serves windows of so many steps best."""
-    arrays = 1 + len(optimizer.rule.slots)
+    further = optimizer.further_slots
+    arrays = 1 + len(optimizer.rule.slots) + len(further)
     weights = sum(tf.as_dtype(v.dtype).size * math.prod(v.shape) for v in model.trainable_variables)
-    return Stored() if steps * weights * arrays <= STORED_BYTES else SegmentMeans()
+    if steps * weights * arrays <= STORED_BYTES:
+        return Stored()
+    return Checkpointed() if further else SegmentMeans()  # which does not follow them
 
 
 class Window:
@@ -61,7 +64,10 @@ class Window:
 
     @property
     def is_full(self) -> bool:
-        return len(self) >= self._capacity
+        """Whether it has all its steps, or the last of which no gradient waits for another."""
+        optimizer = self._engine.optimizer
+        most = len(self) > self._capacity - optimizer.accumulation
+        return most and not optimizer.is_accumulating()
 
     def add(self, batch: Batch) -> None:
         """Notes the step that is taken next."""

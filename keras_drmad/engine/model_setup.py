@@ -55,7 +55,9 @@ def check_path(model: keras.Model, optimizer: LearnableOptimizer, path: Path) ->
     further, trained = optimizer.further_slots, compat.trained_variables(optimizer)
     names = {
         ACCUMULATED: "`gradient_accumulation_steps`",
-        AVERAGES: "`ema_overwrite_frequency`" if optimizer.overwriting else "`use_ema` and constraints",
+        AVERAGES: "`ema_overwrite_frequency`"
+        if optimizer.overwriting
+        else "`use_ema` and constraints",
     }
     if further and not (path.exact and path.replay != "backward"):
         raise ValueError(

@@ -76,8 +76,8 @@ def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
     if differing is not None:
         raise ValueError(
             f"{differing.path!r} is trained otherwise by Keras than the compiled loss and optimizer "
-            f"say: after {_steps(engine)} steps it is another one. {_reason(engine)} (With `check=False` this "
-            "is not looked at; hypergradients are then those of another training.)"
+            f"say: after {_steps(engine)} steps it is another one. {_reason(engine)} (With "
+            "`check=False` this is not looked at; hypergradients are then those of another training.)"
         )
 
 

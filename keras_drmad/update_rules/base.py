@@ -170,7 +170,9 @@ class UpdateRule:
 
     def _clipped(self, grads: Tensors) -> Tensors:
         grads, moving = list(grads), self._moving(grads)
-        for i, clipped in zip(moving, self._clipped_as_one([grads[i] for i in moving]), strict=True):
+        for i, clipped in zip(
+            moving, self._clipped_as_one([grads[i] for i in moving]), strict=True
+        ):
             grads[i] = clipped
         return grads
 
