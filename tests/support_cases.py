@@ -305,9 +305,10 @@ CASES: dict[str, list[Case]] = {
     "`ema_overwrite_frequency` with layers that were frozen after the optimizer was built": one(
         lambda: frozen(**OVERWRITES), options=exact
     ),
-    "`gradient_accumulation_steps` on several replicas": one(
-        small(**ACCUMULATES), options=exact, replicas=True
-    ),
+    "`gradient_accumulation_steps` or `ema_overwrite_frequency` on several replicas": [
+        Case(small(**ACCUMULATES), options=exact, replicas=True),
+        Case(small(**OVERWRITES), by_fit=True, replicas=True),
+    ],
     "`mixed_float16` with a dynamic loss scale": [
         Case(half_precision(scale), options={"steps": 8})
         for scale in (2.0**10, 2.0**24)  # from which the first steps overflow

@@ -64,10 +64,11 @@ def check_path(model: keras.Model, optimizer: LearnableOptimizer, path: Path) ->
             f"{path!r} cannot follow a training with {' and '.join(names[name] for name in further)}. "
             "Use `path=keras_drmad.paths.Checkpointed()`, which is exact, or leave that out."
         )
-    if ACCUMULATED in further and model.distribute_strategy.num_replicas_in_sync > 1:
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1 and (ACCUMULATED in further or optimizer.overwriting):
         raise ValueError(
-            "A training with `gradient_accumulation_steps` on several replicas cannot be followed: each "
-            "of them keeps gradients of its own. Use larger batches, which are split over the devices."
+            "Keras (3.15) cannot train on several replicas with `gradient_accumulation_steps` or "
+            f"`ema_overwrite_frequency`: leave them out. Received: {replicas} replicas"
         )
     if optimizer.overwriting and len(model.trainable_variables) < len(trained):
         raise ValueError(

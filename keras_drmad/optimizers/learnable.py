@@ -25,7 +25,7 @@ from keras_drmad.optimizers.exclusions import (
     warn_of_idle,
 )
 from keras_drmad.typing import Hyperparameters, Tensor, Vectors
-from keras_drmad.update_rules.base import ACCUMULATED, AVERAGES, UpdateRule
+from keras_drmad.update_rules.base import AVERAGES, UpdateRule
 
 _log = logging.getLogger("keras_drmad")
 
@@ -131,30 +131,9 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
 
         Those of the rule, and the `further_slots`.
         """
-        indices, slots = self._indices("slots_of", variables), dict(self.slots)
-        kept = {ACCUMULATED: compat.accumulated_gradients, AVERAGES: compat.averages}
-        slots |= {name: kept[name](self) for name in self.further_slots}
+        indices = self._indices("slots_of", variables)
+        slots = self.slots | self.further_variables()
         return {name: [of[i] for i in indices] for name, of in slots.items()}
-
-    @property
-    def further_slots(self) -> tuple[str, ...]:
-        """Names of the slots that Keras keeps beside those of the rule, and that decide where it leads.
-
-        Averages of weights do if weights are overwritten with them. They are also taken along where
-        constraints act, for they are those of weights before that.
-        """
-        variables = compat.trained_variables(self)
-        are_constrained = any(v.constraint is not None for v in variables)
-        found = {
-            ACCUMULATED: self.accumulation > 1,
-            AVERAGES: self.use_ema and (self.overwriting is not None or are_constrained),
-        }
-        return tuple(name for name, is_kept in found.items() if is_kept)
-
-    @property
-    def overwriting(self) -> int | None:
-        """After so many steps weights are overwritten with their averages; None for never."""
-        return self.ema_overwrite_frequency if self.use_ema else None
 
     def _shared_by_rules(self, variables: Sequence[keras.Variable] | None) -> dict[str, Any]:
         """Arguments of an `UpdateRule`."""

@@ -10,15 +10,15 @@ import keras
 import numpy as np
 
 from keras_drmad import compat
-from keras_drmad.checked_optimizer import CheckedOptimizer
 from keras_drmad.hyperparameters.schedules import Knots
+from keras_drmad.optimizers.further_slots import FurtherSlots
 from keras_drmad.optimizers.schedule_program import ScheduleProgram
 
 # How far ahead a schedule that begins at 0 is searched for its first rate above 0.
 LONGEST_WAIT = 2**17
 
 
-class ScheduledOptimizer(CheckedOptimizer):
+class ScheduledOptimizer(FurtherSlots):
     """Base class: an optimizer whose hyperparameters may follow a learned schedule.
 
     Attributes:
@@ -45,19 +45,6 @@ class ScheduledOptimizer(CheckedOptimizer):
         """Fills in how many steps the learned schedule spans, if it was not said."""
         if self.schedule is not None and self.schedule.steps is None:
             self.schedule = self.schedule.over(-(-steps // self.accumulation))
-
-    def steps_taken(self) -> int:
-        """How many training steps (batches) the optimizer has seen."""
-        return int(compat.step_counter(self).numpy())
-
-    @property
-    def accumulation(self) -> int:
-        """The gradients of so many batches make one step."""
-        return self.gradient_accumulation_steps or 1
-
-    def is_accumulating(self) -> bool:
-        """Whether gradients of the last batches wait for others."""
-        return self.accumulation > 1 and self.steps_taken() % self.accumulation != 0
 
     def follows_schedule(self) -> bool:
         """Whether the global learning rate is a function of the step."""
