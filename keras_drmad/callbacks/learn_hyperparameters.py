@@ -304,8 +304,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._averages.drop()
         self._engine.write(self._engine.rested(guard.anchor.state), 0)
         if guard.row == 1:  # else they were, and have been divided since
-            self._mover.displacements = guard.anchor.displacements
-        self._mover.meta = guard.anchor.meta
+            self._mover.displace(guard.anchor.displacements)
+        self._mover.put_back(guard.anchor.meta)
         self._mover.divide_rates(divisor)
         self._warn(
             "A window of training was taken back: it made the loss worse, or moved the weights too "
@@ -315,7 +315,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def _anchor(self, window: Window) -> Anchor:
         assert self._mover is not None
-        return Anchor(window.start, self._mover.displacements, self._mover.meta)
+        return Anchor(window.start, *self._mover.read())
 
     def _warn(self, message: str, *arguments: object) -> None:
         """Says something once a training."""
@@ -336,26 +336,27 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._engine is None or self._mover is None:
             return {}
         state = {"draws": np.array([self._draws, self._seed])}
-        state |= _numbered("meta", self._mover.meta)
+        state |= _numbered("meta", self._mover.read()[1])
         if self._guard is not None:
             anchor = self._guard.anchor
             state["guard"] = self._guard.numbers()
             state |= _numbered("anchor", tf.nest.flatten(anchor.state))
             state |= _numbered("anchor_meta", anchor.meta)
-            state |= {f"displaced_{kind}": value for kind, value in anchor.displacements.items()}
+            displaced = anchor.displacements.items()
+            state |= {f"displaced_{kind}": np.asarray(value) for kind, value in displaced}
         return state | self._averages.arrays()
 
     def _restore(self, state: Arrays) -> None:
         assert self._engine is not None and self._mover is not None
         self._draws, self._seed = map(int, state["draws"])
-        self._mover.meta = _listed("meta", state)
+        self._mover.put_back(_listed("meta", state))
         self._averages = Averages(state)
         if "guard" in state:
             like = self._engine.read()
             flat = [tf.constant(a) for a in _listed("anchor", state)]
             anchor = Anchor(
                 tf.nest.pack_sequence_as(like, flat),
-                {kind: state[f"displaced_{kind}"] for kind in self._mover.displacements},
+                {kind: state[f"displaced_{kind}"] for kind in self._mover.read()[0]},
                 _listed("anchor_meta", state),
             )
             self._guard = Guard(0.0, anchor)

@@ -14,8 +14,7 @@ from keras_drmad.data import Batch, BufferedBatches
 from keras_drmad.engine import step_check
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.norm import global_norm
-from keras_drmad.engine.programs import TrainingState
-from keras_drmad.engine.recorded import RecordedWindows, Step, WindowDerivatives
+from keras_drmad.engine.recorded import RecordedWindows, Snapshot, Step, WindowDerivatives
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.paths import Checkpointed, Path, SegmentMeans, Stored
 from keras_drmad.typing import Tensors
@@ -56,7 +55,7 @@ class Window:
         self.start, self._first = engine.read(), engine.optimizer.steps_taken()
         self._batches = BufferedBatches()
         self._rates: list[float] = []
-        self._is_recorded, self._states = True, list[TrainingState]()
+        self._is_recorded, self._states = True, list[Snapshot]()
         self.end = self.start
 
     def __len__(self) -> int:
@@ -74,7 +73,7 @@ class Window:
         self._batches.append(batch)
         self._is_recorded = self._is_recorded and self._recorded.takes(self._batches, len(self))
         if self._is_recorded:
-            self._states.append(self._engine.read() if self._states else self.start)
+            self._states.append(self._recorded.snapshot())
         optimizer = self._engine.optimizer
         if optimizer.follows_schedule():  # as far as the loss scale leaves no step out
             self._rates.extend(optimizer.learning_rates(1, self._first + len(self)))

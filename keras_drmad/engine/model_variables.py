@@ -26,7 +26,8 @@ class ModelVariables:
     loss_scale: FixedScale | DynamicScale
 
     @functools.cached_property
-    def _variables(self) -> TrainingState:
+    def variables(self) -> TrainingState:
+        """What is read and written, in the structure of its values."""
         o = self.objective
         averages = []
         if self.optimizer.use_ema and AVERAGES not in self.optimizer.further_slots:
@@ -38,7 +39,7 @@ class ModelVariables:
     @functools.cached_property
     def _reading(self) -> Callable[[], TrainingState]:
         # In one call: to read each variable by itself takes longer than a step of a small model.
-        return tf_function(lambda: tf.nest.map_structure(value_of, self._variables))
+        return tf_function(lambda: tf.nest.map_structure(value_of, self.variables))
 
     def read(self) -> TrainingState:
         """The `TrainingState` that the model and its optimizer are in."""
@@ -46,9 +47,7 @@ class ModelVariables:
 
     def write(self, state: TrainingState, steps: int) -> None:
         """Puts the model and its optimizer into `state`, `steps` steps on (of those taken)."""
-        tf.nest.map_structure(
-            lambda variable, value: variable.assign(value), self._variables, state
-        )
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.variables, state)
         compat.step_counter(self.optimizer).assign_add(steps)
 
     def rested(self, state: TrainingState) -> TrainingState:
