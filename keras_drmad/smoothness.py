@@ -13,10 +13,12 @@ from keras_drmad.arguments import number, positive_integer
 from keras_drmad.data import as_batches
 from keras_drmad.engine.engine import Engine
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
-from keras_drmad.paths import Linear
+from keras_drmad.paths import Checkpointed
 from keras_drmad.typing import Arrays
 
 SMOOTH, ROUGH = 0.5, 0.0
+# There is no way back: nothing is kept but the start.
+PATH = Checkpointed(every=2**62)
 
 
 @dataclass
@@ -91,7 +93,7 @@ def smoothness(
         raise ValueError("`steps` must be given for training data of unknown length.")
     steps = positive_integer("steps", batches.epoch_steps if steps is None else steps)
     optimizer.span_schedule(steps)
-    engine = Engine.of(model, batches.batch(0), Linear(), (), jit_compile, check)
+    engine = Engine.of(model, batches.batch(0), PATH, (), jit_compile, check)
     start, rates = engine.read(), optimizer.learning_rates(steps)
     ends = []
     for _ in _moved(optimizer, size, seed):

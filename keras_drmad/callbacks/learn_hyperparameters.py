@@ -60,10 +60,12 @@ class LearnHyperparameters(keras.callbacks.Callback):
         validation_data: The *hyper* set, whose loss is differentiated: arrays `(x, y)` or
             `(x, y, sample_weight)`, a `tf.data.Dataset`, or a `keras.utils.PyDataset`. Keep further
             data for judging the result: the hyperparameters are fitted to these.
-        horizon: Training steps in a window. Defaults to a hundredth of the training, but 10 to 100, in
-            equal parts of an epoch.
+        horizon: Training steps (batches) in a window. Defaults to a hundredth of the training, but 10
+            to 100, in equal parts of an epoch. With `gradient_accumulation_steps`, 10 to 100 times
+            that; and a window ends where the optimizer has just moved the weights.
         path: A `keras_drmad.paths.Path`. Defaults to `Stored()`, or to `SegmentMeans()` where the
-            weights and slots of all steps of a window would take more than 256 MB.
+            weights and slots of all steps of a window would take more than 256 MB (to
+            `Checkpointed()` if gradients accumulate, or averages overwrite weights).
         judge: `"mean"` or `"last"`: the weights whose loss is differentiated; `"auto"`: the mean, and
             the last weights in the last fifth of training. Defaults to `"auto"`.
         guard: Whether windows that went wrong are taken back. Defaults to `True`.
@@ -159,7 +161,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._record: ScheduleRecord | None = None
         self._progress = Progress(self.params or {})
         if self._progress.total is not None:
-            self.optimizer.span_schedule(self._progress.total)
+            self.optimizer.span_schedule(-(-self._progress.total // self.optimizer.accumulation))
         self._draws, self._seed = 0, int(np.random.randint(2**31))
         self._warned: set[str] = set()
         self.optimizer.companion = self._state
@@ -176,8 +178,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._progress.end_epoch()
         if self._engine is None:
             return
+        # Windows do not go beyond an epoch of many steps, unless gradients wait for those of the next.
         ends = self.horizon is None and self._capacity <= (self._progress.steps or 0)
-        if self._window is not None and ends:  # windows do not go beyond an epoch of many steps
+        if self._window is not None and ends and not self.optimizer.is_accumulating():
             self._end_window(self._window)
         self.hyper_loss = self._engine.programs.validation_loss(
             self._engine.read(), self.validation
@@ -203,7 +206,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._engine is not None and self._averages.loss < (self.hyper_loss or -math.inf):
             self._engine.write(self._averages.state(self._engine.read()), 0)
         if self._record and self._mover is not None:
-            self._mover.displacements = self._record.written(self.optimizer.steps_taken())
+            self._mover.displace(self._record.written(self.optimizer.steps_taken()))
         self.optimizer.is_learning, self.optimizer.companion = False, None
         if self._recorder is not None:
             self._recorder.stop()
@@ -220,7 +223,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
             self._window = Window(self._engine, self._capacity)
             self._before = self._anchor(self._window)
             if self._record is not None:
-                self._record.add(self.optimizer.steps_taken(), self._before.displacements)
+                now = {k: np.asarray(d) for k, d in self._before.displacements.items()}
+                self._record.add(self.optimizer.steps_taken(), now)
         self._window.add(batch)
 
     def _after_step(self) -> None:
@@ -234,13 +238,15 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def _begin(self, batch: Batch) -> None:
         """Prepares all that the first batch has to be known for."""
         check_data(self.model, self.validation, BufferedBatches([batch]))
-        self._capacity = self.horizon or self._progress.window()
+        together = self.optimizer.accumulation
+        self._capacity = self.horizon or self._progress.window(together)
+        self._capacity = -(-self._capacity // together) * together
         path = self.path or path_for(self.model, self.optimizer, self._capacity)
         trains = type(path) is not Stored  # else steps are differentiated as they were recorded
         self._engine = Engine.of(self.model, batch, path, check=self.check, trains=trains)
         if self._mover is None or self._mover.optimizer is not self.optimizer:
             self._mover = Mover(self.optimizer, self.meta_optimizer)
-        self._mover.limit_memory(2 * self._capacity)
+        self._mover.limit_memory(2 * self._capacity // together)
         if self.optimizer.schedule is not None:
             self._record = ScheduleRecord(self.optimizer.schedule, self.optimizer.layout.knots)
         if self.optimizer.companion_state:
@@ -314,8 +320,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._averages.drop()
         self._engine.write(self._engine.rested(guard.anchor.state), 0)
         if guard.row == 1:  # else they were, and have been divided since
-            self._mover.displacements = guard.anchor.displacements
-        self._mover.meta = guard.anchor.meta
+            self._mover.displace(guard.anchor.displacements)
+        self._mover.put_back(guard.anchor.meta)
         self._mover.divide_rates(divisor)
         self._warn(
             "A window of training was taken back: it made the loss worse, or moved the weights too "
@@ -325,7 +331,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def _anchor(self, window: Window) -> Anchor:
         assert self._mover is not None
-        return Anchor(window.start, self._mover.displacements, self._mover.meta)
+        return Anchor(window.start, *self._mover.read())
 
     def _warn(self, message: str, *arguments: object) -> None:
         """Says something once a training."""
@@ -346,13 +352,14 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._engine is None or self._mover is None:
             return {}
         state = {"draws": np.array([self._draws, self._seed])}
-        state |= _numbered("meta", self._mover.meta)
+        state |= _numbered("meta", self._mover.read()[1])
         if self._guard is not None:
             anchor = self._guard.anchor
             state["guard"] = self._guard.numbers()
             state |= _numbered("anchor", tf.nest.flatten(anchor.state))
             state |= _numbered("anchor_meta", anchor.meta)
-            state |= {f"displaced_{kind}": value for kind, value in anchor.displacements.items()}
+            displaced = anchor.displacements.items()
+            state |= {f"displaced_{kind}": np.asarray(value) for kind, value in displaced}
         if self._record is not None:
             state |= self._record.arrays()
         return state | self._averages.arrays()
@@ -360,7 +367,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def _restore(self, state: Arrays) -> None:
         assert self._engine is not None and self._mover is not None
         self._draws, self._seed = map(int, state["draws"])
-        self._mover.meta = _listed("meta", state)
+        self._mover.put_back(_listed("meta", state))
         self._averages = Averages(state)
         if self._record is not None:
             self._record.restore(state)
@@ -369,7 +376,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             flat = [tf.constant(a) for a in _listed("anchor", state)]
             anchor = Anchor(
                 tf.nest.pack_sequence_as(like, flat),
-                {kind: state[f"displaced_{kind}"] for kind in self._mover.displacements},
+                {kind: state[f"displaced_{kind}"] for kind in self._mover.read()[0]},
                 _listed("anchor_meta", state),
             )
             self._guard = Guard(0.0, anchor)

@@ -49,11 +49,15 @@ class Progress:
         """Steps of the whole training, if `fit` knows them."""
         return self.steps * self._epochs if self.steps else None
 
-    def window(self) -> int:
-        """How many steps a window should have, so that windows end with epochs."""
+    def window(self, together: int = 1) -> int:
+        """How many steps a window should have, so that windows end with epochs.
+
+        `together` is how many of them move the weights once.
+        """
+        shortest, longest = SHORTEST * together, LONGEST * together
         if not self.steps:
-            return SHORTEST
-        steps = min(max(self.steps * self._epochs / WINDOWS, SHORTEST), LONGEST)
+            return shortest
+        steps = min(max(self.steps * self._epochs / WINDOWS, shortest), longest)
         if self.steps >= steps:
             return -(-self.steps // round(self.steps / steps))
         return self.steps * min(max(round(steps / self.steps), 1), self._epochs)

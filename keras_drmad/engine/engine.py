@@ -57,6 +57,7 @@ class Engine(ModelVariables):
         optimizer = learnable_optimizer(model)
         model_setup.check(model, optimizer, hyper_variables)
         model_setup.build_with(model, example)
+        model_setup.check_path(model, optimizer, path)
         # What a program was traced with; held by the engine, so that no id is used again.
         traced = [model, compat.compiled_loss(model), model.optimizer]
         traced += [*model.trainable_variables, *hyper_variables]
@@ -110,7 +111,6 @@ class Engine(ModelVariables):
             dataclasses.replace(rule, idle=self.objective.idle),
             self.path,
             xla,
-            self.optimizer.ema_momentum,
             self.stacks.is_relaxed,
         )
 

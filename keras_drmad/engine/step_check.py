@@ -61,8 +61,9 @@ def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
         _train_by_keras(engine, example)
         expected = [_array(v) for v in variables]
     with _undone(variables):
-        batches = BufferedBatches([example] * STEPS)
-        rates = engine.optimizer.learning_rates(STEPS)
+        steps = _steps(engine)
+        batches = BufferedBatches([example] * steps)
+        rates = engine.optimizer.learning_rates(steps)
         with contextlib.nullcontext() if compiled else engine.programs.interpreted():
             run = engine.train(engine.read(), batches, rates)
         engine.write(run.end, sum(run.taken))
@@ -75,9 +76,14 @@ def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
     if differing is not None:
         raise ValueError(
             f"{differing.path!r} is trained otherwise by Keras than the compiled loss and optimizer "
-            f"say: after {STEPS} steps it is another one. {_reason(engine)} (With `check=False` this "
-            "is not looked at; hypergradients are then those of another training.)"
+            f"say: after {_steps(engine)} steps it is another one. {_reason(engine)} (With "
+            "`check=False` this is not looked at; hypergradients are then those of another training.)"
         )
+
+
+def _steps(engine: Engine) -> int:
+    """How many batches are trained on."""
+    return STEPS * engine.optimizer.accumulation
 
 
 def _variables(engine: Engine) -> list[keras.Variable]:
@@ -135,7 +141,7 @@ def _train_by_keras(engine: Engine, example: Batch) -> None:
         # Compiled only where other random numbers would be drawn without.
         function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
         take = function.get_concrete_function()
-    for _ in range(STEPS):
+    for _ in range(_steps(engine)):
         take()
 
 
@@ -186,10 +192,10 @@ def _step_sizes(engine: Engine, values: dict[int, np.ndarray]) -> dict[int, np.n
         for name, of in optimizer.slots_of(weights).items()
     }
     hyper = rule.at(optimizer.hyper_values(), tf.constant(optimizer.positions([0])[0]))
-    rate = tf.constant(optimizer.learning_rates(STEPS)[-1])
-    last = tf.constant(optimizer.steps_taken() + STEPS - 1)
+    rate = tf.constant(optimizer.learning_rates(_steps(engine))[-1])
+    last = (optimizer.steps_taken() + _steps(engine) - 1) // optimizer.accumulation
     ones = [tf.ones(w.shape, w.dtype) for w in weights]
-    per_motion = rule.unscaled(ones, slots, rule.values(hyper, rate), last)
+    per_motion = rule.unscaled(ones, slots, rule.values(hyper, rate), tf.constant(last))
     unit = [np.ones(w.shape) for w in weights]
     return {
         id(w): _over(one, p.numpy().astype("float64"))
