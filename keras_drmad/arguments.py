@@ -80,7 +80,8 @@ def number(
     """
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         size = _float(value)
-        if math.isfinite(size) and least <= size <= most and size > above:
+        # Values are computed with in float32: in it, what is above 0 must not be 0.
+        if math.isfinite(size) and least <= size <= most and np.float32(size) > above:
             return size
     if above > -math.inf:
         span = f"more than {above:g}" + (f", and at most {most:g}" if most < math.inf else "")
