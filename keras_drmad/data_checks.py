@@ -54,7 +54,7 @@ def check_values(name: str, batches: Batches) -> None:
     for batch in _in_memory(batches):
         for part, of in zip(PARTS, batch, strict=True):
             for array in map(np.asarray, tf.nest.flatten(of)):
-                if bad := _not_finite(array):
+                if bad := not_finite(array):
                     raise ValueError(
                         f"`{name}` holds {bad} values that are NaN or infinite, in its {part}, an "
                         f"array of shape {array.shape}. Remove or replace them."
@@ -66,7 +66,7 @@ def check_values(name: str, batches: Batches) -> None:
         )
 
 
-def _not_finite(array: np.ndarray) -> int:
+def not_finite(array: np.ndarray) -> int:
     """How many values are NaN or infinite."""
     if not np.issubdtype(array.dtype, np.inexact):
         return 0
