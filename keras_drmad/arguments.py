@@ -80,8 +80,7 @@ def number(
     """
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         size = _float(value)
-        # Values are computed with in float32: in it, what is above 0 must not be 0.
-        if math.isfinite(size) and least <= size <= most and np.float32(size) > above:
+        if math.isfinite(size) and least <= size <= most and size > above:
             return size
     if above > -math.inf:
         span = f"more than {above:g}" + (f", and at most {most:g}" if most < math.inf else "")
@@ -238,9 +237,11 @@ def _integer(name: str, value: Any, least: int, what: str) -> int:
 
 
 def _float(value: numbers.Real) -> float:
-    """Infinity for what is beyond float32, in which values are computed with."""
+    """As float32 has it, in which values are computed with: 0 or infinity for what is beyond it."""
     try:
         found = float(value)
     except OverflowError:
         return math.inf
-    return found if abs(found) <= LARGEST else math.inf
+    if not abs(found) <= LARGEST:
+        return math.inf
+    return found if np.float32(found) else 0.0

@@ -34,8 +34,8 @@ def check_data(name: str, model: keras.Model, batches: Batches) -> None:
     check_targets(name, model, batches)
 
 
-def check_lengths(name: str, data: Structure) -> None:
-    """Raises a ValueError if what `(x, y, …)` hold are no arrays, or have several lengths."""
+def check_arrays(name: str, data: Structure) -> None:
+    """Raises a ValueError if `(x, y, …)` hold no arrays, several lengths, or no finite values."""
     leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
     if not all(getattr(leaf, "shape", ()) for leaf in leaves):
         raise ValueError(
@@ -46,6 +46,13 @@ def check_lengths(name: str, data: Structure) -> None:
         raise ValueError(
             f"`{name}` must hold arrays with the same number of samples. Received: arrays of shape "
             f"{' and '.join(str(tuple(leaf.shape)) for leaf in leaves)}"
+        )
+    if not leaves or not leaves[0].shape[0]:
+        raise ValueError(f"`{name}` must hold at least one sample. Received: none")
+    if bad := sum(not_finite(np.asarray(leaf)) for leaf in leaves if hasattr(leaf, "__array__")):
+        raise ValueError(
+            f"`{name}` must hold finite numbers. Received: {bad} values that are NaN or infinite. "
+            "Remove or replace them."
         )
 
 
@@ -59,10 +66,23 @@ def check_values(name: str, batches: Batches) -> None:
                         f"`{name}` holds {bad} values that are NaN or infinite, in its {part}, an "
                         f"array of shape {array.shape}. Remove or replace them."
                     )
+        _check_weights(name, batch)
     weights = [w for *_, of in _in_memory(batches) for w in tf.nest.flatten(of)]
     if weights and not any(np.any(w) for w in weights):
         raise ValueError(
             f"`{name}` must hold sample weights of which some are not 0. Received: 0 for all samples"
+        )
+
+
+def _check_weights(name: str, batch: Batch) -> None:
+    """Raises a ValueError unless weights are of samples, or of their first axes, as targets are."""
+    y, weights = (() if tf.nest.is_nested(p) else tuple(p.shape) for p in batch[1:])
+    extra = weights[1:]
+    fit = all(own in (1, of) for own, of in zip(extra, y[1:], strict=False))
+    if y and max(extra, default=1) > 1 and not (fit and len(extra) < len(y)):
+        raise ValueError(
+            f"`{name}` must hold a sample weight for each sample (or for each of its steps). Received: "
+            f"sample weights of shape {weights}, targets of shape {y}"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import keras_tuner
+import tensorflow as tf
 
 from keras_drmad.arguments import (
     flag,
@@ -106,6 +107,12 @@ def check_tuner(given: Mapping[str, Any]) -> None:
         path_like("directory", directory)
     if (name := given.get("project_name")) is not None:
         of_kind("project_name", name, str, "text")
+    if (tuner_id := given.get("tuner_id")) is not None:
+        of_kind("tuner_id", tuner_id, str, "text")
+    if (strategy := given.get("distribution_strategy")) is not None:
+        of_kind(
+            "distribution_strategy", strategy, tf.distribute.Strategy, "a `tf.distribute.Strategy`"
+        )
     flag("overwrite", given.get("overwrite", False))
     positive_integer("executions_per_trial", given.get("executions_per_trial", 1))
     positive_integer("max_model_size", given.get("max_model_size"), optional=True)

@@ -137,7 +137,7 @@ class QANOracle(ResilientOracle):
         self.decision_every = positive_integer("decision_every", decision_every)
         states = [Ratios()] if states is None else states
         self.actions = Actions() if actions is None else actions
-        arguments.check_kinds(states, self.actions)
+        arguments.check_kinds(states, self.actions, agent)
         # Copies, for what a search finds (codebooks) is its own.
         self.states = copy.deepcopy(list(states))
         arguments.check_epsilon(epsilon)
