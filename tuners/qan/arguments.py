@@ -55,7 +55,7 @@ def loaded(policy: Policy | str | None, states: Sequence[State], actions: Action
     return policy
 
 
-def check_kinds(states: object, actions: object, agent: object) -> None:
+def check_kinds(states: object, actions: object, agent: object = None) -> None:
     """Refuses what are no states, no actions, or no arguments of an agent."""
     if not states:
         raise wrong("states", states, "a list of `State`s, and not empty")

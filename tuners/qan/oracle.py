@@ -251,6 +251,10 @@ class QANOracle(ResilientOracle):
                 f"A report of trial {trial_id} has observations of the shape "
                 f"{report.observation.shape} instead of {expected}."
             )
+        if isinstance(taken, list):
+            is_known = all(action in range(len(self.actions)) for action in taken)
+            if len(taken) != len(report.rates) or not is_known:
+                raise Refused(f"Trial {trial_id} was told of actions that there are not: {taken}.")
         if taken is not None:
             rollout.recall(report, taken)
             return taken
