@@ -302,6 +302,41 @@ def test_an_error_of_kerastuner_leaves_nothing_held(tmp_path):
         oracle.create_trial("a")
 
 
+def test_an_error_that_comes_in_between_leaves_nothing_held(tmp_path, monkeypatch):
+    oracle = make(tmp_path, allow_new_entries=False)
+    found = oracle.get_space()
+    found.Float("new", 0.0, 1.0)
+    with pytest.raises(RuntimeError, match="allow_new_entries"):
+        oracle.update_space(found)
+    with pytest.raises(KeyError):
+        oracle.get_trial("x")
+    assert is_free(oracle)
+
+    def full(self):
+        raise OSError("No space left on device")
+
+    oracle = make(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(OptunaOracle, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            oracle.create_trial("a")
+        monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+        assert oracle.create_trial("a").status == "STOPPED"  # its worker ends
+    assert not oracle.ongoing_trials and not oracle.tuner_ids
+    assert is_free(oracle)
+
+
+def test_a_search_whose_trials_all_failed_raises(tmp_path):
+    oracle = make(tmp_path, max_trials=2)
+    for _ in range(2):
+        trial = oracle.create_trial("a")
+        trial.message = "no such layer"
+        end(oracle, trial, status="FAILED")
+    with pytest.raises(RuntimeError, match=r"all its 2 trials failed.\n(.|\n)*no such layer"):
+        oracle.create_trial("a")
+
+
 # -- several processes -------------------------------------------------------------------------
 
 
