@@ -20,9 +20,9 @@ from keras_drmad.typing import Arrays
 SMOOTH, ROUGH = 0.5, 0.0
 
 
-@dataclass
+@dataclass(repr=False)
 class Smoothness:
-    """What `smoothness` returns.
+    """What `smoothness` returns; printed, it is a sentence.
 
     Attributes:
         value: from −1 to 1.
@@ -31,6 +31,9 @@ class Smoothness:
 
     value: float
     advice: str
+
+    def __repr__(self) -> str:
+        return f"Smoothness of {self.value:.4g}. {self.advice}"
 
 
 def smoothness(

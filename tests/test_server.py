@@ -6,8 +6,15 @@ import types
 import grpc
 import pytest
 
-from keras_drmad.tuners.distributed import server
+from keras_drmad.tuners.distributed import address, server
 from keras_drmad.tuners.distributed.workers import Workers
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "99999", "-1", "1.5", ""])
+def test_a_port_that_is_none_is_named(monkeypatch, port):
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", port)
+    with pytest.raises(ValueError, match=f"KERASTUNER_ORACLE_PORT must be .*{port!r}"):
+        address.address()
 
 
 class Gone:
