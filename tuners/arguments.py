@@ -57,10 +57,8 @@ def check_builds(hypermodel: object) -> None:
 
 def fits_itself(hypermodel: object) -> bool:
     """Whether it is a `HyperModel` with a `fit` of its own."""
-    kind = type(hypermodel)
-    return (
-        isinstance(hypermodel, keras_tuner.HyperModel)
-        and kind.fit is not keras_tuner.HyperModel.fit
+    return isinstance(hypermodel, keras_tuner.HyperModel) and (
+        type(hypermodel).fit is not keras_tuner.HyperModel.fit
     )
 
 
