@@ -10,6 +10,9 @@ import pytest
 import qan_task
 from distributed_task import Tuner, ran
 
+from keras_drmad.tuners.qan.decision_channel import KIND
+from keras_drmad.tuners.qan.search.episode import CONTEST, SCHEDULE
+
 
 @pytest.fixture
 def disk(monkeypatch):
@@ -56,14 +59,22 @@ def test_a_disk_that_is_full_at_the_start_is_named(tmp_path, disk):
     assert not ran(tmp_path)
 
 
-def test_a_learning_search_on_a_full_disk_loses_nothing(tmp_path, disk):
+@pytest.mark.parametrize("kind", [SCHEDULE, CONTEST])
+def test_a_learning_search_on_a_full_disk_loses_nothing(tmp_path, disk, kind):
     """Whatever its files are, all of its episodes are there when there is room again."""
-    disk.room = 12
-    timer = threading.Timer(3, setattr, (disk, "room", math.inf))
-    timer.start()
-    tuner = qan_task.search(qan_task.make(tmp_path), epochs=1)
+    tuner = qan_task.make(tmp_path)
+    timer = threading.Timer(1.5, setattr, (disk, "room", math.inf))
+
+    def fill(trial):
+        if trial.hyperparameters.values[KIND] == kind and timer.ident is None:
+            disk.room = 0
+            timer.start()
+
+    tuner.on_trial_begin = fill
+    qan_task.search(tuner, epochs=1)
     timer.join()
     again = qan_task.make(tmp_path).oracle
+    assert all(episode.cost is not None for episode in again.curriculum.episodes)
     assert again.learner.learned == tuner.oracle.learner.learned > 0
     assert len(again.learner.agent.replay) == len(tuner.oracle.learner.agent.replay)
     assert len(again.end_order) == 12

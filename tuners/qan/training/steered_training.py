@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import as_arguments
-from keras_drmad.data_checks import check_targets
+from keras_drmad.data_checks import check_inputs, check_targets
 from keras_drmad.typing import Structure
 
 from ...retraining import Retraining
@@ -68,6 +68,7 @@ class SteeredTraining:
         self.model = build()
         check_compiled(self.model)
         for name, batches in checked.items():
+            check_inputs(name, self.model, batches)
             check_targets(name, self.model, batches)
         self._retraining = Retraining(self.model, build, self._first)
         data = x, y, sample_weight

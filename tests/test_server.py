@@ -1,0 +1,54 @@
+"""Calls that reach a chief's server."""
+
+import threading
+import types
+
+import grpc
+import pytest
+
+from keras_drmad.tuners.distributed import address, server
+from keras_drmad.tuners.distributed.workers import Workers
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "99999", "-1", "1.5", ""])
+def test_a_port_that_is_none_is_named(monkeypatch, port):
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", port)
+    with pytest.raises(ValueError, match=f"KERASTUNER_ORACLE_PORT must be .*{port!r}"):
+        address.address()
+
+
+class Gone:
+    """The context of a call whose caller has gone."""
+
+    def time_remaining(self):
+        return 0.0
+
+    def abort(self, code, why):
+        raise TimeoutError(code.name)
+
+
+def test_a_call_that_nobody_waits_for_takes_no_turn(monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "")
+    gate = server._Gate(types.SimpleNamespace(workers=Workers()), "search")
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: pytest.fail("answered"))
+    sent = (
+        ("keras-drmad-worker", "w"),
+        ("keras-drmad-search", "search"),
+        ("keras-drmad-secret", ""),
+    )
+    details = types.SimpleNamespace(method="/x", invocation_metadata=sent)
+    answer = gate.intercept_service(lambda _: handler, details).unary_unary
+    said = []
+
+    def call():
+        try:
+            answer(b"", Gone())
+        except TimeoutError as error:
+            said.append(str(error))
+
+    gate._turn.acquire()  # by another call, which takes long
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    caller.join(10)
+    gate._turn.release()
+    assert said == ["DEADLINE_EXCEEDED"]
