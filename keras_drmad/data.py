@@ -7,6 +7,7 @@ once, stacked along a new first axis, so that one compiled program walks over th
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -14,11 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.devices import only_cpus
 from keras_drmad.typing import Structure, Tensor
 
 # Of one stack of batches, or of what a path stores of one: large enough to hide its dispatch.
 STACK_BYTES = 8 * 2**20
 STACK_STEPS = 128
+ALIGNMENT = 64  # of tensors in memory, in bytes
 NO_BATCH = "There is no batch of data: an empty data set."
 VALIDATION_BATCH = 256
 
@@ -141,15 +144,16 @@ class Batches:
             yield piece, capacity
 
     def stack(self, steps: Sequence[int], capacity: int) -> Structure:
-        """The batches `steps` along a new first axis, padded to `capacity`."""
+        """The batches `steps` along a new first axis, padded to `capacity` with what is never read."""
         batches = [self.batch(step) for step in steps]
 
         def stack(*leaves: Any) -> Tensor:
-            padded = leaves + leaves[-1:] * (capacity - len(leaves))
             if any(tf.is_tensor(leaf) for leaf in leaves):
-                return tf.stack(padded)
+                return tf.stack(leaves + leaves[-1:] * (capacity - len(leaves)))
             # TensorFlow would convert each array by itself: longer than training on them takes.
-            return tf.convert_to_tensor(np.stack(padded))
+            out = _empty((capacity, *leaves[0].shape), leaves[0].dtype)
+            np.stack(leaves, out=out[: len(leaves)])
+            return _as_tensor(out)
 
         return tf.nest.map_structure(stack, *batches)
 
@@ -204,12 +208,27 @@ class ArrayBatches(Batches):
         size = len(index) // len(steps)
 
         def gather(array: np.ndarray) -> tf.Tensor:
-            # Only the rows in use are written; what pads the stack is never read.
-            out = np.empty((capacity * size, *array.shape[1:]), array.dtype)
+            out = _empty((capacity * size, *array.shape[1:]), array.dtype)
             np.take(array, index, axis=0, out=out[: len(index)], mode="clip")
-            return tf.convert_to_tensor(out.reshape(capacity, size, *array.shape[1:]))
+            return _as_tensor(out.reshape(capacity, size, *array.shape[1:]))
 
         return tf.nest.map_structure(gather, self.data)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that a tensor can share its memory with."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor of an array by `_empty`, which is not written any more."""
+    if only_cpus() and array.dtype.kind in "iuf":
+        # `tf.convert_to_tensor` would copy it twice: longer than to gather it took.
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.convert_to_tensor(array)
 
 
 def _as_array(leaf: Any) -> np.ndarray:

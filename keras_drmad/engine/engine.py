@@ -10,14 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import compat
+from keras_drmad import compat, sums
 from keras_drmad.data import Batches, Signature
 from keras_drmad.engine import judge as judges
 from keras_drmad.engine import loss_scale, model_setup, step_check
 from keras_drmad.engine.checkpoints import Carry, carry_at
 from keras_drmad.engine.derivatives import Derivatives, by_init_scales
 from keras_drmad.engine.model_variables import ModelVariables, value_of
-from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
 from keras_drmad.engine.stacks import Stacks
@@ -100,7 +99,7 @@ class Engine(ModelVariables):
             if self._free_to_choose
             else bool(jit_compile)
         )
-        self._norm = tf_function(global_norm)
+        self._norm = tf_function(sums.norm)
 
     def _compile(self, xla: bool) -> None:
         self.xla = xla

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import sums
 from keras_drmad.data import Batches
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.loss_scale import DynamicScale, all_finite
-from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import ModelValues, Objective
 from keras_drmad.paths.base import Path, Point
 from keras_drmad.tf_function import tf_function
@@ -359,7 +359,7 @@ def _tape() -> tf.GradientTape:
 
 def _limited(adjoint: Adjoint, limit: Tensor) -> Adjoint:
     """`adjoint` scaled down to where the norm of its weights is `limit`, if it is above."""
-    norm = global_norm(adjoint.weights)
+    norm = sums.norm(adjoint.weights)
     scale = tf.minimum(tf.math.divide_no_nan(tf.cast(limit, norm.dtype), norm), 1.0)
     scale = tf.where(norm > 0, scale, tf.ones_like(scale))
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import sums
 from keras_drmad.data import Batch, Batches, Signature
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.loop import Loop
-from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.programs import Adjoint, Inputs, TrainingState
 from keras_drmad.paths.exact import Stored
 from keras_drmad.tf_function import tf_function
@@ -182,16 +182,16 @@ class RecordedWindows:
             hyper=tf.nest.map_structure(tf.zeros_like, constants["hyper"]),
             hyper_variables=[],
         )
-        size = global_norm(dw)
+        size = sums.norm(dw)
         constants = constants | {"size": size, "added": [g * tf.cast(share, g.dtype) for g in dw]}
         zero = tf.constant(0.0)
         carry = (adjoint, end.weights, zero, zero, zero, zero)
         (adjoint, _, first, losses, off, way), _ = self._reverse(constants, carry, inputs, length)
-        found = [loss / samples, size, global_norm(adjoint.weights)]
+        found = [loss / samples, size, sums.norm(adjoint.weights)]
         begun = [w[0] for w in inputs.record["weights"]]
         moved = [a - b for a, b in zip(end.weights, begun, strict=True)]
-        found += [first, losses / tf.cast(length, tf.float32), global_norm(moved)]
-        found += [global_norm(begun), tf.sqrt(off), tf.sqrt(way)]
+        found += [first, losses / tf.cast(length, tf.float32), sums.norm(moved)]
+        found += [sums.norm(begun), tf.sqrt(off), tf.sqrt(way)]
         return {
             "numbers": tf.stack([tf.cast(x, tf.float64) for x in found]),
             "hyper": adjoint.hyper,
@@ -222,4 +222,4 @@ class RecordedWindows:
 
 
 def _squares(parts: Tensors) -> Tensor:
-    return tf.cast(global_norm(parts) ** 2, tf.float32)
+    return tf.cast(sums.norm(parts) ** 2, tf.float32)

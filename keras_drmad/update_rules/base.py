@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import tensorflow as tf
 
 from keras_drmad.hyperparameters.groups import Layout
+from keras_drmad.sums import scaled
 from keras_drmad.typing import Slots, Tensor, Tensors, Vectors
 
 # Of each kind of hyperparameter one tensor a variable; None where the kind does not act.
@@ -150,7 +151,7 @@ class UpdateRule:
         if "l2" in self.kinds:
             l2 = self.layout.spread("l2", hyper["l2"], self.dtypes)
             for i in moving:
-                grads[i] = raw[i] if l2[i] is None else raw[i] + l2[i] * weights[i]
+                grads[i] = raw[i] if l2[i] is None else raw[i] + scaled(weights[i], l2[i])
         for i, clipped in zip(moving, self._clipped([grads[i] for i in moving]), strict=True):
             grads[i] = clipped
         return grads

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
+from keras_drmad.sums import scaled
 from keras_drmad.typing import Slots, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
@@ -30,10 +31,10 @@ def momentum_step(
     w' = w + v'              (plain)
     w' = w + μ v' − α g      (Nesterov)
     """
-    push = gradient * rate
-    velocity = velocity * momentum - push
+    push = scaled(gradient, rate)
+    velocity = scaled(velocity, momentum) - push
     if nesterov:
-        return weight + (velocity * momentum - push), velocity
+        return weight + (scaled(velocity, momentum) - push), velocity
     return weight + velocity, velocity
 
 
