@@ -106,9 +106,11 @@ class Batches:
 
     Attributes:
         epoch_steps: batches in one epoch; None if that is not known.
+        in_memory: whether to read a batch again costs next to nothing.
     """
 
     epoch_steps: int | None = None
+    in_memory = True
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`."""
@@ -148,11 +150,11 @@ class Batches:
         batches = [self.batch(step) for step in steps]
 
         def stack(*leaves: Any) -> Tensor:
-            if any(tf.is_tensor(leaf) for leaf in leaves):
+            if tf.is_tensor(leaves[0]) and not only_cpus():
                 return tf.stack(leaves + leaves[-1:] * (capacity - len(leaves)))
-            # TensorFlow would convert each array by itself: longer than training on them takes.
-            out = _empty((capacity, *leaves[0].shape), leaves[0].dtype)
-            np.stack(leaves, out=out[: len(leaves)])
+            arrays = [np.asarray(leaf) for leaf in leaves]
+            out = _empty((capacity, *arrays[0].shape), arrays[0].dtype)
+            np.stack(arrays, out=out[: len(arrays)])
             return _as_tensor(out)
 
         return tf.nest.map_structure(stack, *batches)
@@ -242,6 +244,7 @@ class SequenceBatches(Batches):
     """Batches of a `keras.utils.PyDataset`, read again by index: `__getitem__` must repeat itself."""
 
     epoch_steps: int
+    in_memory = False
 
     def __init__(self, dataset: keras.utils.PyDataset) -> None:
         if dataset.num_batches is None:
@@ -278,6 +281,7 @@ class Later(Batches):
 
     def __init__(self, batches: Batches, first: int) -> None:
         self._batches, self._first = batches, first
+        self.in_memory = batches.in_memory
 
     def signature(self, step: int) -> Signature:
         return self._batches.signature(self._first + step)

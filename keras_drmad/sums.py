@@ -9,29 +9,33 @@ import tensorflow as tf
 from keras_drmad.devices import only_cpus
 from keras_drmad.typing import Tensor, Tensors
 
-# On a CPU, XLA sums up a large tensor number by number, in windows of 32: five times as long as a
-# product with a matrix takes. Rows are cut to a length at which rounding does not add up.
-LEAST_SIZE, LEAST_ROWS, ROW = 512, 8, 1024
+# On a CPU, XLA sums up a tensor of more than 32 entries one by one, in windows of 32. A product with
+# ones takes a fifth of the time. Its rows are short enough for rounding not to add up.
+WINDOW, LEAST_ROWS, ROW = 32, 8, 4096
 
 
 def total(tensor: Tensor) -> Tensor:
     """The sum of all entries, a scalar."""
     size = tensor.shape.num_elements()
     is_wide = tensor.dtype in (tf.float32, tf.float64)  # sums of others are taken in float32
-    if size is None or size < LEAST_SIZE or not is_wide or not only_cpus():
+    rows = _rows(size) if size and is_wide and only_cpus() else None
+    if rows is None:
         return tf.reduce_sum(tensor)
-    rows = max(LEAST_ROWS, size // ROW)
-    row = size // rows
-    flat = tf.reshape(tensor, [-1])
-    parts = tf.linalg.matvec(tf.reshape(flat[: rows * row], (rows, row)), tf.ones(row, flat.dtype))
-    return tf.reduce_sum(tf.concat([parts, flat[rows * row :]], axis=0))
+    table = tf.reshape(tensor, (rows, -1))
+    return tf.reduce_sum(tf.linalg.matvec(table, tf.ones(table.shape[1], table.dtype)))
+
+
+def _rows(size: int) -> int | None:
+    """Into how many rows so many entries are cut; None if they do not divide well."""
+    if size <= WINDOW:
+        return None
+    least = max(LEAST_ROWS, size // ROW)
+    return next((rows for rows in range(least, 4 * least) if size % rows == 0), None)
 
 
 def inner(a: Tensors, b: Tensors) -> Tensor:
     """The inner product of two lists of tensors, in float64 if one of them is, else in float32."""
-    terms = [total(p * q) for p, q in zip(a, b, strict=True)]
-    wide = "float64" if any(t.dtype == tf.float64 for t in terms) else "float32"
-    return tf.add_n([tf.cast(t, wide) for t in terms])
+    return _grand_total([p * q for p, q in zip(a, b, strict=True)])
 
 
 def norm(tensors: Tensors) -> Tensor:
@@ -39,8 +43,17 @@ def norm(tensors: Tensors) -> Tensor:
 
     Squares of half precision overflow early, and `tf.linalg.global_norm` takes no mixture of dtypes.
     """
-    wide = "float64" if any(t.dtype == tf.float64 for t in tensors) else "float32"
-    return tf.sqrt(tf.add_n([total(tf.square(tf.cast(t, wide))) for t in tensors]))
+    wide = _wide(tensors)
+    return tf.sqrt(_grand_total([tf.square(tf.cast(t, wide)) for t in tensors]))
+
+
+def _grand_total(tensors: Tensors) -> Tensor:
+    wide = _wide(tensors)
+    return tf.add_n([tf.cast(total(t), wide) for t in tensors])
+
+
+def _wide(tensors: Tensors) -> str:
+    return "float64" if any(t.dtype == tf.float64 for t in tensors) else "float32"
 
 
 @tf.custom_gradient

@@ -95,8 +95,7 @@ class Programs:
         )
         self.xla = xla
         self.reverse = Loop(self._back, lambda *_: (), reverse=not backward, **kind)
-        self.validate = tf_function(self.add_validation, jit_compile=xla, reduce_retracing=relaxed)
-
+        self.validate = Loop(self._add_validation, lambda *_: (), **kind)
         # Not with XLA: it is called now and then only, with batches of several shapes.
         self.loss = tf_function(self._loss, reduce_retracing=True)
 
@@ -204,10 +203,11 @@ class Programs:
 
     # -- validation --------------------------------------------------------------------------
 
-    def add_validation(
-        self, at: TrainingState, hyper_variables: Tensors, batch: Structure, total: Structure
-    ) -> Structure:
-        """Adds a batch's loss (times its samples) and gradients to `total`."""
+    def _add_validation(
+        self, constants: tuple[TrainingState, Tensors], total: Structure, batch: Structure
+    ) -> tuple[Structure, tuple[()]]:
+        """Adds a batch's loss (times its samples) and gradients to `total`; see `no_losses`."""
+        at, hyper_variables = constants
         with _tape() as tape:
             tape.watch((at.weights, at.state, hyper_variables))
             loss = self._loss(at, hyper_variables, batch)
@@ -219,7 +219,13 @@ class Programs:
             unconnected_gradients="zero",
         )
         found = (tf.cast(samples, total[0].dtype), loss * tf.cast(samples, loss.dtype), *gradients)
-        return tf.nest.map_structure(lambda a, b: a + tf.cast(b, a.dtype), total, found)
+        return tf.nest.map_structure(lambda a, b: a + tf.cast(b, a.dtype), total, found), ()
+
+    @staticmethod
+    def no_losses(at: TrainingState, hyper_variables: Tensors) -> Structure:
+        """What `validate` begins with: no samples, no loss, and gradients of 0."""
+        zeros = tf.nest.map_structure(tf.zeros_like, (at.weights, at.state, hyper_variables))
+        return (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zeros)
 
     def _loss(self, at: TrainingState, hyper_variables: Tensors, batch: Structure) -> Tensor:
         values = ModelValues(at.weights, at.state, at.random, hyper_variables)

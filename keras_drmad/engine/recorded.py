@@ -81,7 +81,6 @@ class RecordedWindows:
         self._engine, self._programs, self._capacity = engine, engine.programs, capacity
         self._signature: Signature | None = None
         programs = engine.programs
-        self._validate = Loop(self._add_loss, lambda *_: (), xla=programs.xla)
         self._reverse = Loop(self._step_back, lambda *_: (), xla=programs.xla, reverse=True)
         self._program = tf_function(self._back, jit_compile=True) if programs.xla else self._back
 
@@ -170,9 +169,8 @@ class RecordedWindows:
             for w, w_end in zip(mean, end.weights, strict=True)
         ]
         at = end._replace(weights=judged)
-        zeros = tf.nest.map_structure(tf.zeros_like, (judged, end.state, []))
-        total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zeros)
-        (samples, loss, *gradients), _ = self._validate(at, total, hyper, batches)
+        total = self._programs.no_losses(at, [])
+        (samples, loss, *gradients), _ = self._programs.validate((at, []), total, hyper, batches)
         dw, state, _ = tf.nest.map_structure(lambda g: g / tf.cast(samples, g.dtype), gradients)
         share = (1 - last) / tf.cast(length, tf.float32)
         adjoint = Adjoint(
@@ -203,11 +201,6 @@ class RecordedWindows:
         number = tf.range(before.shape[0])
         inside = tf.cast((number > 0) & (number < length), before.dtype)
         return (tf.tensordot(inside, before, 1) + end) / tf.cast(length, before.dtype)
-
-    def _add_loss(
-        self, at: TrainingState, total: Structure, batch: Structure
-    ) -> tuple[Structure, tuple[()]]:
-        return self._programs.add_validation(at, [], batch, total), ()
 
     def _step_back(
         self, constants: dict[str, Any], carry: Structure, inputs: Inputs

@@ -96,11 +96,10 @@ class Momentum(UpdateRule):
     ) -> tuple[Slots, Tensors]:
         """The velocity is the displacement; the gradient `g_t = (μ v_t − v_{t+1}) / α`."""
         if leaving is not None:
+            rates, momenta = values["learning_rate"], values["momentum"]
             gradients = [
-                tf.math.divide_no_nan(m * v - after, r)
-                for v, after, r, m in zip(
-                    arriving, leaving, values["learning_rate"], values["momentum"], strict=True
-                )
+                (m * v - after) * tf.math.reciprocal_no_nan(r)
+                for v, after, r, m in zip(arriving, leaving, rates, momenta, strict=True)
             ]
         return {"velocity": arriving}, gradients
 
@@ -111,4 +110,4 @@ class Momentum(UpdateRule):
         self, directions: Tensors, slots: Slots, values: Values, iteration: Tensor
     ) -> Tensors:
         rates = values["learning_rate"]
-        return [tf.math.divide_no_nan(d, r) for d, r in zip(directions, rates, strict=True)]
+        return [d * tf.math.reciprocal_no_nan(r) for d, r in zip(directions, rates, strict=True)]
