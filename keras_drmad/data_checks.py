@@ -45,14 +45,22 @@ def check_values(name: str, batches: Batches) -> None:
     for batch in _in_memory(batches):
         for part, of in zip(PARTS, batch, strict=True):
             for array in map(np.asarray, tf.nest.flatten(of)):
-                bad = 0
-                if np.issubdtype(array.dtype, np.inexact):
-                    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-                if bad:
+                if bad := _not_finite(array):
                     raise ValueError(
                         f"`{name}` holds {bad} values that are NaN or infinite, in its {part}, an "
                         f"array of shape {array.shape}. Remove or replace them."
                     )
+
+
+def _not_finite(array: np.ndarray) -> int:
+    """How many values are NaN or infinite."""
+    if not np.issubdtype(array.dtype, np.inexact):
+        return 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        # In one pass, and without an array of truth values.
+        if np.isfinite(np.sum(array, dtype=np.result_type(array, np.float32))):
+            return 0
+    return array.size - int(np.count_nonzero(np.isfinite(array)))
 
 
 def check_targets(name: str, model: keras.Model, batches: Batches) -> None:
