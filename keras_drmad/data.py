@@ -175,6 +175,11 @@ class ArrayBatches(Batches):
             )
         self.batch_size = min(batch_size, self.samples)
         self.epoch_steps = -(-self.samples // self.batch_size)
+        last = self.samples - (self.epoch_steps - 1) * self.batch_size
+        self._signatures: list[Signature] = [  # of a full batch, and of the last of an epoch
+            tuple(((size, *a.shape[1:]), tf.as_dtype(a.dtype)) for a in leaves)
+            for size in (self.batch_size, last)
+        ]
         self._seed = seed
         self._orders: dict[int, np.ndarray] = {}
 
@@ -196,10 +201,7 @@ class ArrayBatches(Batches):
         return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
 
     def signature(self, step: int) -> Signature:
-        last = step % self.epoch_steps == self.epoch_steps - 1
-        size = self.samples - (self.epoch_steps - 1) * self.batch_size if last else self.batch_size
-        leaves = tf.nest.flatten(self.data)
-        return tuple(((size, *a.shape[1:]), tf.as_dtype(a.dtype)) for a in leaves)
+        return self._signatures[step % self.epoch_steps == self.epoch_steps - 1]
 
     def batch(self, step: int) -> Batch:
         index = self._indices(step)
