@@ -107,8 +107,12 @@ def chunk(build, batch_size, make=SGD):
     length = tf.constant(STEPS)
     forward, reverse = engine.programs.forward, engine.programs.reverse
     return {
-        "train": (forward._program, (engine._constants(run, False), carry, inputs, length), STEPS),
-        "reverse": (reverse._program, (constants, adjoint, inputs, length), STEPS),
+        "train": (
+            forward._program.function,
+            (engine._constants(run, False), carry, inputs, length),
+            STEPS,
+        ),
+        "reverse": (reverse._program.function, (constants, adjoint, inputs, length), STEPS),
     }
 
 

@@ -5,7 +5,7 @@
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -129,6 +129,15 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
 def accumulated_gradients(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The sums of gradients that wait for `gradient_accumulation_steps`, likewise."""
     return list(optimizer._accumulated_gradients)
+
+
+def call(function: Any, tensors: Sequence[tf.Tensor]) -> Any:
+    """What a concrete function gives for its arguments, flattened.
+
+    The public way compares each argument with what the function was traced with: 0.9 ms for 50 of them
+    (TensorFlow 2.21), and 0.2 ms without.
+    """
+    return function._call_flat(list(tensors), function.captured_inputs)
 
 
 class Names:

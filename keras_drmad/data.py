@@ -7,6 +7,7 @@ once, stacked along a new first axis, so that one compiled program walks over th
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -14,11 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.devices import only_cpus
 from keras_drmad.typing import Structure, Tensor
 
 # Of one stack of batches, or of what a path stores of one: large enough to hide its dispatch.
 STACK_BYTES = 8 * 2**20
 STACK_STEPS = 128
+ALIGNMENT = 64  # of tensors in memory, in bytes
 NO_BATCH = "There is no batch of data: an empty data set."
 VALIDATION_BATCH = 256
 
@@ -103,9 +106,11 @@ class Batches:
 
     Attributes:
         epoch_steps: batches in one epoch; None if that is not known.
+        in_memory: whether to read a batch again costs next to nothing.
     """
 
     epoch_steps: int | None = None
+    in_memory = True
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`."""
@@ -141,15 +146,16 @@ class Batches:
             yield piece, capacity
 
     def stack(self, steps: Sequence[int], capacity: int) -> Structure:
-        """The batches `steps` along a new first axis, padded to `capacity`."""
+        """The batches `steps` along a new first axis, padded to `capacity` with what is never read."""
         batches = [self.batch(step) for step in steps]
 
         def stack(*leaves: Any) -> Tensor:
-            padded = leaves + leaves[-1:] * (capacity - len(leaves))
-            if any(tf.is_tensor(leaf) for leaf in leaves):
-                return tf.stack(padded)
-            # TensorFlow would convert each array by itself: longer than training on them takes.
-            return tf.convert_to_tensor(np.stack(padded))
+            if tf.is_tensor(leaves[0]) and not only_cpus():
+                return tf.stack(leaves + leaves[-1:] * (capacity - len(leaves)))
+            arrays = [np.asarray(leaf) for leaf in leaves]
+            out = _empty((capacity, *arrays[0].shape), arrays[0].dtype)
+            np.stack(arrays, out=out[: len(arrays)])
+            return _as_tensor(out)
 
         return tf.nest.map_structure(stack, *batches)
 
@@ -169,6 +175,11 @@ class ArrayBatches(Batches):
             )
         self.batch_size = min(batch_size, self.samples)
         self.epoch_steps = -(-self.samples // self.batch_size)
+        last = self.samples - (self.epoch_steps - 1) * self.batch_size
+        self._signatures: list[Signature] = [  # of a full batch, and of the last of an epoch
+            tuple(((size, *a.shape[1:]), tf.as_dtype(a.dtype)) for a in leaves)
+            for size in (self.batch_size, last)
+        ]
         self._seed = seed
         self._orders: dict[int, np.ndarray] = {}
 
@@ -190,10 +201,7 @@ class ArrayBatches(Batches):
         return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
 
     def signature(self, step: int) -> Signature:
-        last = step % self.epoch_steps == self.epoch_steps - 1
-        size = self.samples - (self.epoch_steps - 1) * self.batch_size if last else self.batch_size
-        leaves = tf.nest.flatten(self.data)
-        return tuple(((size, *a.shape[1:]), tf.as_dtype(a.dtype)) for a in leaves)
+        return self._signatures[step % self.epoch_steps == self.epoch_steps - 1]
 
     def batch(self, step: int) -> Batch:
         index = self._indices(step)
@@ -204,12 +212,27 @@ class ArrayBatches(Batches):
         size = len(index) // len(steps)
 
         def gather(array: np.ndarray) -> tf.Tensor:
-            # Only the rows in use are written; what pads the stack is never read.
-            out = np.empty((capacity * size, *array.shape[1:]), array.dtype)
+            out = _empty((capacity * size, *array.shape[1:]), array.dtype)
             np.take(array, index, axis=0, out=out[: len(index)], mode="clip")
-            return tf.convert_to_tensor(out.reshape(capacity, size, *array.shape[1:]))
+            return _as_tensor(out.reshape(capacity, size, *array.shape[1:]))
 
         return tf.nest.map_structure(gather, self.data)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that a tensor can share its memory with."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor of an array by `_empty`, which is not written any more."""
+    if only_cpus() and array.dtype.kind in "iuf":
+        # `tf.convert_to_tensor` would copy it twice: longer than to gather it took.
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.convert_to_tensor(array)
 
 
 def _as_array(leaf: Any) -> np.ndarray:
@@ -223,6 +246,7 @@ class SequenceBatches(Batches):
     """Batches of a `keras.utils.PyDataset`, read again by index: `__getitem__` must repeat itself."""
 
     epoch_steps: int
+    in_memory = False
 
     def __init__(self, dataset: keras.utils.PyDataset) -> None:
         if dataset.num_batches is None:
@@ -259,6 +283,7 @@ class Later(Batches):
 
     def __init__(self, batches: Batches, first: int) -> None:
         self._batches, self._first = batches, first
+        self.in_memory = batches.in_memory
 
     def signature(self, step: int) -> Signature:
         return self._batches.signature(self._first + step)

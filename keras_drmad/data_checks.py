@@ -91,7 +91,8 @@ def not_finite(array: np.ndarray) -> int:
     if not np.issubdtype(array.dtype, np.inexact):
         return 0
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.sum(array)):  # half the time of what follows
+        # In one pass, and without an array of truth values.
+        if np.isfinite(np.sum(array, dtype=np.result_type(array, np.float32))):
             return 0
     return array.size - int(np.count_nonzero(np.isfinite(array)))
 

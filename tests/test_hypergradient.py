@@ -215,7 +215,7 @@ def test_a_second_call_compiles_nothing():
         return (
             programs.forward.programs(),
             programs.reverse.programs(),
-            programs.validate.experimental_get_tracing_count(),
+            programs.validate.programs(),
         )
 
     before = traced()

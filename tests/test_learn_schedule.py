@@ -94,7 +94,7 @@ def test_a_training_to_come_follows_the_schedule():
 
 
 def test_knots_that_were_not_reached_keep_the_last_values():
-    record = ScheduleRecord(Knots(3, steps=9), {"rate": 3})
+    record = ScheduleRecord(Knots(3, steps=9).positions, {"rate": 3})
     record.add(0, {"rate": np.array([0.0, 0.0, 0.0], "float32"), "l2": np.array([0.0], "float32")})
     record.add(2, {"rate": np.array([1.0, 1.0, 1.0], "float32"), "l2": np.array([3.0], "float32")})
     kept = record.written(3)
@@ -106,10 +106,10 @@ def test_knots_that_were_not_reached_keep_the_last_values():
 
 
 def test_a_record_goes_on_from_its_arrays():
-    record = ScheduleRecord(Knots(3, steps=9), {"rate": 3})
+    record = ScheduleRecord(Knots(3, steps=9).positions, {"rate": 3})
     record.add(0, {"rate": np.zeros(3, "float32")})
     record.add(4, {"rate": np.ones(3, "float32")})
-    other = ScheduleRecord(Knots(3, steps=9), {"rate": 3})
+    other = ScheduleRecord(Knots(3, steps=9).positions, {"rate": 3})
     other.restore(record.arrays())
     np.testing.assert_array_equal(other.written(9)["rate"], record.written(9)["rate"])
-    assert not ScheduleRecord(Knots(3, steps=9), {}).arrays()
+    assert not ScheduleRecord(Knots(3, steps=9).positions, {}).arrays()

@@ -161,7 +161,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._record: ScheduleRecord | None = None
         self._progress = Progress(self.params or {})
         if self._progress.total is not None:
-            self.optimizer.span_schedule(-(-self._progress.total // self.optimizer.accumulation))
+            self.optimizer.span_schedule(self._progress.total)
         self._draws, self._seed = 0, int(np.random.randint(2**31))
         self._warned: set[str] = set()
         self.optimizer.companion = self._state
@@ -248,7 +248,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             self._mover = Mover(self.optimizer, self.meta_optimizer)
         self._mover.limit_memory(2 * self._capacity // together)
         if self.optimizer.schedule is not None:
-            self._record = ScheduleRecord(self.optimizer.schedule, self.optimizer.layout.knots)
+            self._record = ScheduleRecord(self.optimizer.positions, self.optimizer.layout.knots)
         if self.optimizer.companion_state:
             self._restore(self.optimizer.companion_state)
             self.optimizer.companion_state = None

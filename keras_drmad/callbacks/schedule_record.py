@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.typing import Arrays
 
 
@@ -19,12 +20,14 @@ class ScheduleRecord:
     no knots (L2, weight decay) gets its mean over training.
 
     Args:
-        schedule: the `Knots` of an optimizer, spanned.
+        positions: gives where steps stand, in units of knots.
         knots: `{kind: number of knots}` of the kinds that have some.
     """
 
-    def __init__(self, schedule: Knots, knots: dict[str, int]) -> None:
-        self._schedule, self._knots = schedule, knots
+    def __init__(
+        self, positions: Callable[[np.ndarray], np.ndarray], knots: dict[str, int]
+    ) -> None:
+        self._positions, self._knots = positions, knots
         self._steps: list[int] = []
         self._seen: list[Arrays] = []
 
@@ -52,7 +55,7 @@ class ScheduleRecord:
             knots = np.reshape(last, (self._knots[kind], -1)).astype("float64")
             total, weight = np.zeros_like(knots), np.zeros((len(knots), 1))
             for begin, stop, at in zip(self._steps, ends, self._seen, strict=True):
-                positions = self._schedule.positions(np.arange(begin, stop))
+                positions = self._positions(np.arange(begin, stop))
                 near = np.maximum(1 - np.abs(positions[:, None] - np.arange(len(knots))), 0)
                 total += near.T @ (near @ np.reshape(at[kind], knots.shape))
                 weight += near.sum(0)[:, None]

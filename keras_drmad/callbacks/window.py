@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import sums
 from keras_drmad.callbacks.guard import LEAST_SIZE, Outcome
 from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.data import Batch, BufferedBatches
 from keras_drmad.engine import step_check
 from keras_drmad.engine.engine import Engine
-from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.recorded import RecordedWindows, Snapshot, Step, WindowDerivatives
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.paths import Checkpointed, Path, SegmentMeans, Stored
@@ -112,7 +112,7 @@ class Window:
             first_loss=float(run.losses[0]),
             training_loss=float(np.mean(run.losses)),
             moved=_distance(self.start.weights, self.end.weights),
-            size=float(global_norm(self.start.weights)),
+            size=float(sums.norm(self.start.weights)),
             off=_distance(run.end.weights, self.end.weights),
             way=_distance(self.start.weights, self.end.weights),
         )
@@ -137,4 +137,4 @@ class Window:
 
 
 def _distance(a: Tensors, b: Tensors) -> float:
-    return float(global_norm([p - q for p, q in zip(a, b, strict=True)]))
+    return float(sums.norm([p - q for p, q in zip(a, b, strict=True)]))

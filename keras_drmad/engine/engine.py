@@ -10,14 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import compat
-from keras_drmad.data import Batches, Signature
+from keras_drmad import compat, sums
+from keras_drmad.data import STACK_STEPS, Batches, Signature
 from keras_drmad.engine import judge as judges
 from keras_drmad.engine import loss_scale, model_setup, step_check
 from keras_drmad.engine.checkpoints import Carry, carry_at
 from keras_drmad.engine.derivatives import Derivatives, by_init_scales
 from keras_drmad.engine.model_variables import ModelVariables, value_of
-from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import Objective
 from keras_drmad.engine.programs import Adjoint, Inputs, Programs, TrainingState
 from keras_drmad.engine.stacks import Stacks
@@ -101,7 +100,7 @@ class Engine(ModelVariables):
             if self._free_to_choose
             else bool(jit_compile)
         )
-        self._norm = tf_function(global_norm)
+        self._norm = tf_function(sums.norm)
 
     def _compile(self, xla: bool) -> None:
         self.xla = xla
@@ -377,13 +376,14 @@ class Engine(ModelVariables):
 
     def _validation(self, run: Trajectory, validation: Batches) -> tuple[float, Adjoint]:
         end = run.end._replace(weights=judges.weights(run))
-        zero = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, run.hyper_variables))
-        total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zero)
+        total = self.programs.no_losses(end, run.hyper_variables)
         assert validation.epoch_steps is not None  # `as_validation` has seen to it
-        for step in range(validation.epoch_steps):
-            self._see(validation.signature(step), validating=True)
-            batch = tf.nest.map_structure(tf.convert_to_tensor, validation.batch(step))
-            total = self.programs.validate(end, run.hyper_variables, batch, total)
+        limit = STACK_STEPS if validation.in_memory else 1
+        for steps, capacity in validation.pieces(range(validation.epoch_steps), limit):
+            self._see(validation.signature(steps[0]), validating=True)
+            batches = validation.stack(steps, self.stacks.capacity(steps, capacity))
+            constants = end, run.hyper_variables
+            total, _ = self.programs.validate(constants, total, batches, len(steps))
         samples, loss, *gradients = total
         weights, state, hyper_variables = tf.nest.map_structure(
             lambda g: g / tf.cast(samples, g.dtype), gradients

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_drmad.tf_function import tf_function
+from keras_drmad.tf_function import Program
 from keras_drmad.typing import Structure, Tensor
 
 
@@ -35,7 +35,7 @@ class Loop:
         self._body, self._outputs, self._reverse = body, outputs, reverse
         self._xla = xla
         program = self._while if xla else self._step
-        self._program = tf_function(program, jit_compile=xla, reduce_retracing=relaxed)
+        self._program = Program(program, jit_compile=xla, reduce_retracing=relaxed)
 
     def __call__(
         self, constants: Structure, carry: Structure, xs: Structure, length: int | Tensor
@@ -84,7 +84,7 @@ class Loop:
 
     def programs(self) -> int:
         """How many programs have been traced, for tests of retracing."""
-        return self._program.experimental_get_tracing_count()
+        return self._program.function.experimental_get_tracing_count()
 
 
 def _at(xs: Structure, i: Tensor | int) -> Structure:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_drmad import compat
 from keras_drmad.arguments import wrong
 from keras_drmad.data import as_arguments
+from keras_drmad.devices import only_cpus
 from keras_drmad.engine.objective import Objective
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.paths.base import Path
@@ -102,6 +103,6 @@ def prefers_xla(model: keras.Model, objective: Objective) -> bool:
         return False
     if any("Random" in kind for kind in objective.operations) and not model.jit_compile:
         return False  # XLA draws other masks of dropout from the same seeds than `fit` would
-    if any(d.device_type != "CPU" for d in tf.config.list_logical_devices()):
+    if not only_cpus():
         return True
     return not any(name in kind for kind in objective.operations for name in SLOW_UNDER_XLA_ON_CPU)

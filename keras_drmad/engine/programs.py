@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import sums
 from keras_drmad.data import Batches
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.loss_scale import DynamicScale, all_finite
-from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.objective import ModelValues, Objective
 from keras_drmad.paths.base import Path, Point
 from keras_drmad.tf_function import tf_function
@@ -92,8 +92,7 @@ class Programs:
         )
         self.xla = xla
         self.reverse = Loop(self._back, lambda *_: (), reverse=not backward, **kind)
-        self.validate = tf_function(self.add_validation, jit_compile=xla, reduce_retracing=relaxed)
-
+        self.validate = Loop(self._add_validation, lambda *_: (), **kind)
         # Not with XLA: it is called now and then only, with batches of several shapes.
         self.loss = tf_function(self._loss, reduce_retracing=True)
 
@@ -191,10 +190,11 @@ class Programs:
 
     # -- validation --------------------------------------------------------------------------
 
-    def add_validation(
-        self, at: TrainingState, hyper_variables: Tensors, batch: Structure, total: Structure
-    ) -> Structure:
-        """Adds a batch's loss (times its samples) and gradients to `total`."""
+    def _add_validation(
+        self, constants: tuple[TrainingState, Tensors], total: Structure, batch: Structure
+    ) -> tuple[Structure, tuple[()]]:
+        """Adds a batch's loss (times its samples) and gradients to `total`; see `no_losses`."""
+        at, hyper_variables = constants
         with _tape() as tape:
             tape.watch((at.weights, at.state, hyper_variables))
             loss = self._loss(at, hyper_variables, batch)
@@ -206,7 +206,13 @@ class Programs:
             unconnected_gradients="zero",
         )
         found = (tf.cast(samples, total[0].dtype), loss * tf.cast(samples, loss.dtype), *gradients)
-        return tf.nest.map_structure(lambda a, b: a + tf.cast(b, a.dtype), total, found)
+        return tf.nest.map_structure(lambda a, b: a + tf.cast(b, a.dtype), total, found), ()
+
+    @staticmethod
+    def no_losses(at: TrainingState, hyper_variables: Tensors) -> Structure:
+        """What `validate` begins with: no samples, no loss, and gradients of 0."""
+        zeros = tf.nest.map_structure(tf.zeros_like, (at.weights, at.state, hyper_variables))
+        return (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zeros)
 
     def _loss(self, at: TrainingState, hyper_variables: Tensors, batch: Structure) -> Tensor:
         values = ModelValues(at.weights, at.state, at.random, hyper_variables)
@@ -346,7 +352,7 @@ def _tape() -> tf.GradientTape:
 
 def _limited(adjoint: Adjoint, limit: Tensor) -> Adjoint:
     """`adjoint` scaled down to where the norm of its weights is `limit`, if it is above."""
-    norm = global_norm(adjoint.weights)
+    norm = sums.norm(adjoint.weights)
     scale = tf.minimum(tf.math.divide_no_nan(tf.cast(limit, norm.dtype), norm), 1.0)
     scale = tf.where(norm > 0, scale, tf.ones_like(scale))
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import sums
 from keras_drmad.data import Batch, Batches, Signature
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.flat import Flat, Vectors
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.model_variables import value_of
-from keras_drmad.engine.norm import global_norm
 from keras_drmad.engine.programs import Adjoint, Inputs, TrainingState
 from keras_drmad.paths.exact import Stored
 from keras_drmad.tf_function import tf_function
@@ -92,7 +92,6 @@ class RecordedWindows:
         self._engine, self._programs, self._capacity = engine, engine.programs, capacity
         self._signature: Signature | None = None
         programs = engine.programs
-        self._validate = Loop(self._add_loss, lambda *_: (), xla=programs.xla)
         at = engine.variables
         others = (at.slots, at.state)
         self._weights = Flat(at.weights)
@@ -187,9 +186,8 @@ class RecordedWindows:
             dtype: w + tf.cast(last, w.dtype) * (after[dtype] - w) for dtype, w in mean.items()
         }
         at = end._replace(weights=self._weights.unpack(judged))
-        zeros = tf.nest.map_structure(tf.zeros_like, (end.weights, end.state, []))
-        total = (tf.constant(0.0, "float64"), tf.constant(0.0, "float64"), *zeros)
-        (samples, loss, *gradients), _ = self._validate(at, total, hyper, batches)
+        total = self._programs.no_losses(at, [])
+        (samples, loss, *gradients), _ = self._programs.validate((at, []), total, hyper, batches)
         dw, state, _ = tf.nest.map_structure(lambda g: g / tf.cast(samples, g.dtype), gradients)
         share = (1 - last) / tf.cast(length, tf.float32)
         adjoint = Adjoint(
@@ -207,8 +205,8 @@ class RecordedWindows:
         found = [loss / samples, size, self._norm(adjoint.weights)]
         begun = [w[0] for w in before.values()]
         moved = [a - b for a, b in zip(after.values(), begun, strict=True)]
-        found += [first, losses / tf.cast(length, tf.float32), global_norm(moved)]
-        found += [global_norm(begun), tf.sqrt(off), tf.sqrt(way)]
+        found += [first, losses / tf.cast(length, tf.float32), sums.norm(moved)]
+        found += [sums.norm(begun), tf.sqrt(off), tf.sqrt(way)]
         return {
             "numbers": tf.stack([tf.cast(x, tf.float64) for x in found]),
             "hyper": adjoint.hyper,
@@ -222,7 +220,7 @@ class RecordedWindows:
         )
 
     def _norm(self, tensors: Tensors) -> Tensor:
-        return global_norm(list(self._weights.pack(tensors).values()))
+        return sums.norm(list(self._weights.pack(tensors).values()))
 
     @staticmethod
     def _mean(before: Tensor, end: Tensor, length: Tensor) -> Tensor:
@@ -230,11 +228,6 @@ class RecordedWindows:
         number = tf.range(before.shape[0])
         inside = tf.cast((number > 0) & (number < length), before.dtype)
         return (tf.tensordot(inside, before, 1) + end) / tf.cast(length, before.dtype)
-
-    def _add_loss(
-        self, at: TrainingState, total: Structure, batch: Structure
-    ) -> tuple[Structure, tuple[()]]:
-        return self._programs.add_validation(at, [], batch, total), ()
 
     def _step_back(
         self, constants: dict[str, Any], carry: Structure, inputs: Inputs
@@ -252,4 +245,4 @@ class RecordedWindows:
 
 
 def _squares(a: Vectors, b: Vectors) -> Tensor:
-    return tf.cast(global_norm([a[dtype] - b[dtype] for dtype in a]) ** 2, tf.float32)
+    return tf.cast(sums.norm([a[dtype] - b[dtype] for dtype in a]) ** 2, tf.float32)

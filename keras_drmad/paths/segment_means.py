@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_drmad.arguments import flag, positive_integer
 from keras_drmad.paths.base import End, Path, Point, Segment
+from keras_drmad.sums import inner
 from keras_drmad.typing import Structure, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate
 
@@ -110,13 +111,6 @@ class SegmentMeans(Path):
     def adjust_hvp(self, products: Tensors, directions: Tensors, unscaled: Tensors) -> Tensors:
         if not self.floor:
             return products
-        curvature = _inner(directions, products)
-        share = tf.math.divide_no_nan(tf.minimum(curvature, 0.0), _inner(directions, unscaled))
+        curvature = inner(directions, products)
+        share = tf.math.divide_no_nan(tf.minimum(curvature, 0.0), inner(directions, unscaled))
         return [h - tf.cast(share, h.dtype) * u for h, u in zip(products, unscaled, strict=True)]
-
-
-def _inner(a: Tensors, b: Tensors) -> Tensor:
-    """The inner product of two lists of tensors, in the widest of their dtypes."""
-    terms = [tf.reduce_sum(p * q) for p, q in zip(a, b, strict=True)]
-    widest = "float64" if any(t.dtype == tf.float64 for t in terms) else "float32"
-    return tf.add_n([tf.cast(t, widest) for t in terms])

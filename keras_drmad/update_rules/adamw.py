@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from keras_drmad.sums import scaled
 from keras_drmad.typing import Slots, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
@@ -25,6 +26,7 @@ def adamw_step(
     epsilon: float,
     iteration: Tensor,
     add: Callable[[Tensor, Tensor], Tensor] = operator.add,
+    times: Callable[[Tensor, Tensor], Tensor] = operator.mul,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`(w', m', v')`, with t = iteration + 1:
 
@@ -32,14 +34,15 @@ def adamw_step(
     v' = v + (1 − β₂) (g² − v)
     w' = w − α λ w − α c m' / (√v' + ε),   c = √(1 − β₂ᵗ) / (1 − β₁ᵗ)
 
-    `add(a, by)` is the sum: of tensors, or in place, of a variable that it returns.
+    `add(a, by)` is the sum: of tensors, or in place, of a variable that it returns. `times(a, by)` is
+    the product with a scalar.
     """
-    momentum = add(momentum, (gradient - momentum) * (1 - beta_1))
+    momentum = add(momentum, times(gradient - momentum, 1 - beta_1))
     velocity = second_moment(velocity, gradient, beta_2, add)
     if decay is not None:
-        weight = add(weight, weight * (decay * -rate))
+        weight = add(weight, times(weight, decay * -rate))
     size = -rate * correction(beta_1, beta_2, iteration)
-    return add(weight, momentum * size / (_root(velocity) + epsilon)), momentum, velocity
+    return add(weight, times(momentum, size) / (_root(velocity) + epsilon)), momentum, velocity
 
 
 def second_moment(
@@ -109,6 +112,7 @@ class AdamW(UpdateRule):
             self.beta_2,
             self.epsilon,
             iteration,
+            times=scaled,
         )
         return weight, {"momentum": momentum, "velocity": velocity}
 

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import tensorflow as tf
 
 from keras_drmad.hyperparameters.groups import Layout
+from keras_drmad.sums import scaled
 from keras_drmad.typing import Slots, Tensor, Tensors, Vectors
 
 # Of each kind of hyperparameter one tensor a variable; None where the kind does not act.
@@ -161,7 +162,7 @@ class UpdateRule:
         if "l2" in self.kinds:
             l2 = self.layout.spread("l2", hyper["l2"], self.dtypes)
             for i in self._moving(raw):
-                grads[i] = raw[i] if l2[i] is None else raw[i] + l2[i] * weights[i]
+                grads[i] = raw[i] if l2[i] is None else raw[i] + scaled(weights[i], l2[i])
         return grads if self.accumulation > 1 else self._clipped(grads)
 
     def _moving(self, tensors: Tensors) -> list[int]:

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
+from keras_drmad.sums import scaled
 from keras_drmad.typing import Slots, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
 
@@ -30,10 +31,10 @@ def momentum_step(
     w' = w + v'              (plain)
     w' = w + μ v' − α g      (Nesterov)
     """
-    push = gradient * rate
-    velocity = velocity * momentum - push
+    push = scaled(gradient, rate)
+    velocity = scaled(velocity, momentum) - push
     if nesterov:
-        return weight + (velocity * momentum - push), velocity
+        return weight + (scaled(velocity, momentum) - push), velocity
     return weight + velocity, velocity
 
 
@@ -95,11 +96,10 @@ class Momentum(UpdateRule):
     ) -> tuple[Slots, Tensors]:
         """The velocity is the displacement; the gradient `g_t = (μ v_t − v_{t+1}) / α`."""
         if leaving is not None:
+            rates, momenta = values["learning_rate"], values["momentum"]
             gradients = [
-                tf.math.divide_no_nan(m * v - after, r)
-                for v, after, r, m in zip(
-                    arriving, leaving, values["learning_rate"], values["momentum"], strict=True
-                )
+                (m * v - after) * tf.math.reciprocal_no_nan(r)
+                for v, after, r, m in zip(arriving, leaving, rates, momenta, strict=True)
             ]
         return {"velocity": arriving}, gradients
 
@@ -110,4 +110,4 @@ class Momentum(UpdateRule):
         self, directions: Tensors, slots: Slots, values: Values, iteration: Tensor
     ) -> Tensors:
         rates = values["learning_rate"]
-        return [tf.math.divide_no_nan(d, r) for d, r in zip(directions, rates, strict=True)]
+        return [d * tf.math.reciprocal_no_nan(r) for d, r in zip(directions, rates, strict=True)]
