@@ -120,7 +120,7 @@ def test_steps_are_those_of_keras(float64, arguments, constraint):
 def test_windows_of_the_callback(monkeypatch, caplog, arguments):
     """Derivatives are those of `hypergradient`; windows end with steps of the optimizer."""
     found = []
-    monkeypatch.setattr(model_setup, "prefers_xla", lambda model, objective: False)
+    monkeypatch.setattr(model_setup, "prefers_xla", lambda *arguments: False)
     monkeypatch.setattr(Mover, "move", lambda mover, gradients, boldness: found.append(gradients))
     model, twin = mlp(**arguments), mlp(**arguments)
     for variable, other in zip(twin.optimizer.variables, model.optimizer.variables, strict=True):

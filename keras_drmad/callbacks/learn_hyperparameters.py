@@ -243,7 +243,16 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._capacity = -(-self._capacity // together) * together
         path = self.path or path_for(self.model, self.optimizer, self._capacity)
         trains = type(path) is not Stored  # else steps are differentiated as they were recorded
-        self._engine = Engine.of(self.model, batch, path, check=self.check, trains=trains)
+        assert self._recorder is not None
+        self._engine = Engine.of(
+            self.model,
+            batch,
+            path,
+            check=self.check,
+            trains=trains,
+            steps=self._progress.total,
+            step=self._recorder.step,
+        )
         if self._mover is None or self._mover.optimizer is not self.optimizer:
             self._mover = Mover(self.optimizer, self.meta_optimizer)
         self._mover.limit_memory(2 * self._capacity // together)

@@ -39,6 +39,11 @@ class Progress:
         self._length = self._step
 
     @property
+    def total(self) -> int | None:
+        """How many steps the training has, if `fit` knows."""
+        return self.steps and self.steps * self._epochs
+
+    @property
     def done(self) -> float:
         """The share of training that is done."""
         share = min(self._step / self._length, 1.0) if self._length else 0.0

@@ -19,6 +19,8 @@ from keras_drmad.update_rules.base import ACCUMULATED, AVERAGES
 
 # Whose XLA programs, differentiated twice, take minutes to compile or run on CPU.
 SLOW_UNDER_XLA_ON_CPU = ("Conv", "DepthwiseConv", "While")
+# For fewer steps, compiling with XLA takes longer on CPU than it saves: about 1400 steps are even.
+FEW_STEPS = 500
 
 
 def build_with(model: keras.Model, example: Structure) -> None:
@@ -95,14 +97,20 @@ def devices(model: keras.Model) -> tuple[str | None, ...]:
     return tuple(found)
 
 
-def prefers_xla(model: keras.Model, objective: Objective) -> bool:
-    """Whether programs of a model should be compiled with XLA, if nobody has said so."""
+def prefers_xla(model: keras.Model, objective: Objective, steps: int | None = None) -> bool:
+    """Whether programs of a model should be compiled with XLA, if nobody has said so.
+
+    `steps` is how many are differentiated in all, where that is known.
+    """
     if len(objective.devices) > 1:
         return False  # its programs run on one device
     if not all(layer.supports_jit for layer in (model, *compat.all_layers(model))):
         return False
-    if any("Random" in kind for kind in objective.operations) and not model.jit_compile:
+    draws = any("Random" in kind for kind in objective.operations)
+    if draws and not model.jit_compile:
         return False  # XLA draws other masks of dropout from the same seeds than `fit` would
     if not only_cpus():
         return True
+    if steps is not None and steps < FEW_STEPS and not draws:
+        return False
     return not any(name in kind for kind in objective.operations for name in SLOW_UNDER_XLA_ON_CPU)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -42,7 +42,12 @@ class Engine(Protocol):
     def write(self, state: TrainingState, steps: int) -> None: ...
 
 
-def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
+def check(
+    engine: Engine,
+    example: Batch,
+    compiled: bool = True,
+    step: Callable[[], object] | None = None,
+) -> None:
     """Raises a ValueError if training by an engine leads elsewhere than Keras's `train_step`.
 
     Afterwards all is as it was: variables, metrics, seeds, and the model's own functions. Models of
@@ -52,13 +57,16 @@ def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
         engine: of a compiled, built model.
         example: a batch of training data.
         compiled: whether the engine's steps are to be taken by its compiled program.
+        step: trains on the example as `fit` does; by default the model's `train_step` is traced for it.
     """
     if engine.model.distribute_strategy.num_replicas_in_sync > 1:
         return  # Keras cannot trace the step of several replicas by itself
     variables = _variables(engine)
     before = [_array(v) for v in variables]
     with _undone(variables), _silent(engine):
-        _train_by_keras(engine, example)
+        take = step or _keras_step(engine, example)
+        for _ in range(_steps(engine)):
+            take()
         expected = [_array(v) for v in variables]
     with _undone(variables):
         steps = _steps(engine)
@@ -127,7 +135,7 @@ def _silent(engine: Engine) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def _train_by_keras(engine: Engine, example: Batch) -> None:
+def _keras_step(engine: Engine, example: Batch) -> Callable[[], object]:
     model = engine.model
     x, y, sample_weight = as_arguments(tf.nest.map_structure(tf.convert_to_tensor, example))
     data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
@@ -136,13 +144,11 @@ def _train_by_keras(engine: Engine, example: Batch) -> None:
     def step() -> None:
         model.distribute_strategy.run(model.train_step, args=(data,))
 
-    take = step
-    if not model.run_eagerly:
-        # Compiled only where other random numbers would be drawn without.
-        function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
-        take = function.get_concrete_function()
-    for _ in range(_steps(engine)):
-        take()
+    if model.run_eagerly:
+        return step
+    # Compiled only where other random numbers would be drawn without.
+    function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
+    return function.get_concrete_function()
 
 
 def _first_difference(
