@@ -93,7 +93,10 @@ def smoothness(
     jit_compile, check = flag("jit_compile", jit_compile, auto=True), flag("check", check)
     optimizer = learnable_optimizer(model)
     if not optimizer.learn:
-        raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+        raise ValueError(
+            "Nothing to learn: the optimizer was made with `learn=()`. Leave `learn` out, or name in it "
+            "what is to be learned."
+        )
     with named("train_data"):
         batches = as_batches(train_data, batch_size, seed)
         batches.batch(0)

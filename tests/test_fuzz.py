@@ -24,7 +24,7 @@ from keras_drmad import (
     paths,
     plots,
 )
-from keras_drmad.tuners import Actions, DrMADOracle, Goal, OptunaOracle, Policy, QANOracle
+from keras_drmad.tuners import Actions, DrMADOracle, Goal, Method, OptunaOracle, Policy, QANOracle
 from keras_drmad.tuners.qan.agent.dqn import check_arguments
 from keras_drmad.tuners.qan.search.schedules import Schedule
 from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
@@ -63,7 +63,7 @@ FUZZ = settings(
     suppress_health_check=list(HealthCheck),
 )
 # Names of folders are made, and files are written to them.
-LEFT_OUT = {"directory", "project_name", "self", "args", "kwargs", "optimizer"}
+LEFT_OUT = {"directory", "project_name", "self", "args", "kwargs", "optimizer", "tuner_arguments"}
 
 
 def weights():
@@ -183,6 +183,7 @@ CASES = {
     "Regressor": (Regressor, {}, lambda made: 0 <= made.strength <= 1),
     "Schedule": (Schedule, {"kind": "cosine", "peak": 0.1, "over": 9.0}, schedule),
     "Policy": (Policy, POLICY, policy),
+    "Method": (Method, {"hypermodel": lambda hp: None}, repr),
     "DrMADOracle": (DrMADOracle, {}, hands_out),
     "OptunaOracle": (OptunaOracle, {}, hands_out),
     "check_arguments": (check_arguments, {}, lambda _: True),

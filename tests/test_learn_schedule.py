@@ -18,7 +18,7 @@ STEPS = 24
 def _without_xla(monkeypatch):
     from keras_drmad.engine import model_setup
 
-    monkeypatch.setattr(model_setup, "prefers_xla", lambda model, objective: False)
+    monkeypatch.setattr(model_setup, "prefers_xla", lambda *arguments: False)
 
 
 class Seen(keras.callbacks.Callback):

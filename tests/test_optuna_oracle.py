@@ -314,10 +314,12 @@ def test_an_error_that_comes_in_between_leaves_nothing_held(tmp_path, monkeypatc
 
 
 def test_a_search_whose_trials_all_failed_raises(tmp_path):
-    oracle = make(tmp_path, max_trials=2)
-    for _ in range(2):
-        trial = oracle.create_trial("a")
+    oracle, patient = (make(tmp_path, max_trials=2) for _ in range(2))
+    patient.max_consecutive_failed_trials = -1  # any number
+    for one in (oracle, patient) * 2:
+        trial = one.create_trial("a")
         trial.message = "no such layer"
-        end(oracle, trial, status="FAILED")
+        end(one, trial, status="FAILED")
+    assert patient.create_trial("a").status == "STOPPED"
     with pytest.raises(RuntimeError, match=r"all its 2 trials failed.\n(.|\n)*no such layer"):
         oracle.create_trial("a")

@@ -1,12 +1,15 @@
 """Calls that reach a chief's server."""
 
+import re
 import threading
 import types
 
 import grpc
 import pytest
+from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
-from keras_drmad.tuners.distributed import address, server
+from keras_drmad.tuners import DrMADOracle, OptunaOracle, QANOracle
+from keras_drmad.tuners.distributed import address, guard, server
 from keras_drmad.tuners.distributed.workers import Workers
 
 
@@ -52,3 +55,20 @@ def test_a_call_that_nobody_waits_for_takes_no_turn(monkeypatch):
     caller.join(10)
     gate._turn.release()
     assert said == ["DEADLINE_EXCEEDED"]
+
+
+CALLS = [
+    re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    for name in vars(OracleServicer)
+    if name[0].isupper()
+]
+
+
+@pytest.mark.parametrize("kind", [DrMADOracle, QANOracle, OptunaOracle])
+@pytest.mark.parametrize("call", CALLS)
+def test_no_call_of_a_worker_goes_to_kerastuner_unguarded(kind, call):
+    """Whose own methods leave the lock held after an error."""
+    owner = next(base for base in kind.__mro__ if call in vars(base))
+    assert owner.__module__.startswith("keras_drmad.")
+    if (owner, call) != (OptunaOracle, "create_trial"):  # which raises beside the lock
+        assert vars(owner)[call].__code__ is guard.entry(lambda self: None).__code__

@@ -8,7 +8,7 @@ from drmad_task import HYPER, TRAIN, build, make, result, scores, search, trials
 from keras_drmad import DrMADSGD, Knots, LearnHyperparameters
 from keras_drmad.data import ArrayBatches
 from keras_drmad.tuners.drmad.online import drawn_together
-from keras_drmad.tuners.drmad.place import DIFFERENTIATE, LEARN, STAGE
+from keras_drmad.tuners.drmad.place import DIFFERENTIATE, LEARN, STAGE, seed_of
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,7 +16,7 @@ def _without_xla():
     from keras_drmad.engine import model_setup
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_setup, "prefers_xla", lambda model, objective: False)
+        patch.setattr(model_setup, "prefers_xla", lambda *arguments: False)
         yield
 
 
@@ -44,7 +44,7 @@ def test_the_first_to_be_differentiated_has_the_mean_of_the_schedules(finished):
 
 def test_a_trial_that_learns_is_a_training_with_the_callback(finished):
     trial = trials(finished)[1]
-    seed = finished._derived_seed(trial.hyperparameters.values, 0)
+    seed = seed_of(trial.hyperparameters.values, 0, finished.resample)
     keras.utils.set_random_seed(seed)
     model = build(None, schedule=Knots(4))
     batches = ArrayBatches(TRAIN, 10, seed)
@@ -123,7 +123,7 @@ def built(hp):
 @pytest.mark.parametrize(
     "hypermodel, words",
     [
-        (built, "optimizer is built"),
+        (built, "one that is built"),
         (lambda hp: build(hp, learn=("learning_rate", "init_scale")), "init_scale"),
     ],
 )

@@ -173,9 +173,10 @@ class OptunaOracle(keras_tuner.Oracle):
         return Trial(self.get_space(), status=TrialStatus.STOPPED)
 
     def _failure(self) -> Exception | None:
-        """What is to be raised where every trial has failed."""
+        """What is to be raised where every trial has failed, and not any number of them may."""
         ended = [self.trials[name] for name in self.end_order]
-        if not ended or any(trial.status != TrialStatus.FAILED for trial in ended):
+        is_failure = ended and all(trial.status == TrialStatus.FAILED for trial in ended)
+        if not is_failure or self.max_consecutive_failed_trials == -1:
             return None
         return RuntimeError(
             f"The search has found nothing: all its {len(ended)} trials failed.\n{ended[-1].message}\n"

@@ -223,8 +223,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             self._window = Window(self._engine, self._capacity)
             self._before = self._anchor(self._window)
             if self._record is not None:
-                now = {k: np.asarray(d) for k, d in self._before.displacements.items()}
-                self._record.add(self.optimizer.steps_taken(), now)
+                self._record.add(self.optimizer.steps_taken(), self._before.displacements)
         self._window.add(batch)
 
     def _after_step(self) -> None:

@@ -49,11 +49,6 @@ class Progress:
         share = min(self._step / self._length, 1.0) if self._length else 0.0
         return (self._epoch + share) / self._epochs
 
-    @property
-    def total(self) -> int | None:
-        """Steps of the whole training, if `fit` knows them."""
-        return self.steps * self._epochs if self.steps else None
-
     def window(self, together: int = 1) -> int:
         """How many steps a window should have, so that windows end with epochs.
 

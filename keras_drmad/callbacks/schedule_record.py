@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_drmad.typing import Arrays
+from keras_drmad.typing import Arrays, Vectors
 
 
 class ScheduleRecord:
@@ -34,10 +34,10 @@ class ScheduleRecord:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def add(self, step: int, displacements: Arrays) -> None:
+    def add(self, step: int, displacements: Arrays | Vectors) -> None:
         """Notes `{kind: flat vector}`, in force from a step on, until the next one that is noted."""
         self._steps.append(step)
-        self._seen.append(displacements)
+        self._seen.append({kind: np.asarray(d) for kind, d in displacements.items()})
 
     def written(self, end: int) -> Arrays:
         """`{kind: flat vector}` of the schedule, for a training that ended before step `end`.

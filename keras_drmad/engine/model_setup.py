@@ -35,7 +35,10 @@ def build_with(model: keras.Model, example: Structure) -> None:
             with keras.name_scope(model.optimizer.name):
                 model.optimizer.build(model.trainable_variables)
     if not model.trainable_variables:
-        raise ValueError(f"Model {model.name!r} has no trainable variables.")
+        raise ValueError(
+            f"Model {model.name!r} has no trainable variables. Set `layer.trainable = True` on a layer "
+            "that is to be trained, and compile the model again."
+        )
 
 
 def check(

@@ -213,7 +213,10 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
     ) -> None:
         """Excludes variables from what shrinks weights (`UpdateRule.penalties`)."""
         if self.built:
-            raise ValueError(f"`{method}()` can only be configured before the optimizer is built.")
+            raise ValueError(
+                f"`{method}()` can only be configured before the optimizer is built: call it right "
+                "after it is made."
+            )
         self._excluded = (*patterns_of(var_list), *checked_patterns(var_names))
 
     def _is_penalized(self, variable: keras.Variable) -> bool:

@@ -190,7 +190,8 @@ def _moving_averages(model: keras.Model) -> dict[int, float]:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             if layer.renorm:
                 raise ValueError(
-                    f"`statistics` cannot be 'recomputed': layer {layer.name!r} has `renorm=True`."
+                    f"`statistics` cannot be 'recomputed': layer {layer.name!r} has `renorm=True`. Use "
+                    "'interpolated'."
                 )
             if layer.momentum < 1:
                 for variable in (layer.moving_mean, layer.moving_variance):

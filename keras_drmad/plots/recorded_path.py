@@ -133,7 +133,8 @@ class RecordedPath:
             if has != recorded:
                 raise ValueError(
                     f"`path` was recorded with another model than `model`. Shapes of {kind}: "
-                    f"{has} in the model, {recorded} in the path."
+                    f"{has} in the model, {recorded} in the path. Pass that model, or record a path of "
+                    "this one."
                 )
 
 

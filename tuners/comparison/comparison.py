@@ -90,10 +90,11 @@ def compare(
 
     Raises:
         OSError: A file cannot be read or written.
-        ValueError: Something in the arguments, before anything is trained; or others than those of
-            the comparison that would go on.
+        ValueError: Something in the arguments, or a method whose model, tuner or callbacks cannot be
+            made, or whose model cannot be evaluated on a sample of each data set; before anything is
+            trained. Or other arguments than those of the comparison that would go on.
 
-    A method that fails has a row without a result. It stops no other.
+    A method that fails later has a row without a result. It stops no other.
 
     Example:
 

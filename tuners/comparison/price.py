@@ -11,9 +11,11 @@ from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.callbacks.progress import Progress
 from keras_drmad.data import Batches, as_validation
+from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths import Path, Stored
 
 from ..data_checks import training_batches
+from ..drmad.online import decided
 from ..drmad.place import DIFFERENTIATE, LEARN
 from ..drmad.training import DifferentiatedTraining
 from ..drmad.tuner import DrMADTuner
@@ -50,7 +52,9 @@ def prices(
         return {ANY_STAGE: measure.learning(learner)}
     assert isinstance(tuner, DrMADTuner)
     found = {DIFFERENTIATE: measure.differentiating(tuner)}
-    if tuner.oracle.online:
+    steps = epochs * (batches.epoch_steps or 0)
+    optimizer = learnable_optimizer(method.build(keras_tuner.HyperParameters()))
+    if decided(tuner.online, optimizer, tuner.path, steps):
         found[LEARN] = measure.learning(LearnHyperparameters(validation, check=False))
     return found
 

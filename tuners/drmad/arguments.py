@@ -57,15 +57,12 @@ def check_learnable(
     hyper_variables: Callable[[keras.Model], Iterable[keras.Variable]] | None,
     horizon: int | None,
     steps: int,
-    online: bool,
 ) -> None:
     """Raises a ValueError if there is nothing to learn, or too short a way back for it."""
     if not optimizer.learn and hyper_variables is None:
-        raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
-    if online and INIT_SCALE in optimizer.learn:
         raise ValueError(
-            '`online=True` learns during a training, which initial scales ("init_scale" in `learn`) '
-            "are not changed by any more. Leave one of them out."
+            "Nothing to learn: the optimizer was made with `learn=()`. Leave `learn` out, or name in it "
+            "what is to be learned."
         )
     if horizon is not None and horizon > steps:
         raise ValueError(

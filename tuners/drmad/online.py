@@ -7,14 +7,18 @@ import numpy as np
 
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.data import Batches, as_arguments
+from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.hyperparameters.schedules import Knots
-from keras_drmad.optimizers.learnable import learnable_optimizer
+from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
+from keras_drmad.paths import Path
 from keras_drmad.typing import Arrays, Structure
 
 from .training import DifferentiatedTraining, Outcome, last_logs
 
 # Of a schedule for an optimizer that has none; no more than fit into the training.
 KNOTS, STEPS_A_KNOT = 10, 4
+# Shorter trainings have too few windows to learn a schedule in, and learn only where it is asked for.
+LEAST_STEPS = 100
 # The schedules of so many meta-iterations are averaged: one is as noisy as its windows.
 LEARNERS = 2
 # How much of what sets a group apart from the mean of all groups stays. Half of it and more is noise
@@ -22,20 +26,37 @@ LEARNERS = 2
 APART = 0.5
 
 
-def give_schedule(model: keras.Model, steps: int) -> keras.Model:
-    """A compiled model whose optimizer has a learned schedule: its own, or that of `KNOTS` knots.
+def decided(online: bool | str, optimizer: LearnableOptimizer, path: Path, steps: int) -> bool:
+    """Whether trials learn while they train; "auto": where they can, in trainings of some length.
 
     Raises:
-        ValueError: the optimizer is built already, without one.
+        ValueError: `True`, where they cannot.
     """
+    why_not = _why_not(optimizer, path)
+    if online is True and why_not:
+        raise ValueError(f"`online=True` is not possible: {why_not} Leave `online` out.")
+    return online is True or (online == "auto" and not why_not and steps >= LEAST_STEPS)
+
+
+def _why_not(optimizer: LearnableOptimizer, path: Path) -> str:
+    if not optimizer.learn:
+        return "nothing of the optimizer is learned."
+    if INIT_SCALE in optimizer.learn:
+        return 'no step of a training moves initial scales ("init_scale" in `learn`) any more.'
+    if optimizer.schedule is None and optimizer.built:
+        return (
+            "it gives the optimizer a learned schedule, and the hypermodel returns one that is built. "
+            "Leave `optimizer.build(…)` out of it, or give it a schedule (`schedule=Knots(10)`)."
+        )
+    if path.replay == "backward":
+        return f"{path!r} needs a momentum that does not vary over training."
+    return ""
+
+
+def give_schedule(model: keras.Model, steps: int) -> keras.Model:
+    """A compiled model whose optimizer has a learned schedule: its own, or that of `KNOTS` knots."""
     optimizer = learnable_optimizer(model)
     if optimizer.schedule is None:
-        if optimizer.built:
-            raise ValueError(
-                "`online=True` gives the optimizer a learned schedule before it is built. Received: a "
-                "model whose optimizer is built. Leave `optimizer.build(…)` out of the hypermodel, or "
-                "give the optimizer a schedule: `schedule=Knots(10)`."
-            )
         optimizer.schedule = Knots(int(np.clip(steps // STEPS_A_KNOT, 2, KNOTS)))
     return model
 

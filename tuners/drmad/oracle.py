@@ -1,7 +1,6 @@
 """`DrMADOracle`: hands out the trainings of meta-iterations, and takes the meta-steps between them."""
 
 import copy
-import importlib.util
 import logging
 import time
 from collections.abc import Iterable
@@ -17,14 +16,12 @@ from keras_drmad.arguments import flag, of_kind, positive_integer, whole_number
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import JsonObject, Logs
 
-from .. import compat
 from ..distributed.guard import entry
 from ..distributed.oracle import ResilientOracle
 from ..distributed.role import role
-from ..optuna_oracle import OptunaOracle
 from ..storage import files
 from ..storage.damage import DamagedFile
-from .configurations import Configurations
+from .configurations import Configurations, default_oracle
 from .display import DrMADDisplay
 from .halving import Halving
 from .meta_run import MetaOptimization, MetaRun
@@ -41,7 +38,7 @@ from .place import (
     STAGE,
 )
 from .project import DrMADProject
-from .pruning import CURVE, is_behind
+from .pruning import CURVE, curve, is_behind
 from .result import TrialResult
 
 _log = logging.getLogger("keras_drmad")
@@ -77,7 +74,8 @@ class DrMADOracle(ResilientOracle):
             that has a schedule). None for never. Defaults to 3.
         gradients_per_step: M, trainings whose hypergradients make one meta-step. Defaults to 1.
         online: Whether the first two meta-iterations of a run learn while they train, and the mean of
-            the schedules that they have found is what the next one begins with. Defaults to `False`.
+            the schedules that they have found is what the next one begins with. Defaults to
+            `"auto"`: what the tuner says (`learns`).
         scouts: How many starts are tried, each in one training, before the best of them go on. 0 for
             none: the start is the compiled one. Defaults to 0.
         prunes: Whether a training that tries a start ends after the epoch in which it falls behind the
@@ -108,7 +106,7 @@ class DrMADOracle(ResilientOracle):
         patience: int | None = None,
         return_after: int | None = 3,
         gradients_per_step: int = 1,
-        online: bool = False,
+        online: bool | str = "auto",
         scouts: int = 0,
         prunes: bool = True,
         timeout: float | None = None,
@@ -127,16 +125,15 @@ class DrMADOracle(ResilientOracle):
         self.meta_iterations = positive_integer("meta_iterations", meta_iterations, optional=True)
         self.patience = positive_integer("patience", patience, optional=True)
         self.return_after = positive_integer("return_after", return_after, optional=True)
-        self.online = flag("online", online)
+        self.online = flag("online", online, auto=True)
         self.scouts = whole_number("scouts", scouts)
         self.prunes = flag("prunes", prunes)
-        self._scouted, self._learners = self.scouts > 0, LEARNERS if online else 0
+        self._scouted = self.scouts > 0
         if self.scouts >= self.max_trials:
             raise ValueError(
                 "`scouts` must be less than `max_trials`: they are a part of them. Received: "
                 f"scouts={scouts}, max_trials={max_trials}"
             )
-        self._halving = Halving(self.scouts, self._learners, self.objective)
         if self.max_trials % self.gradients_per_step:
             _log.warning(
                 "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
@@ -146,7 +143,16 @@ class DrMADOracle(ResilientOracle):
             )
         if outer_oracle is not None:
             of_kind("outer_oracle", outer_oracle, keras_tuner.Oracle, "a `keras_tuner.Oracle`")
-        self.outer = Configurations(outer_oracle or _outer_oracle(self.seed, self.scouts > 0))
+        self.outer = Configurations(outer_oracle or default_oracle(self.seed, self.scouts > 0))
+        self.learns(self.online is True)
+        self.runs: list[MetaRun] = []
+        self.exhausted = False  # the outer oracle has no other configuration
+
+    def learns(self, online: bool) -> None:
+        """Says whether trials learn while they train, before there is one."""
+        self.is_learning = online
+        self._learners = LEARNERS if online else 0
+        self._halving = Halving(self.scouts, self._learners, self.objective)
         self._meta_optimization = MetaOptimization(
             self.project,
             self.objective,
@@ -157,8 +163,6 @@ class DrMADOracle(ResilientOracle):
             self._scouted,
             self._learners,
         )
-        self.runs: list[MetaRun] = []
-        self.exhausted = False  # the outer oracle has no other configuration
 
     # -- handing out -------------------------------------------------------------------------
 
@@ -259,7 +263,7 @@ class DrMADOracle(ResilientOracle):
             trial.metrics.register(CURVE, direction=self.objective.direction)
         trial.metrics.update(CURVE, metrics[CURVE], step=step)
         self._save_trial(trial)
-        others = [_curve(other) for name, other in self.trials.items() if name != trial_id]
+        others = [curve(other) for name, other in self.trials.items() if name != trial_id]
         last = max((max(curve) for curve in others if curve), default=-1)
         behind = is_behind(metrics[CURVE], step, others, last, self.objective.direction)
         if not self.prunes or not behind or step == last:
@@ -358,6 +362,7 @@ class DrMADOracle(ResilientOracle):
         return super().get_state() | {
             "runs": [asdict(run) for run in self.runs],
             "exhausted": self.exhausted,
+            "is_learning": self.is_learning,
             "outer": outer,
         }
 
@@ -365,6 +370,7 @@ class DrMADOracle(ResilientOracle):
         super().set_state(state)
         self.runs = [MetaRun(**run) for run in state["runs"]]
         self.exhausted = state["exhausted"]
+        self.learns(state["is_learning"])
         if state["outer"]:
             self.outer.set_state(state["outer"])
 
@@ -378,19 +384,3 @@ class DrMADOracle(ResilientOracle):
         self.project.ranked = []
         for name in self.end_order:
             self._rank(self.trials[name])
-
-
-def _outer_oracle(seed: int, scouting: bool) -> keras_tuner.Oracle:
-    """Random search; for starts TPE, where Optuna is installed."""
-    if scouting and importlib.util.find_spec("optuna"):
-        return OptunaOracle(seed=seed)
-    oracle = keras_tuner.oracles.RandomSearchOracle(max_trials=None)
-    compat.set_seed(oracle, seed)
-    return oracle
-
-
-def _curve(trial: Trial) -> dict[int, float]:
-    """`{epoch: objective}` that a trial has reported."""
-    if not trial.metrics.exists(CURVE):
-        return {}
-    return {int(seen.step): float(seen.mean()) for seen in trial.metrics.get_history(CURVE)}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import keras_tuner
 import numpy as np
-from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import Logs
 
@@ -36,6 +36,13 @@ def is_behind(
         return True
     sign = 1.0 if direction == "min" else -1.0
     return bool(sign * value > np.median(sign * np.array(seen)))
+
+
+def curve(trial: Trial) -> dict[int, float]:
+    """`{epoch: objective}` that a trial has reported."""
+    if not trial.metrics.exists(CURVE):
+        return {}
+    return {int(seen.step): float(seen.mean()) for seen in trial.metrics.get_history(CURVE)}
 
 
 class Reporting(keras.callbacks.Callback):

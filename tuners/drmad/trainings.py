@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 import keras
 import keras_tuner
 
+from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.paths import Path
 from keras_drmad.typing import JsonObject
 
 from .. import compat
 from .data import SearchData
-from .online import give_schedule
+from .online import decided, give_schedule
 from .place import configuration
 from .training import DifferentiatedTraining
 
@@ -21,9 +22,9 @@ class Trainings:
     Args:
         tuner: whose hypermodel makes the models.
         path, hyper_variables, jit_compile, check, judge: as in `DifferentiatedTraining`.
-        online: whether the optimizer gets a learned schedule, if it has none.
 
     Attributes:
+        online: whether the optimizer gets a learned schedule, if it has none.
         current: the last one that was made.
     """
 
@@ -35,12 +36,18 @@ class Trainings:
         jit_compile: bool | str,
         check: bool,
         judge: str,
-        online: bool,
     ) -> None:
-        self._tuner, self._online = tuner, online
+        self._tuner, self._path, self.online = tuner, path, False
         self._options = (path, hyper_variables, jit_compile, check, judge)
         self.current: DifferentiatedTraining | None = None
         self._configuration: JsonObject | None = None  # which that is of
+
+    def decide(self, online: bool | str, hp: keras_tuner.HyperParameters, steps: int) -> bool:
+        """Whether trials learn while they train, by a first model; see `online.decided`."""
+        self.online = False
+        optimizer = learnable_optimizer(self.build(hp, steps))
+        self.online = decided(online, optimizer, self._path, steps)
+        return self.online
 
     def of(
         self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int, verbose: int | str
@@ -72,4 +79,4 @@ class Trainings:
         return self._with_schedule(compat.build_first_model(self._tuner, hp), steps)
 
     def _with_schedule(self, model: keras.Model, steps: int) -> keras.Model:
-        return give_schedule(model, steps) if self._online else model
+        return give_schedule(model, steps) if self.online else model

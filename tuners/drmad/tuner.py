@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import keras_tuner
-import numpy as np
 from keras_tuner.engine.trial import Trial
 
 from keras_drmad.arguments import choice, flag, positive_integer, verbosity
@@ -26,7 +25,7 @@ from .data import SearchData
 from .learned import Learned
 from .online import learn
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, SEED, STAGE
+from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, STAGE, seed_of
 from .project import DrMADProject
 from .pruning import Reporting
 from .result import TrialResult
@@ -67,8 +66,14 @@ class DrMADTuner(ResilientTuner):
             Default to `"last"`, `"auto"` and `True`.
         shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
             only); otherwise they differ in their seed. Defaults to `False`.
-        online, meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
-            keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
+        online: Whether the first trials learn while they train, as with `LearnHyperparameters`, and
+            leave a learned schedule (of `Knots`, unless the optimizer has one), which the others
+            refine. `"auto"`: where that can be, in trainings of 100 steps and more. Defaults to
+            `"auto"`.
+        starts: `{kind: (low, high)}`, between which `scouts` are drawn; of `"learning_rate"`,
+            `"momentum"`, `"l2"`, `"weight_decay"`. Defaults to ranges about the compiled values.
+        scouts, prunes, meta_iterations, outer_oracle, patience, return_after, gradients_per_step,
+            timeout, keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
             max_retries_per_trial: As in `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
             seeds of their own, whose hypergradients and metrics are averaged), `max_model_size`,
@@ -107,7 +112,7 @@ class DrMADTuner(ResilientTuner):
         jit_compile: bool | str = "auto",
         check: bool = True,
         shard: bool = False,
-        online: bool = False,
+        online: bool | str = "auto",
         scouts: int = 0,
         starts: Mapping[str, Sequence[float]] | None = None,
         prunes: bool = True,
@@ -133,9 +138,9 @@ class DrMADTuner(ResilientTuner):
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
-        self.online, self.starts = flag("online", online), check_ranges(starts)
+        self.online, self.starts = flag("online", online, auto=True), check_ranges(starts)
         self._trainings = Trainings(
-            self, self.path, hyper_variables, jit_compile, check, self.judge, online
+            self, self.path, hyper_variables, jit_compile, check, self.judge
         )
         oracle = DrMADOracle(
             objective=objective,
@@ -243,10 +248,10 @@ class DrMADTuner(ResilientTuner):
         """
         space = self.oracle.get_space()
         steps = data.steps(epochs)
+        self.oracle.learns(self._trainings.decide(self.online, space, steps))
         model = self._trainings.build(space, steps)
-        optimizer = learnable_optimizer(model)
-        example = data.example()
-        arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps, self.online)
+        optimizer, example = learnable_optimizer(model), data.example()
+        arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps)
         now = self.settings | {"epochs": epochs, "data": data.summary()}
         now["executions_per_trial"] = self.executions_per_trial
         now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
@@ -315,7 +320,7 @@ class DrMADTuner(ResilientTuner):
         values = self._values(place)
         outcomes, best = [], None
         for execution in range(self.executions_per_trial):
-            seed = self._derived_seed(place, execution)
+            seed = seed_of(place, execution, self.resample)
             training.restart(seed, values, displacements(place, training.optimizer))
             batches = data.training(seed, place[GRADIENT_NUMBER])
             own = self._callbacks(callbacks, trial, execution)
@@ -358,12 +363,6 @@ class DrMADTuner(ResilientTuner):
             return None
         return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
 
-    def _derived_seed(self, place: JsonObject, execution: int) -> int:
-        # What learns while it trains is averaged, and would be the same.
-        iteration = place[ITERATION] if self.resample or place[STAGE] == LEARN else 0
-        words = (place[SEED], place[RUN], iteration, place[GRADIENT_NUMBER], execution)
-        return int(np.random.SeedSequence(words).generate_state(1)[0])
-
     # -- results -----------------------------------------------------------------------------
 
     def score_noise(self) -> float:
@@ -376,6 +375,7 @@ class DrMADTuner(ResilientTuner):
             raise ValueError(self.project.without_weights(trial.trial_id))
         self._trainings.forget()  # clearing the session ends its programs
         result = TrialResult.read(self.project.result(trial.trial_id))
+        self._trainings.online = self.oracle.is_learning
         model = self._trainings.build_first(trial.hyperparameters, result.steps)
         trained_model.load(model, checkpoint, files.read_json(self.project.inputs), result.steps)
         learned = Learned(model, learnable_optimizer(model), self.hyper_variables)

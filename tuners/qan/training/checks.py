@@ -78,7 +78,7 @@ def check_goal(goal: Goal, logs: Logs) -> None:
     if goal.reached(logs[goal.metric]):
         raise ValueError(
             f"`goal` is {goal}, to be {'raised' if goal.direction == 'max' else 'lowered'}: an "
-            f"untrained model reaches it ({logs[goal.metric]:.4g})."
+            f"untrained model reaches it ({logs[goal.metric]:.4g}). Set a harder one."
         )
 
 

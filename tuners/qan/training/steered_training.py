@@ -115,7 +115,7 @@ class SteeredTraining:
         if not low <= self.start_rate <= high:
             raise ValueError(
                 f"The compiled learning rate, {self.start_rate:g}, is not within the bounds of the "
-                f"actions, {low:g} and {high:g}."
+                f"actions, {low:g} and {high:g}. Compile with another, or set `Actions(bounds=...)`."
             )
         # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
         parts = tuple(part for part in as_arguments(self._first) if part is not None)
