@@ -10,7 +10,15 @@ from drmad_task import HYPER, SELECTION, TRAIN, L, build, make, result, scores, 
 from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners.drmad.data import SearchData
-from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION, RUN, SEED, seed_of
+from keras_drmad.tuners.drmad.place import (
+    DIFFERENTIATE,
+    GRADIENT_NUMBER,
+    ITERATION,
+    RUN,
+    SEED,
+    STAGE,
+    seed_of,
+)
 
 # -- what a trial is ------------------------------------------------------------------------
 
