@@ -371,7 +371,8 @@ class QANOracle(ResilientOracle):
     # -- files -------------------------------------------------------------------------------
 
     def write_more(self) -> bool:
-        return bool(self.broken) or self.learner.write_more()
+        # After an error, what the agent is now may be the half of a change.
+        return self.learner.is_written if self.broken else self.learner.write_more()
 
     def get_state(self) -> dict[str, Any]:
         own = {"learned": self.learner.learned, "references": self._references.names}
