@@ -281,7 +281,7 @@ def test_two_devices_find_what_one_finds(tmp_path, two_replicas):
     two = search(
         make(tmp_path / "two", max_trials=2, distribution_strategy=two_replicas), batch_size=9
     )
-    assert len(two._training.engine.objective.devices) == 2
+    assert len(two._trainings.current.engine.objective.devices) == 2
     np.testing.assert_allclose(scores(one), scores(two), rtol=1e-5)
     for a, b in zip(trials(one), trials(two), strict=True):
         assert a.hyperparameters.values == b.hyperparameters.values

@@ -21,7 +21,9 @@ def goal_of(goal: GoalLike | None, objective: str | keras_tuner.Objective | None
             "`goal` and `objective` exclude each other: leave one of them out. Received: "
             f"goal={goal!r}, objective={objective!r}"
         )
-    if objective == "" or not isinstance(objective, str | keras_tuner.Objective | None):
+    if not isinstance(objective, str | keras_tuner.Objective | None) or (
+        isinstance(objective, str) and not objective
+    ):
         raise ValueError(
             "`objective` must be the name of a metric, or a `keras_tuner.Objective`; a value to "
             f"reach is a `goal`. Received: objective={objective!r}"
