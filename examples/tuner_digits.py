@@ -53,15 +53,17 @@ def main() -> None:
     plots.search(tuner)[0].figure.savefig(picture, dpi=100)
     print(f"\nSaved {picture}. Learned:")
     for group, values in tuner.get_best_models()[0].optimizer.hyperparameters.items():
-        print(f"{group:8}" + "".join(f"{kind:>16} {v:<9.3g}" for kind, v in values.items()))
+        for kind, value in values.items():  # of rates and momenta a schedule: a value each knot
+            print(f"{group:8} {kind:14}" + "".join(f"{v:9.3g}" for v in np.atleast_1d(value)))
 
     both = [np.concatenate(parts) for parts in zip(train, hyper, strict=True)]
     best = tuner.get_best_hyperparameters()[0]  # the width; what was learned is in the optimizer
+    steps = arguments.final_epochs * -(-len(both[0]) // 30)
     print(f"\nTest error after {arguments.final_epochs} epochs, 3 seeds, and their mean")
     for name in ("untuned", "tuned"):
         errors = []
         for seed in range(arguments.seed, arguments.seed + 3):
-            optimizer = tuner.get_best_optimizer() if name == "tuned" else None
+            optimizer = tuner.get_best_optimizer(steps) if name == "tuned" else None
             keras.utils.set_random_seed(seed)
             model = build_model(best, optimizer)
             model.optimizer.learn = ()  # it only trains
