@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from drmad_task import HYPER, TRAIN, build, make, result, scores, search, trials
 
-from keras_drmad import DrMADSGD, Knots, LearnHyperparameters
+from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, paths
 from keras_drmad.data import ArrayBatches
-from keras_drmad.tuners.drmad.online import drawn_together
+from keras_drmad.tuners.drmad.online import decided, drawn_together
 from keras_drmad.tuners.drmad.place import DIFFERENTIATE, LEARN, STAGE, seed_of
 
 
@@ -141,3 +141,29 @@ def test_a_schedule_of_the_models_own_stays(tmp_path):
     optimizer = tuner.get_best_optimizer()
     assert isinstance(optimizer, DrMADSGD) and optimizer.schedule.knots == 3
     assert optimizer.schedule.kinds == ("learning_rate",)
+
+
+def test_there_is_no_best_optimizer_before_a_search(tmp_path):
+    with pytest.raises(ValueError, match="call `search` first"):
+        make(tmp_path).get_best_optimizer()
+
+
+def test_short_trainings_learn_only_where_it_is_asked_for(tmp_path):
+    tuner = search(make(tmp_path, max_trials=1))  # of 16 steps
+    assert trials(tuner)[0].hyperparameters.values[STAGE] == DIFFERENTIATE
+    assert tuner.get_best_optimizer().schedule is None
+
+
+@pytest.mark.parametrize(
+    "optimizer, path, steps, expected",
+    [
+        (DrMADSGD(), paths.SegmentMeans(), 100, True),
+        (DrMADSGD(), paths.SegmentMeans(), 99, False),
+        (DrMADSGD(), paths.Reversible(), 100, False),
+        (DrMADSGD(learn=()), paths.SegmentMeans(), 100, False),
+        (DrMADSGD(learn=("l2", "init_scale")), paths.SegmentMeans(), 100, False),
+    ],
+)
+def test_trials_learn_by_themselves_where_they_can(optimizer, path, steps, expected):
+    assert decided("auto", optimizer, path, steps) is expected
+    assert decided(False, optimizer, path, steps) is False

@@ -7,7 +7,19 @@ from keras_tuner.engine.trial import Trial
 from keras_drmad.words import in_words
 
 from ..distributed.display import SearchDisplay, Searching, metric
-from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, configuration
+from .place import (
+    DIFFERENTIATE,
+    GRADIENT_NUMBER,
+    ITERATION,
+    LEARN,
+    LEARNED,
+    RUN,
+    SCOUT,
+    STAGE,
+    configuration,
+)
+
+DOES = {SCOUT: ", trying a start", LEARN: ", learning while it trains", DIFFERENTIATE: ""}
 
 
 class MetaSearching(Searching, Protocol):
@@ -21,7 +33,7 @@ class DrMADDisplay(SearchDisplay):
 
     def place(self, trial: Trial) -> str:
         values = trial.hyperparameters.values
-        said = f"meta-iteration {values[ITERATION]}"
+        said = f"meta-iteration {values[ITERATION]}{DOES[values[STAGE]]}"
         if chosen := configuration(values):
             words = (f"{n}={in_words(v) if isinstance(v, float) else v}" for n, v in chosen.items())
             said += f" of configuration {values[RUN]} ({', '.join(words)})"

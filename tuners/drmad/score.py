@@ -55,7 +55,8 @@ def metrics(objective: keras_tuner.Objective, outcomes: Sequence[Outcome]) -> Lo
     """Mean logs of a trial's trainings, and the objective."""
     means = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
     means["hyper_loss"] = np.mean([o.hyper_loss for o in outcomes])
-    means["growth"] = np.max([o.growth for o in outcomes])
+    if outcomes[0].gradients:
+        means["growth"] = np.max([o.growth for o in outcomes])
     means[objective.name] = np.mean([objective_value(objective, o.logs) for o in outcomes])
     # KerasTuner cannot compare what is not a number.
     return {name: float(mean) for name, mean in means.items() if not np.isnan(mean)}

@@ -390,8 +390,9 @@ class DrMADTuner(ResilientTuner):
                 search.
         """
         steps = positive_integer("steps", steps, optional=True)
-        model = self.get_best_models()[0]
-        optimizer = learnable_optimizer(model)
+        if not (best := self.oracle.get_best_trials(1)):
+            raise ValueError("No trial has ended with a score: call `search` first.")
+        optimizer = learnable_optimizer(model := self.load_model(best[0]))
         if optimizer.schedule is not None and steps is not None:
             optimizer.schedule = optimizer.schedule.over(steps)
         return keras.saving.deserialize_keras_object(
