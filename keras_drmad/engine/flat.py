@@ -29,7 +29,7 @@ class Flat:
         parts: dict[str, Tensors] = {}
         for dtype, tensor in zip(self._dtypes, tensors, strict=True):
             parts.setdefault(dtype, []).append(tf.reshape(tensor, (-1,)))
-        return {dtype: tf.concat(of, axis=0) for dtype, of in parts.items()}
+        return {dtype: keras.ops.concatenate(of) for dtype, of in parts.items()}
 
     def unpack(self, vectors: Vectors) -> Tensors:
         """The tensors of vectors."""
