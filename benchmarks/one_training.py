@@ -49,6 +49,28 @@ ABLATIONS = {
 }
 
 
+# Colours of Okabe and Ito; line styles and markers tell the lines apart in print.
+TITLES = {"digits": "Digits, 600 images", "mnist": "MNIST, 2000 images", "trec": "TREC"}
+TICKS = (2, 5, 10, 20, 50, 90)
+LINES = {
+    "learned": (
+        "SGD, learned while it trains",
+        {"color": "#0072B2", "marker": "o", "linewidth": 3, "zorder": 3},
+    ),
+    "SGD": ("SGD at this rate", {"color": "#D55E00", "marker": "s"}),
+    "SGD, ReduceLROnPlateau": (
+        "SGD, ReduceLROnPlateau",
+        {"color": "#E69F00", "marker": "^", "linestyle": "--"},
+    ),
+    "Adam": ("Adam, Keras's defaults", {"color": "black", "linestyle": ":", "linewidth": 2}),
+    "AdamW, cosine": ("AdamW, cosine", {"color": "#CC79A7", "linestyle": "-."}),
+    "SGD, one cycle, tuned": (
+        "SGD, one cycle, best of {}",
+        {"color": "#009E73", "linestyle": (0, (5, 1))},
+    ),
+}
+
+
 # -- tasks -----------------------------------------------------------------------------------
 
 
@@ -243,23 +265,25 @@ def plot(found, options):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        1, len(found), figsize=(5 * len(found), 4), layout="constrained", squeeze=False
+        1, len(found), figsize=(4.5 * len(found), 4), layout="constrained", squeeze=False
     )
     rates = sorted(options.rates)
     for ax, (name, methods) in zip(axes.flat, found.items(), strict=True):
-        for i, (method, by_start) in enumerate(methods.items()):
+        for method, (label, style) in LINES.items():
+            by_start = methods[method]
             starts = [start if start in by_start else "–" for start in rates]
             means = [np.mean([e["error"] for e in by_start[start]]) for start in starts]
-            style = "o-" if starts == rates else "--"
-            width = 2.5 if method == "learned" else 1.2
-            ax.plot(rates, means, style, color=f"C{i}", linewidth=width, label=method)
-        ax.set(xscale="log", yscale="log", title=name, xlabel="start rate")
-        ax.yaxis.set_major_formatter("{x:g}")
+            ax.plot(rates, means, label=label.format(options.ceiling), **style)
+        ax.set(
+            xscale="log", yscale="log", title=TITLES.get(name, name), xlabel="start learning rate"
+        )
+        ax.set_yticks(TICKS, map(str, TICKS))
         ax.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-        ax.grid(alpha=0.3, which="both")
+        ax.grid(alpha=0.3)
     axes.flat[0].set_ylabel("test error (%)")
-    axes.flat[-1].legend(fontsize="small")
-    figure.savefig(options.out.with_suffix(".png"), dpi=120)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(options.out.with_suffix(".png"), dpi=150)
 
 
 def ablations(results, options):
