@@ -5,7 +5,7 @@
 - tuning: test error over the start rate (1e-5 … 1, 10) on digits, MNIST with 2000 images and, with
   `--data`, questions of TREC (a text classifier): learned; SGD alone and with ReduceLROnPlateau from
   the same start; Keras's Adam and AdamW with cosine decay; SGD with a one-cycle schedule, its peak
-  rate tuned on the hyper set in 20 trainings.
+  rate tuned on the hyper set in 20 trainings. `start_rates.py` draws it.
 - ablations: the same with the parts left out: judge, guard, samples, path, horizon.
 - clarke: Fashion-MNIST as in Clarke et al. (ICLR 2022): random starts of rate, momentum and L2.
 - energy, kin8nm: UCI regression as there, from `FOLDER/energy.npz` (`x`, `y` in the file's order).
@@ -199,7 +199,6 @@ def shown(values, digits=2):
 
 def tuning(results, options):
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    found = {}
     for name in options.tasks:
         make, rows = TASKS[name], {}
         for seed in seeds:
@@ -224,42 +223,14 @@ def tuning(results, options):
             tried = [run(f"one cycle {p:.3g}", "–", one_cycle(p)) for p in peaks]
             best = min(tried, key=lambda entry: entry["hyper_loss"])
             rows.setdefault("SGD, one cycle, tuned", {}).setdefault("–", []).append(best)
-        found[name] = {m: r for m, r in rows.items() if not m.startswith("one cycle ")}
+        found = {m: r for m, r in rows.items() if not m.startswith("one cycle ")}
         print(f"\n{name}: test error in %, {len(seeds)} seeds\n")
         print("| method | " + " | ".join(f"{r:g}" for r in options.rates) + " | own default |")
         print("|---" * (len(options.rates) + 2) + "|")
-        for method, by_start in found[name].items():
+        for method, by_start in found.items():
             cells = [by_start.get(start, []) for start in (*options.rates, "–")]
             cells = [shown([e["error"] for e in c]) if c else "" for c in cells]
             print(f"| {method} | " + " | ".join(cells) + " |")
-    plot(found, options)
-
-
-def plot(found, options):
-    """Test error over start rate, a line a method; those without one are level."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # needs no screen
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, len(found), figsize=(5 * len(found), 4), layout="constrained", squeeze=False
-    )
-    rates = sorted(options.rates)
-    for ax, (name, methods) in zip(axes.flat, found.items(), strict=True):
-        for i, (method, by_start) in enumerate(methods.items()):
-            starts = [start if start in by_start else "–" for start in rates]
-            means = [np.mean([e["error"] for e in by_start[start]]) for start in starts]
-            style = "o-" if starts == rates else "--"
-            width = 2.5 if method == "learned" else 1.2
-            ax.plot(rates, means, style, color=f"C{i}", linewidth=width, label=method)
-        ax.set(xscale="log", yscale="log", title=name, xlabel="start rate")
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-        ax.grid(alpha=0.3, which="both")
-    axes.flat[0].set_ylabel("test error (%)")
-    axes.flat[-1].legend(fontsize="small")
-    figure.savefig(options.out.with_suffix(".png"), dpi=120)
 
 
 def ablations(results, options):
