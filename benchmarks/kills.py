@@ -3,7 +3,8 @@
     python benchmarks/kills.py [--kills 8] [--trials 100] [--seed 0]      # some minutes
 
 Both search the task of `examples/qan_digits.py` with the same seed, one of them in processes that
-SIGKILL ends at random moments. Compared are all episodes, and the network that is found, bit for bit.
+SIGKILL ends at random moments, each after some further episodes. Compared are all episodes, and the
+network that is found, bit for bit.
 """
 
 import argparse
@@ -41,14 +42,33 @@ def found(trials, folder):
     return hashlib.md5(json.dumps(episodes).encode()).hexdigest(), network
 
 
-def run(trials, folder, seconds=None):
-    """What a process finds; None if it was killed after so many seconds."""
+def begun(folder):
+    """How many episodes."""
+    return len(list(folder.glob("trial_*")))
+
+
+def started(trials, folder):
+    """A process that searches, and prints what it has found."""
     command = [sys.executable, __file__, "--trials", str(trials), "--search", str(folder)]
-    try:
-        done = subprocess.run(command, timeout=seconds, capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()[-1]
-    except subprocess.TimeoutExpired:  # which kills it
-        return None
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    """What a process finds."""
+    said = process.communicate()[0]
+    assert process.returncode == 0, "the search has failed"
+    return said.splitlines()[-1]
+
+
+def kill(process, folder, episodes, seconds):
+    """Ends a process so long after so many further episodes have begun."""
+    wanted = begun(folder) + episodes
+    while begun(folder) < wanted:
+        assert process.poll() is None, "the search has ended by itself"
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
 
 
 def main():
@@ -61,18 +81,17 @@ def main():
     if options.search:
         print(*found(options.trials, options.search))
         return
-    rng, kills = random.Random(options.seed), 0
+    rng = random.Random(options.seed)
+    most = options.trials // (options.kills + 2)  # further episodes before a kill
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        begun, result = time.perf_counter(), None
-        expected = run(options.trials, folder / "whole")
-        whole = time.perf_counter() - begun
-        while result is None:
-            seconds = whole * rng.uniform(0.3, 0.6) if kills < options.kills else None
-            result = run(options.trials, folder / "killed", seconds)
-            kills += result is None
-            ended = len(list((folder / "killed").glob("trial_*")))
-            print(f"{kills} kills, {ended} of {options.trials} episodes begun", flush=True)
+        expected = finish(started(options.trials, folder / "whole"))
+        for number in range(options.kills):
+            process = started(options.trials, folder / "killed")
+            kill(process, folder / "killed", rng.randint(1, most), rng.uniform(0, 0.2))
+            episodes = f"{begun(folder / 'killed')} of {options.trials} episodes begun"
+            print(f"{number + 1} kills, {episodes}", flush=True)
+        result = finish(started(options.trials, folder / "killed"))
     print("the same" if result == expected else f"different: {expected}, {result}")
     sys.exit(result != expected)
 

@@ -58,8 +58,8 @@ for _ in {1..60}; do
     sleep 1
 done
 
-# The recipe: what is indented after "**SLURM.**", with fewer CPUs and workers.
-awk '/^\*\*SLURM\./ {found = 1} found && /^    / {print substr($0, 5); any = 1} any && /^[^ ]/ {exit}' \
+# The recipe: the first block of code after "**SLURM.**", with fewer CPUs and workers.
+awk '/^\*\*SLURM\./ {found = 1} /^```/ {if (inside) exit; inside = found; next} inside' \
     "$repository/docs/how/search.md" |
     sed 's/--ntasks=6 --cpus-per-task=4/--ntasks=3 --cpus-per-task=1/; s/--ntasks=5/--ntasks=2/' >"$folder/recipe.sh"
 

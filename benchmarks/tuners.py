@@ -64,11 +64,16 @@ class Task:
         model.compile(DrMADSGD(**values, per=per, learn=learn), loss, metrics=["accuracy"])
         return model
 
-    def asking(self, per: str):
-        """A hypermodel that asks for each number of its optimizer by itself."""
+    def asking(self, per: str, decays: bool = False):
+        """A hypermodel that asks for each number of its optimizer by itself.
+
+        With `decays` also for a cosine decay of the rate, and for an average of the weights.
+        """
 
         def build(hp: keras_tuner.HyperParameters) -> keras.Model:
             model = self.build(per, learn=())
+            if decays:
+                self._decay(hp, model.optimizer)
             model.optimizer.build(model.trainable_variables)
             asked = {
                 group: {kind: self._ask(hp, group, kind, value) for kind, value in entries.items()}
@@ -78,6 +83,14 @@ class Task:
             return model
 
         return build
+
+    def _decay(self, hp: keras_tuner.HyperParameters, optimizer: DrMADSGD) -> None:
+        steps = self.epochs * -(-2000 // self.batch_size)
+        if hp.Boolean("cosine decay"):
+            rate = MIDDLE["learning_rate"]
+            optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+        optimizer.use_ema = True  # with 0 the average is the last weights
+        optimizer.ema_momentum = hp.Choice("average", [0.0, 0.9, 0.97])
 
     def _ask(self, hp: keras_tuner.HyperParameters, group: str, kind: str, value) -> np.ndarray:
         ranges = {"sampling": "log", "default": MIDDLE[kind]}
@@ -140,6 +153,8 @@ class FromTheMiddle(optuna.samplers.TPESampler):
     def sample_independent(self, study, trial, param_name, param_distribution):
         if trial.number:
             return super().sample_independent(study, trial, param_name, param_distribution)
+        if isinstance(param_distribution, optuna.distributions.CategoricalDistribution):
+            return param_distribution.choices[0]
         return float(np.sqrt(param_distribution.low * param_distribution.high))
 
 
@@ -155,7 +170,7 @@ def meta_optimizer(name: str) -> keras.optimizers.Optimizer:
 
 
 def methods(task: Task, per: str, options: argparse.Namespace) -> dict[str, Method]:
-    asking = task.asking(per)
+    asking, decaying = task.asking(per), task.asking(per, decays=True)
     known = {
         "start": ("start", lambda: Method(asking, Start)),
         "random": ("random search", lambda: Method(asking, RandomSearch)),
@@ -166,7 +181,32 @@ def methods(task: Task, per: str, options: argparse.Namespace) -> dict[str, Meth
                 asking, "optuna", sampler=FromTheMiddle(), pruner=optuna.pruners.MedianPruner()
             ),
         ),
+        "tpe-decay": (
+            "Optuna TPE, median pruner, decay and averages",
+            lambda: Method(
+                decaying,
+                "optuna",
+                callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
+                sampler=FromTheMiddle(),
+                pruner=optuna.pruners.MedianPruner(),
+            ),
+        ),
+        "tpe-hyperband": (
+            "Optuna TPE, Hyperband's pruner",
+            lambda: Method(
+                asking, "optuna", sampler=FromTheMiddle(), pruner=optuna.pruners.HyperbandPruner()
+            ),
+        ),
+        "online": ("DrMAD, online", lambda: ours(online=True)),
+        "scouted": (
+            "DrMAD, online, starts scouted",
+            lambda: ours(online=True, scouts=max(options.budget // 8, 2), starts=starts()),
+        ),
     }
+
+    def ours(**arguments) -> Method:
+        return Method(lambda hp: task.build(per), DrMADTuner, **arguments)
+
     found = {}
     for key in options.tuners:
         if key == "drmad":
@@ -186,6 +226,12 @@ def methods(task: Task, per: str, options: argparse.Namespace) -> dict[str, Meth
     return found
 
 
+def starts() -> dict[str, tuple[float, float]]:
+    """The ranges, as `DrMADTuner` has them."""
+    low, high = RANGES["momentum"]
+    return RANGES | {"momentum": (1 - high, 1 - low)}
+
+
 def numbers(hypermodel) -> int:
     """How many hyperparameters it asks for."""
     hp = keras_tuner.HyperParameters()
@@ -195,7 +241,8 @@ def numbers(hypermodel) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    known = ["start", "random", "bayesian", "tpe", "drmad"]
+    known = ["start", "random", "bayesian", "tpe", "tpe-hyperband", "tpe-decay"]
+    known += ["drmad", "online", "scouted"]
     parser.add_argument("task", nargs="?", default="mlp", choices=TASKS)
     parser.add_argument("--per", nargs="+", default=["global", "layer", "variable", "unit"])
     parser.add_argument("--tuners", nargs="+", default=known, choices=known)

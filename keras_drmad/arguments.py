@@ -237,9 +237,11 @@ def _integer(name: str, value: Any, least: int, what: str) -> int:
 
 
 def _float(value: numbers.Real) -> float:
-    """Infinity for what is beyond float32, in which values are computed with."""
+    """As float32 has it, in which values are computed with: 0 or infinity for what is beyond it."""
     try:
         found = float(value)
     except OverflowError:
         return math.inf
-    return found if abs(found) <= LARGEST else math.inf
+    if not abs(found) <= LARGEST:
+        return math.inf
+    return found if np.float32(found) else 0.0

@@ -126,6 +126,11 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     return list(optimizer._model_variables_moving_average)
 
 
+def accumulated_gradients(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The sums of gradients that wait for `gradient_accumulation_steps`, likewise."""
+    return list(optimizer._accumulated_gradients)
+
+
 def call(function: Any, tensors: Sequence[tf.Tensor]) -> Any:
     """What a concrete function gives for its arguments, flattened.
 

@@ -271,8 +271,8 @@ class BufferedBatches(Batches):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def append(self, data: Structure) -> None:
-        self._batches.append(as_batch(data))
+    def append(self, batch: Batch) -> None:
+        self._batches.append(batch)
 
     def batch(self, step: int) -> Batch:
         return self._batches[step]
@@ -329,7 +329,7 @@ class StreamBatches(BufferedBatches):
 
     def _read(self) -> bool:
         for data in self._iterator:
-            self.append(data)
+            self.append(as_batch(data))
             return True
         return False
 

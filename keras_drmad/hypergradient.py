@@ -20,7 +20,7 @@ from keras_drmad.arguments import (
     whole_number,
 )
 from keras_drmad.data import Batches, as_batches, as_validation
-from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap_of
+from keras_drmad.data_checks import check_data, overlap_of
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.judge import JUDGES
@@ -168,10 +168,8 @@ def hypergradient(
         batches.batch(0)
     with named("validation_data"):
         validation = as_validation(validation_data, validation_batch_size)
-    for name, data in (("train_data", batches), ("validation_data", validation)):
-        check_values(name, data)
-        check_inputs(name, model, data)
-        check_targets(name, model, data)
+    check_data("train_data", model, batches)
+    check_data("validation_data", model, validation)
     if (said := overlap_of(batches, validation)) is not None:
         _log.warning(said)
     steps = _steps(steps, batches)

@@ -9,19 +9,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.arguments import number, positive_integer
+from keras_drmad.arguments import flag, named, number, positive_integer, whole_number
 from keras_drmad.data import as_batches
+from keras_drmad.data_checks import check_data
 from keras_drmad.engine.engine import Engine
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
-from keras_drmad.paths import Linear
+from keras_drmad.paths import Checkpointed
 from keras_drmad.typing import Arrays
 
 SMOOTH, ROUGH = 0.5, 0.0
+# There is no way back: nothing is kept but the start.
+PATH = Checkpointed(every=2**62)
 
 
-@dataclass
+@dataclass(repr=False)
 class Smoothness:
-    """What `smoothness` returns.
+    """What `smoothness` returns; printed, it is a sentence.
 
     Attributes:
         value: from −1 to 1.
@@ -30,6 +33,9 @@ class Smoothness:
 
     value: float
     advice: str
+
+    def __repr__(self) -> str:
+        return f"Smoothness of {self.value:.4g}. {self.advice}"
 
 
 def smoothness(
@@ -56,11 +62,11 @@ def smoothness(
     however exactly it is computed. The model, its optimizer and its data stay as they are.
 
     Args:
-        model: A Keras model compiled with a `DrMADSGD`.
+        model: A Keras model compiled with a `DrMADSGD` or `DrMADAdamW`.
         train_data: As in `hypergradient`.
         steps: Training steps. Defaults to one epoch.
-        size: The step `h` on the scales on which hyperparameters are learned: 0.05 changes a learning
-            rate by 5 %. The direction `d` has random signs. Defaults to `0.05`.
+        size: The step `h` on the scales on which hyperparameters are learned, at most 1: 0.05 changes a
+            learning rate by 5 %. The direction `d` has random signs. Defaults to `0.05`.
         batch_size: Of `train_data`, if arrays. Defaults to 32.
         seed: Of the order of arrays, and of the direction. Defaults to `0`.
         jit_compile, check: As in `hypergradient`.
@@ -82,16 +88,24 @@ def smoothness(
     >>> found.value > 0.9
     True
     """
-    size = number("size", size, above=0)
+    size, seed = number("size", size, above=0, most=1), whole_number("seed", seed)
+    positive_integer("batch_size", batch_size, optional=True)
+    jit_compile, check = flag("jit_compile", jit_compile, auto=True), flag("check", check)
     optimizer = learnable_optimizer(model)
     if not optimizer.learn:
-        raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
-    batches = as_batches(train_data, batch_size, seed)
+        raise ValueError(
+            "Nothing to learn: the optimizer was made with `learn=()`. Leave `learn` out, or name in it "
+            "what is to be learned."
+        )
+    with named("train_data"):
+        batches = as_batches(train_data, batch_size, seed)
+        batches.batch(0)
+    check_data("train_data", model, batches)
     if steps is None and batches.epoch_steps is None:
         raise ValueError("`steps` must be given for training data of unknown length.")
     steps = positive_integer("steps", batches.epoch_steps if steps is None else steps)
     optimizer.span_schedule(steps)
-    engine = Engine.of(model, batches.batch(0), Linear(), (), jit_compile, check)
+    engine = Engine.of(model, batches.batch(0), PATH, (), jit_compile, check)
     start, rates = engine.read(), optimizer.learning_rates(steps)
     ends = []
     for _ in _moved(optimizer, size, seed):

@@ -53,3 +53,9 @@ def result(tuner: DrMADTuner, trial_id: str) -> TrialResult:
 
 def scores(tuner: DrMADTuner) -> list[float]:
     return [trial.score for trial in trials(tuner)]
+
+
+def scouted(folder: Any, **arguments: Any) -> DrMADTuner:
+    """A search that scouts, learns and refines; also as chief or worker."""
+    options = {"max_trials": 9, "scouts": 4, "online": True, "keep_checkpoints": 9}
+    return search(make(folder, **options | arguments))

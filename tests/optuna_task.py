@@ -1,6 +1,7 @@
 """Spaces and searches for the tests of `OptunaOracle`: trials are ended by hand."""
 
 import keras_tuner
+import optuna
 
 from keras_drmad.tuners.optuna_oracle import OptunaOracle
 
@@ -73,3 +74,12 @@ def play(oracle, score=lambda values: sum(map(float, values.values())), worker="
 
 def square(values):
     return (values["x"] - 1.0) ** 2
+
+
+class Broken(optuna.samplers.RandomSampler):
+    """A sampler that fails from the third trial on."""
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        if trial.number >= 2:
+            raise LookupError("no such thing")
+        return super().sample_independent(study, trial, param_name, param_distribution)

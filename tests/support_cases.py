@@ -137,8 +137,8 @@ def stateful() -> keras.Model:
     return compiled(keras.Model(inputs, dense()(layers.SimpleRNN(3, stateful=True)(inputs))))
 
 
-def frozen() -> keras.Model:
-    model = small(lambda: layers.Dense(5, name="base"))()
+def frozen(**optimizer: Any) -> keras.Model:
+    model = small(lambda: layers.Dense(5, name="base"), **optimizer)()
     model.optimizer.build(model.trainable_variables)
     model.get_layer("base").trainable = False
     return model
@@ -184,6 +184,9 @@ def of_dtype(dtype: str) -> Callable[[], keras.Model]:
 
 schedules = keras.optimizers.schedules
 reversible = {"path": paths.Reversible()}
+exact = {"path": paths.Checkpointed()}
+ACCUMULATES = {"gradient_accumulation_steps": 2}
+OVERWRITES = {"use_ema": True, "ema_overwrite_frequency": 2}
 
 CASES: dict[str, list[Case]] = {
     # layers
@@ -287,9 +290,25 @@ CASES: dict[str, list[Case]] = {
         [{"clipnorm": 0.05}, {"clipvalue": 0.02}, {"global_clipnorm": 0.1}]
     ),
     "`weight_decay`": each([{"weight_decay": 0.1}]),
-    "`use_ema`": each([{"use_ema": True}]),
-    "`ema_overwrite_frequency`": each([{"use_ema": True, "ema_overwrite_frequency": 2}]),
-    "`gradient_accumulation_steps`": each([{"gradient_accumulation_steps": 2}]),
+    "`use_ema`": [
+        Case(small(use_ema=True)),
+        Case(small(use_ema=True, constraint=keras.constraints.MaxNorm(0.5)), options=exact),
+    ],
+    "`ema_overwrite_frequency`": [
+        Case(small(**OVERWRITES), options=exact),
+        Case(small(**OVERWRITES), by_fit=True),
+    ],
+    "`gradient_accumulation_steps`": [
+        Case(small(**ACCUMULATES), options=exact),
+        Case(small(**ACCUMULATES), by_fit=True),
+    ],
+    "`ema_overwrite_frequency` with layers that were frozen after the optimizer was built": one(
+        lambda: frozen(**OVERWRITES), options=exact
+    ),
+    "`gradient_accumulation_steps` or `ema_overwrite_frequency` on several replicas": [
+        Case(small(**ACCUMULATES), options=exact, replicas=True),
+        Case(small(**OVERWRITES), by_fit=True, replicas=True),
+    ],
     "`mixed_float16` with a dynamic loss scale": [
         Case(half_precision(scale), options={"steps": 8})
         for scale in (2.0**10, 2.0**24)  # from which the first steps overflow
@@ -300,6 +319,16 @@ CASES: dict[str, list[Case]] = {
     "`Checkpointed(slots=...)`": one(
         small(), options={"path": paths.Checkpointed(every=1, slots=1), "steps": 3}
     ),
+    "`SegmentMeans()`, `Linear()` or `Reversible()` with `gradient_accumulation_steps`, "
+    "`ema_overwrite_frequency`, or `use_ema` and constraints": [
+        Case(small(**arguments), options={"path": path})
+        for arguments in (
+            ACCUMULATES,
+            OVERWRITES,
+            {"use_ema": True, "constraint": keras.constraints.MaxNorm(0.5)},
+        )
+        for path in (paths.SegmentMeans(), paths.Linear(), paths.Reversible())
+    ],
     "`Reversible()` with Nesterov momentum, weight decay, constraints or idle weights": [
         Case(model, options=reversible)
         for model in (

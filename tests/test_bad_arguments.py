@@ -11,7 +11,17 @@ from qan_task import VAL
 from qan_task import build as build_classifier
 from qan_task import make as make_qan
 
-from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, Sign, paths, plots
+from keras_drmad import (
+    DrMADAdamW,
+    DrMADSGD,
+    Knots,
+    LearnHyperparameters,
+    Rprop,
+    Sign,
+    paths,
+    plots,
+    smoothness,
+)
 from keras_drmad.arguments import did_you_mean
 from keras_drmad.tuners import Actions, DrMADOracle, Goal, OptunaOracle, Policy, QANOracle
 from keras_drmad.tuners.qan import plots as qan_plots
@@ -70,6 +80,18 @@ def learn(**arguments):
     return LearnHyperparameters(**({"validation_data": HYPER} | arguments))
 
 
+def smooth(**arguments):
+    model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1)])
+    model.compile(DrMADSGD(0.1), "mse")
+    return smoothness(**({"model": model, "train_data": HYPER, "steps": 2} | arguments))
+
+
+def snapshot(step, *arrays):
+    return plots.Snapshot(step, 1.0, list(arrays), [])
+
+
+TWO = np.ones(2)
+TINY = 1e-60  # which is 0 in float32
 NUMBERS = [-1, NAN, INF, True, "0.1", [0.1], 1j]
 SIZES = [0, -1, 2.5, True, "4", NAN, INF]
 SEEDS = [-1, 1.5, True, "a"]
@@ -88,6 +110,21 @@ ARGUMENTS = [
     (DrMADSGD, "learn", ["lr", ("lr",), 3, None, [3], [["l2"]]]),
     (DrMADSGD, "schedule", [5, "step", Knots]),
     (Sign, "step", [*NUMBERS, None]),
+    (Rprop, "step", [*NUMBERS, None]),
+    (Rprop, "smallest", [*NUMBERS, None, 1.5]),
+    (Rprop, "grow", [*NUMBERS, None, 0.5]),
+    (Rprop, "shrink", [*NUMBERS, None, 0, 1.5, TINY]),
+    *[(DrMADAdamW, name, [*NUMBERS, None]) for name in ("learning_rate", "weight_decay", "beta_2")],
+    (DrMADAdamW, "beta_1", [*NUMBERS, None, 1]),
+    (DrMADAdamW, "epsilon", [*NUMBERS, None, 0, TINY]),
+    (DrMADAdamW, "amsgrad", [*FLAGS, True]),
+    (DrMADAdamW, "learn", ["lr", ("momentum",), 3, None]),
+    (smooth, "train_data", [None, "abc", 5, (HYPER[0], HYPER[1][:3]), (HYPER[0] * NAN, HYPER[1])]),
+    (smooth, "train_data", [(HYPER[0][:, :2], HYPER[1]), (HYPER[0],), HYPER[0] + 1j]),
+    *[(smooth, name, SIZES) for name in ("steps", "batch_size")],
+    (smooth, "size", [0, 2, *NUMBERS]),
+    (smooth, "seed", [*SEEDS, None]),
+    *[(smooth, name, FLAGS) for name in ("check", "jit_compile")],
     (Knots, "knots", [1, *SIZES, "steps", None]),
     (Knots, "kinds", ["l2", (), 3, "lr"]),
     (Knots, "steps", SIZES),
@@ -115,7 +152,7 @@ ARGUMENTS = [
     *[(oracle, "timeout", [0, *NUMBERS]) for oracle in (DrMADOracle, QANOracle)],
     (DrMADOracle, "outer_oracle", [5, keras_tuner.Oracle]),
     (OptunaOracle, "max_trials", SIZES),
-    (OptunaOracle, "objective", [5, [3], ""]),
+    (OptunaOracle, "objective", [5, [3], "", keras_tuner.Objective("val_loss", "up")]),
     (OptunaOracle, "sampler", [5, "tpe"]),
     (OptunaOracle, "pruner", [5]),
     *[(QANOracle, name, SIZES) for name in ("max_trials", "decision_every", "gradient_steps")],
@@ -123,6 +160,8 @@ ARGUMENTS = [
     (QANOracle, "epsilon", [0.1, (1, 2, 3), ("a", "b"), (NAN, 0), (True, 0), None, "ab"]),
     *[(QANOracle, name, NUMBERS) for name in ("shaping", "random_starts", "early_stop_factor")],
     (QANOracle, "policy", [5, "missing.keras"]),
+    (QANOracle, "agent", [5, "dqn"]),
+    (QANOracle, "objective", [5, ["val_loss"], ""]),
     (QANOracle, "states", [5, "rate", [Ratios], []]),
     (Actions, "learning_rate", ["abc", 2.0, (True, 2), (-1, 2), (NAN, 1), None, (), (1,)]),
     (Actions, "bounds", [1.0, (0, 1), (1, 0.1), ("a", 1), None, (NAN, 1), (True, 2), "ab"]),
@@ -144,7 +183,9 @@ ARGUMENTS = [
     (policy, "learning_rate", [0.1, "cosine"]),
     (as_callback, "stop", FLAGS),
     *[(as_callback, name, SIZES) for name in ("budget", "decision_every", "batch_size")][:2],
-    (as_callback, "validation_data", [5, "abc", ([1.0], [2.0])]),
+    (as_callback, "validation_data", [5, "abc", ([1.0], [2.0]), [], HYPER[0][:0], HYPER[0] * NAN]),
+    (as_callback, "batch_size", SIZES),
+    (Policy.load, "path", [5, None, "none.keras"]),
     *[(dqn, name, FLAGS) for name in ("double", "prioritized", "jit_compile")],
     (dqn, "seed", SEEDS),
     (network, "actions", SIZES),
@@ -158,11 +199,20 @@ ARGUMENTS = [
     (film, "file", [5, None, "a.png"]),
     (film, "layer", [5]),
     (film, "shape", ["ab", (2,), 5, (2.5, 2)]),
-    (film, "reference", [5, "a"]),
+    (film, "reference", [5, "a", TWO, np.ones((2, 2)) * NAN, np.array([["a"]])]),
+    (film, "duration", [10**6, *SIZES]),
     (film, "to_tensorboard", [5]),
-    (plots.RecordedPath, "snapshots", [5, None, [1, 2]]),
-    (plots.hyperparameters, "history", [5, None, {}]),
+    (
+        plots.RecordedPath,
+        "snapshots",
+        [5, None, [1, 2], [snapshot("a", TWO)], [snapshot(0.5, TWO)]],
+    ),
+    (plots.RecordedPath, "snapshots", [[snapshot(0, TWO), snapshot(1, np.ones(3))]]),
+    (plots.RecordedPath, "snapshots", [[snapshot(0, TWO), snapshot(1)], [snapshot(0, TWO)] * 2]),
+    (plots.hyperparameters, "history", [5, None, {}, {1: [1.0]}, {"a/l2": 5}, {"a/l2": ["x"]}]),
+    (plots.hyperparameters, "history", [{"a/l2": []}, {"a/l2": [1.0], "b/l2": [1.0, 2.0]}]),
     (plots.residual, "path", [5, None]),
+    (plots.search, "tuner", [5, None]),
     *[(draw, "tuner", [5, None]) for draw in (qan_plots.learning_curve, qan_plots.actions)],
 ]
 
@@ -191,6 +241,9 @@ def test_text_is_no_flag_of_a_search(tmp_path, name):
         {"project_name": 5},
         {"directory": 5},
         {"executions_per_trial": True},
+        {"distribution_strategy": "mirrored"},
+        {"tuner_id": 5},
+        {"hypermodel": keras_tuner.HyperModel},
     ],
     ids=lambda arguments: next(iter(arguments)),
 )
@@ -246,6 +299,24 @@ def test_what_is_assigned_later_is_refused_as_well(name, value):
     with pytest.raises(ValueError, match=rf"\b{name}\b"):
         setattr(optimizer, name, value)
     assert getattr(optimizer, name) == before
+
+
+@pytest.mark.parametrize(
+    "optimizer, name, value",
+    [
+        *[
+            (Rprop(), name, value)
+            for name in ("smallest", "grow", "shrink")
+            for value in (NAN, -1, "x")
+        ],
+        *[(DrMADAdamW(), "epsilon", value) for value in (0, NAN)],
+        (DrMADAdamW(), "amsgrad", True),
+        (DrMADAdamW(), "beta_2", 2.0),
+    ],
+)
+def test_so_it_is_of_other_optimizers(optimizer, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        setattr(optimizer, name, value)
 
 
 def test_what_makes_sense_is_assigned():

@@ -1,5 +1,7 @@
 """Data, callbacks and searches that make no sense are refused before anything is trained."""
 
+import contextlib
+
 import keras
 import keras_tuner
 import numpy as np
@@ -14,7 +16,7 @@ from qan_task import make as make_qan
 
 from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, hypergradient, plots
 from keras_drmad.data import as_validation
-from keras_drmad.data_checks import check_targets
+from keras_drmad.data_checks import check_targets, check_values, overlap
 from keras_drmad.tuners import Actions, Policy
 from keras_drmad.tuners.qan.search.schedules import Schedule
 
@@ -51,6 +53,12 @@ DATA = {
     "infinite": ((changed(XS, INF), YS), "1 values.*inputs"),
     "infinite targets": ((XS, changed(YS, INF)), "1 values.*targets"),
     "NaN weights": ((XS, YS, np.full(40, NAN, "float32")), "40 values.*sample weights"),
+    "no targets": ((XS,), "must hold targets"),
+    "no weight": ((XS, YS, np.zeros(40, "float32")), "some are not 0"),
+    "weights of two": (
+        (XS, YS, np.ones((40, 2), "float32")),
+        r"\(40, 2\), targets of shape \(40,\)",
+    ),
     "unequal": ((XS, YS[:30]), r"inputs of shape \(40, 5\), targets of shape \(30,\)"),
     "an infinite stream": (stream(changed(XS, INF), YS).batch(8), "1 values"),
     "of another size": ((XS[:, :4], YS), r"\(None, 5\)|samples like"),
@@ -70,7 +78,7 @@ def test_data_are_named(model, kind):
         with pytest.raises(ValueError, match=rf"`{name}`") as raised:
             hypergradient(model, *sets, steps=2, verbose=0)
         assert raised.match(match)
-    if kind != "of another size":  # of which the callback knows as soon as it has a model
+    if kind not in ("of another size", "no targets"):  # which the callback knows with its model
         with pytest.raises(ValueError, match="`validation_data`"):
             LearnHyperparameters(data)
     for before, after in zip(weights, model.get_weights(), strict=True):
@@ -138,6 +146,24 @@ def test_targets_are_in_a_data_set_or_beside_arrays(tmp_path, make, validation):
 def test_axes_are_matplotlibs():
     with pytest.raises(ValueError, match=r"`ax` must be Matplotlib axes.*ax=5"):
         plots.hyperparameters({"a/l2": [1.0]}, ax=5)
+
+
+def test_samples_that_differ_in_one_value_do_not_overlap():
+    """Also where it is none of those that are compared first."""
+    known = np.random.default_rng(0).normal(size=(50, 400))
+    other = known.copy()
+    other[:, 1] += 1
+    batch = ([(array, (), ())] for array in (known, other))
+    first, second = batch
+    assert overlap(first, second) is None
+    assert overlap(first, [*second, *first]) == 1.0
+
+
+@pytest.mark.parametrize("weights, fit", [((40, 1), True), ((40, 7), True), ((40, 3), False)])
+def test_weights_of_steps_are_weights(weights, fit):
+    data = as_validation((np.ones((40, 7, 2)), np.ones((40, 7, 3)), np.ones(weights)))
+    with contextlib.nullcontext() if fit else pytest.raises(ValueError, match="each of its steps"):
+        check_values("validation_data", data)
 
 
 @pytest.mark.parametrize("known", [slice(0, 80), slice(0, 40)])

@@ -27,6 +27,7 @@ from keras_drmad.tuners.comparison import price
 from keras_drmad.tuners.comparison.budget import Budget
 from keras_drmad.tuners.comparison.meter import Meter
 from keras_drmad.tuners.comparison.outcome import Outcome
+from keras_drmad.tuners.drmad.place import DIFFERENTIATE
 
 # What these tests compare is unfair: small budgets, few seeds, no tuners.
 pytestmark = [
@@ -157,7 +158,7 @@ def test_a_budget_of_seconds(tmp_path, monkeypatch):
 
 
 def test_hypergradients_are_paid_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(price, "price", lambda *arguments: 1.5)
+    monkeypatch.setattr(price, "prices", lambda *arguments: {DIFFERENTIATE: 1.5})
     model = lambda hp: compiled(DrMADSGD(0.01), eager=False)  # noqa: E731
     method = Method(model, DrMADTuner, jit_compile=False)
     found = make(tmp_path, {"ours": method}, budget=[2, 4], seeds=1)
@@ -193,8 +194,8 @@ def test_the_price_of_a_hypergradient(monkeypatch):
     model = lambda hp: compiled(DrMADSGD(0.01), eager=False)  # noqa: E731
     learned = Method(model, callbacks=lambda train, hyper: [LearnHyperparameters(hyper)])
     plain = types.SimpleNamespace()
-    assert price.price(learned, plain, TRAIN, VALIDATION, 2, 20) == pytest.approx(1.5)
-    assert price.price(Method(build), plain, TRAIN, VALIDATION, 2, 20) == 1.0
+    assert price.prices(learned, plain, TRAIN, VALIDATION, 2, 20) == {"": pytest.approx(1.5)}
+    assert price.prices(Method(build), plain, TRAIN, VALIDATION, 2, 20) == {"": 1.0}
 
 
 def test_an_agent_keeps_a_training_back(tmp_path):

@@ -2,6 +2,7 @@
 
 import keras
 import keras_tuner
+import numpy as np
 import pytest
 from compare_task import (
     TEST,
@@ -37,11 +38,22 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:test_compare_refusa
         ("epochs", 0),
         ("batch_size", 1.5),
         ("objective", "loss"),
+        ("objective", 5),
+        ("objective", ["val_loss"]),
+        ("objective", keras_tuner.Objective("val_loss", "up")),
+        ("metric", []),
+        ("metric", "mae"),
+        ("directory", 5),
+        ("overwrite", "no"),
+        ("verbose", "x"),
         ("methods", {}),
         ("methods", {"a": build}),
         ("train", TRAIN[0]),
         ("validation", (VALIDATION[0], VALIDATION[1][:3])),
         ("test", (TEST[0][:0], TEST[1][:0])),
+        ("test", (TEST[0], TEST[1] * np.nan)),
+        ("train", (TRAIN[0] * np.inf, TRAIN[1])),
+        ("train", (TRAIN[0] + 1j, TRAIN[1])),
     ],
 )
 def test_bad_arguments_are_named(tmp_path, argument, value):
@@ -58,6 +70,9 @@ def test_bad_arguments_are_named(tmp_path, argument, value):
         ({"tuner": "tpe"}, "tuner"),
         ({"tuner": keras.Model}, "tuner"),
         ({"inputs": "x"}, "inputs"),
+        ({"hypermodel": keras_tuner.HyperModel}, "hypermodel"),
+        ({"callbacks": [5]}, "callbacks"),
+        ({"callbacks": "x"}, "callbacks"),
         ({"tuner": keras_tuner.RandomSearch, "seed": 1}, "seed"),
         ({"max_trials": 3}, "tuner"),
     ],
@@ -75,6 +90,23 @@ def not_compiled(hp):
 def test_models_that_are_none_are_named(tmp_path, hypermodel):
     with pytest.raises(ValueError, match="'a'"):
         make(tmp_path, {"a": Method(hypermodel)})
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"tuner": keras_tuner.RandomSearch, "bogus": 1}, "tuner of 'a' cannot be made.*bogus"),
+        ({"tuner": "optuna", "sampler": 5}, "tuner of 'a' cannot be made.*sampler"),
+        ({"tuner": DrMADTuner, "path": "linear"}, "tuner of 'a' cannot be made.*path"),
+        ({"callbacks": lambda train, validation: [5]}, "callbacks of 'a' cannot be made"),
+        ({"inputs": lambda x: x[:, :2]}, "cannot be evaluated on a sample of `train`"),
+        ({"inputs": lambda x: 1 / 0}, "data of 'a' cannot be read by its `inputs`"),
+    ],
+)
+def test_what_fails_in_a_training_is_said_before(tmp_path, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        make(tmp_path / "none", {"a": Method(**{"hypermodel": build} | arguments)})
+    assert not (tmp_path / "none").exists()
 
 
 # -- fairness ----------------------------------------------------------------------------------

@@ -33,6 +33,15 @@ def _doubling():
     return function.get_concrete_function({"x": tf.constant(1.0)})
 
 
+def _kept_beside(argument, read):
+    """What Keras keeps of a variable of 1 after a gradient of 3."""
+    optimizer = keras.optimizers.SGD(0.1, **argument)
+    variable = keras.Variable([1.0])
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor([3.0])])
+    return np.ravel(read(optimizer)).tolist()
+
+
 def _float8():
     layer = keras.layers.Dense(2)
     layer.build((None, 2))
@@ -67,6 +76,12 @@ USES = {
     "`Variable.overwrite_with_gradient`": lambda m: (
         [compat.is_overwritten(v) for v in _float8().trainable_variables].count(True) > 0
         and not any(compat.is_overwritten(v) for v in m.trainable_variables)
+    ),
+    "`Optimizer._accumulated_gradients`": lambda m: (
+        _kept_beside({"gradient_accumulation_steps": 2}, compat.accumulated_gradients) == [3.0]
+    ),
+    "`Optimizer._model_variables_moving_average`": lambda m: np.allclose(
+        _kept_beside({"use_ema": True}, compat.averages), 0.7
     ),
     "`Optimizer._iterations`": lambda m: int(compat.step_counter(m.optimizer).numpy()) == 1,
     "`Optimizer._learning_rate`": lambda m: isinstance(

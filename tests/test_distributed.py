@@ -258,7 +258,7 @@ def test_calls_are_encrypted(tmp_path, monkeypatch):
 
 
 def test_a_tls_file_that_is_not_there_is_named(tmp_path, monkeypatch):
-    for name, value in (("ORACLE_IP", ""), ("ORACLE_PORT", "0"), ("TUNER_ID", "chief")):
+    for name, value in (("ORACLE_IP", ""), ("ORACLE_PORT", "1"), ("TUNER_ID", "chief")):
         monkeypatch.setenv(f"KERASTUNER_{name}", value)
     monkeypatch.setenv("KERAS_DRMAD_TLS_CERTIFICATE", "lost.pem")
     with pytest.raises(ValueError, match=r"KERAS_DRMAD_TLS_CERTIFICATE .*'lost.pem'"):

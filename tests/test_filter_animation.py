@@ -177,6 +177,7 @@ def test_refusals(tmp_path):
     refused("`max_filters` must be", max_filters=0)
     refused("`zoom` must be", zoom=0)
     refused("`duration` must be", duration=0)
+    refused("`file` must be in a folder that can be written", file="/dev/null/a.gif")
     refused("`file` must end in .gif", file=tmp_path / "a.png")
     refused("`layer` must be one of the model's.*conv.*out", layer="none")
     refused("`layer` must have a kernel", layer=L.Flatten())

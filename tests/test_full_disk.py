@@ -6,9 +6,13 @@ import os
 import threading
 import types
 
+import numpy as np
 import pytest
 import qan_task
 from distributed_task import Tuner, ran
+
+from keras_drmad.tuners.qan.decision_channel import KIND
+from keras_drmad.tuners.qan.search.episode import CONTEST, SCHEDULE
 
 
 @pytest.fixture
@@ -56,14 +60,47 @@ def test_a_disk_that_is_full_at_the_start_is_named(tmp_path, disk):
     assert not ran(tmp_path)
 
 
-def test_a_learning_search_on_a_full_disk_loses_nothing(tmp_path, disk):
+@pytest.mark.parametrize("kind", [SCHEDULE, CONTEST])
+def test_a_learning_search_on_a_full_disk_loses_nothing(tmp_path, disk, kind):
     """Whatever its files are, all of its episodes are there when there is room again."""
-    disk.room = 12
-    timer = threading.Timer(3, setattr, (disk, "room", math.inf))
-    timer.start()
-    tuner = qan_task.search(qan_task.make(tmp_path), epochs=1)
+    tuner = qan_task.make(tmp_path)
+    timer = threading.Timer(1.5, setattr, (disk, "room", math.inf))
+
+    def fill(trial):
+        if trial.hyperparameters.values[KIND] == kind and timer.ident is None:
+            disk.room = 0
+            timer.start()
+
+    tuner.on_trial_begin = fill
+    qan_task.search(tuner, epochs=1)
     timer.join()
     again = qan_task.make(tmp_path).oracle
+    assert all(episode.cost is not None for episode in again.curriculum.episodes)
     assert again.learner.learned == tuner.oracle.learner.learned > 0
     assert len(again.learner.agent.replay) == len(tuner.oracle.learner.agent.replay)
     assert len(again.end_order) == 12
+
+
+def test_a_search_is_not_ahead_of_its_agent(tmp_path, monkeypatch):
+    """Small files may find room where large ones do not: then what was not learned is repeated."""
+    whole = qan_task.search(qan_task.make(tmp_path / "whole"), epochs=1)
+    put, learners = os.replace, []
+
+    def refuse_large(source, target):
+        if "learner_" in target:
+            learners.append(target)
+            if len(learners) > 4:
+                raise OSError(errno.ENOSPC, "No space left on device", target)
+        put(source, target)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", refuse_large)
+        full.setattr("keras_drmad.tuners.distributed.oracle.GIVE_UP", 0.5)
+        full.setattr("keras_drmad.tuners.distributed.oracle.WRITE_AGAIN", 0.1)
+        with pytest.raises(RuntimeError, match="Make room"):
+            qan_task.search(qan_task.make(tmp_path / "full"), epochs=1)
+    again = qan_task.search(qan_task.make(tmp_path / "full"), epochs=1)
+    assert qan_task.outcomes(again) == qan_task.outcomes(whole)
+    weights, expected = (t.oracle.learner.agent.network.get_weights() for t in (again, whole))
+    for one, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -14,8 +14,17 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, Sign, paths, plots
-from keras_drmad.tuners import Actions, DrMADOracle, Goal, OptunaOracle, Policy, QANOracle
+from keras_drmad import (
+    DrMADAdamW,
+    DrMADSGD,
+    Knots,
+    LearnHyperparameters,
+    Rprop,
+    Sign,
+    paths,
+    plots,
+)
+from keras_drmad.tuners import Actions, DrMADOracle, Goal, Method, OptunaOracle, Policy, QANOracle
 from keras_drmad.tuners.qan.agent.dqn import check_arguments
 from keras_drmad.tuners.qan.search.schedules import Schedule
 from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters
@@ -54,7 +63,7 @@ FUZZ = settings(
     suppress_health_check=list(HealthCheck),
 )
 # Names of folders are made, and files are written to them.
-LEFT_OUT = {"directory", "project_name", "self", "args", "kwargs", "optimizer"}
+LEFT_OUT = {"directory", "project_name", "self", "args", "kwargs", "optimizer", "tuner_arguments"}
 
 
 def weights():
@@ -78,6 +87,13 @@ def drmad(**arguments):
     return optimizer
 
 
+def adamw(**arguments):
+    optimizer = DrMADAdamW(**arguments)
+    optimizer.span_schedule(50)
+    return optimizer
+
+
+adamw.__signature__ = inspect.signature(DrMADAdamW)
 drmad.__signature__ = inspect.signature(DrMADSGD).replace(
     parameters=[
         *[p for n, p in inspect.signature(DrMADSGD).parameters.items() if n != "kwargs"],
@@ -145,7 +161,9 @@ POLICY = {
 HYPER = (np.ones((4, 2), "float32"), np.ones(4, "float32"))
 CASES = {
     "DrMADSGD": (drmad, {}, trained),
+    "DrMADAdamW": (adamw, {}, trained),
     "Sign": (Sign, {}, trained),
+    "Rprop": (Rprop, {}, trained),
     "Knots": (Knots, {}, knots),
     "SegmentMeans": (paths.SegmentMeans, {}, cut_whole),
     "Linear": (paths.Linear, {}, cut_whole),
@@ -165,6 +183,7 @@ CASES = {
     "Regressor": (Regressor, {}, lambda made: 0 <= made.strength <= 1),
     "Schedule": (Schedule, {"kind": "cosine", "peak": 0.1, "over": 9.0}, schedule),
     "Policy": (Policy, POLICY, policy),
+    "Method": (Method, {"hypermodel": lambda hp: None}, repr),
     "DrMADOracle": (DrMADOracle, {}, hands_out),
     "OptunaOracle": (OptunaOracle, {}, hands_out),
     "check_arguments": (check_arguments, {}, lambda _: True),

@@ -323,16 +323,6 @@ def test_another_optimizer_is_refused():
         run(model, None)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"gradient_accumulation_steps": 2}, {"ema_overwrite_frequency": 2, "use_ema": True}],
-    ids=lambda a: next(iter(a)),
-)
-def test_what_the_engine_cannot_follow_is_refused(arguments):
-    with pytest.raises(ValueError, match=next(iter(arguments))):
-        run(mlp(**arguments), None)
-
-
 def test_an_interrupted_reverse_pass_leaves_trained_weights(monkeypatch):
     from keras_drmad.engine.engine import Engine
 

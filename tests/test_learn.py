@@ -41,7 +41,7 @@ def mlp(**arguments):
 def _without_xla(monkeypatch):
     from keras_drmad.engine import model_setup
 
-    monkeypatch.setattr(model_setup, "prefers_xla", lambda model, objective: False)
+    monkeypatch.setattr(model_setup, "prefers_xla", lambda *arguments: False)
 
 
 def weights(model):
@@ -256,7 +256,7 @@ def test_no_retracing_after_the_first_window():
         def on_epoch_end(self, epoch, logs=None):
             (engine,) = model.optimizer.engines.by_key.values()
             windows = engine.further[4]
-            counts.append((windows._validate.programs(), windows._reverse.programs()))
+            counts.append((windows._programs.validate.programs(), windows._reverse.programs()))
 
     learn = LearnHyperparameters(HYPER, horizon=4)
     arrays(model, epochs=3, verbose=0, callbacks=[learn, Count()])

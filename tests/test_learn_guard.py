@@ -231,6 +231,13 @@ def test_windows_end_with_epochs(steps, epochs, window):
     assert Progress({"epochs": epochs, "steps": steps}).window() == window
 
 
+@pytest.mark.parametrize(
+    ("steps", "epochs", "window"), [(40, 20, 40), (1000, 10, 100), (None, 10, 40)]
+)
+def test_windows_have_as_many_steps_where_gradients_accumulate(steps, epochs, window):
+    assert Progress({"epochs": epochs, "steps": steps}).window(4) == window
+
+
 def test_each_window_sees_other_samples():
     rows = np.arange(30)
     hyper = HyperSamples(ArrayBatches((rows, rows), 5), 12, seed=0)

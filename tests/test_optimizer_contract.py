@@ -277,7 +277,7 @@ def test_moving_hyperparameters(kind):
 def test_the_callback_learns(kind, monkeypatch):
     from keras_drmad.engine import model_setup
 
-    monkeypatch.setattr(model_setup, "prefers_xla", lambda model, objective: False)
+    monkeypatch.setattr(model_setup, "prefers_xla", lambda *arguments: False)
     model = classifier(kind.of())
     learn = LearnHyperparameters((X[:100], Y[:100]))
     history = model.fit(X[100:], Y[100:], epochs=2, verbose=0, callbacks=[learn]).history

@@ -1,20 +1,15 @@
-"""`OptunaOracle`: the contract of KerasTuner's own oracles, what goes wrong, and several processes."""
+"""`OptunaOracle`: the contract of KerasTuner's own oracles, and what goes wrong."""
 
 import json
-import os
 import sys
 import threading
-import time
-import types
 
 import keras_tuner
 import numpy as np
 import optuna
 import pytest
 from keras_tuner.src.distribute import oracle_chief
-from optuna.trial import TrialState
-from optuna_task import all_kinds, end, make, play, scopes, square
-from processes import ended, starter
+from optuna_task import Broken, all_kinds, end, make, play, scopes, square
 
 from keras_drmad.tuners import OptunaOracle
 from keras_drmad.tuners.optuna_parameters import parameter
@@ -191,15 +186,6 @@ def test_the_seed_says_what_is_proposed(tmp_path, kind):
 # -- what goes wrong ---------------------------------------------------------------------------
 
 
-class Broken(optuna.samplers.RandomSampler):
-    """A sampler that fails from the third trial on."""
-
-    def sample_independent(self, study, trial, param_name, param_distribution):
-        if trial.number >= 2:
-            raise LookupError("no such thing")
-        return super().sample_independent(study, trial, param_name, param_distribution)
-
-
 def is_free(oracle):
     """Whether another thread can use an oracle."""
     other = threading.Thread(target=oracle_chief.exit_chief, args=(oracle,), daemon=True)
@@ -302,79 +288,38 @@ def test_an_error_of_kerastuner_leaves_nothing_held(tmp_path):
         oracle.create_trial("a")
 
 
-# -- several processes -------------------------------------------------------------------------
+def test_an_error_that_comes_in_between_leaves_nothing_held(tmp_path, monkeypatch):
+    oracle = make(tmp_path, allow_new_entries=False)
+    found = oracle.get_space()
+    found.Float("new", 0.0, 1.0)
+    with pytest.raises(RuntimeError, match="allow_new_entries"):
+        oracle.update_space(found)
+    with pytest.raises(KeyError):
+        oracle.get_trial("x")
+    assert is_free(oracle)
+
+    def full(self):
+        raise OSError("No space left on device")
+
+    oracle = make(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(OptunaOracle, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            oracle.create_trial("a")
+        monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+        assert oracle.create_trial("a").status == "STOPPED"  # its worker ends
+    assert not oracle.ongoing_trials and not oracle.tuner_ids
+    assert is_free(oracle)
 
 
-class Scopes(keras_tuner.Tuner):
-    """What the workers find, the chief has not seen."""
-
-    def run_trial(self, trial):
-        hp = trial.hyperparameters
-        rate = hp.Float("rate", 0.1, 1.0, sampling="log")
-        kind = hp.Choice("kind", ["a", "b"])
-        with hp.conditional_scope("kind", ["b"]):
-            steps = hp.Int("steps", 1, 9)
-        score = rate + (steps if kind == "b" else 0)
-        for step in range(3):
-            time.sleep(0.01)
-            answer = self.oracle.update_trial(trial.trial_id, {"default_objective": score}, step)
-            if answer.status == "STOPPED":
-                break
-        return score
-
-
-def wait_for_workers(folder, what):
-    while len(list(folder.glob(f"worker*.{what}"))) < 2:
-        time.sleep(0.02)
-
-
-def work(folder, sampler=None):
-    name = os.environ["KERASTUNER_TUNER_ID"]
-    if name == "chief":
-        # KerasTuner's chief ends with the workers that have asked; one that asks later waits for an
-        # hour. So this one looks whether they have gone once both have ended, however slow they are.
-        oracle_chief.time = types.SimpleNamespace(
-            sleep=lambda seconds: wait_for_workers(folder, "ended")
-        )
-    else:
-        (folder / f"{name}.here").touch()
-        wait_for_workers(folder, "here")  # or else the first may do all
-    pruner = optuna.pruners.ThresholdPruner(upper=5.0)
-    oracle = OptunaOracle(max_trials=12, sampler=sampler, pruner=pruner, seed=0)
-    try:
-        Scopes(oracle, directory=folder, project_name="project").search()
-    finally:
-        (folder / f"{name}.ended").touch()
-
-
-def run(folder, *arguments):
-    """The exit codes of a chief and two workers."""
-    start = starter(work, folder, *arguments)
-    processes = [start(name) for name in ("chief", "worker0", "worker1")]
-    try:
-        return [ended(process, 120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-
-
-def test_a_chief_and_its_workers(tmp_path):
-    assert run(tmp_path) == [0, 0, 0]
-    oracle = OptunaOracle(max_trials=12, seed=0)
-    oracle._set_project_dir(tmp_path, "project")
-    oracle.reload()
-    assert len(oracle.trials) == 12
-    assert {trial.status for trial in oracle.trials.values()} == {"COMPLETED"}
-    for trial in oracle.study.trials:
-        is_pruned = trial.value > 5.0
-        assert trial.state == (TrialState.PRUNED if is_pruned else TrialState.COMPLETE)
-        assert len(trial.intermediate_values) == (2 if is_pruned else 3)
-        b = trial.params["kind"] == "b"
-        assert set(trial.params) == {"rate", "kind"} | ({"steps (kind=b)"} if b else set())
-        assert trial.value == pytest.approx(
-            trial.params["rate"] + (trial.params["steps (kind=b)"] if b else 0)
-        )
-
-
-def test_a_chief_with_a_broken_sampler_ends(tmp_path):
-    assert run(tmp_path, Broken()) == [0, 0, 0]
+def test_a_search_whose_trials_all_failed_raises(tmp_path):
+    oracle, patient = (make(tmp_path, max_trials=2) for _ in range(2))
+    patient.max_consecutive_failed_trials = -1  # any number
+    for one in (oracle, patient) * 2:
+        trial = one.create_trial("a")
+        trial.message = "no such layer"
+        end(one, trial, status="FAILED")
+    assert patient.create_trial("a").status == "STOPPED"
+    with pytest.raises(RuntimeError, match=r"all its 2 trials failed.\n(.|\n)*no such layer"):
+        oracle.create_trial("a")

@@ -85,7 +85,7 @@ def nothing_is_left_behind(shared):
         ({"goal": ("val_loss", 1e3)}, "an untrained model reaches it"),
         ({"epochs": 0}, "`epochs` must be"),
         ({"decision_every": 0}, "`decision_every` must be"),
-        ({"validation_data": (X[:8, :2], Y[:8])}, "`validation_data` cannot be evaluated"),
+        ({"validation_data": (X[:8, :2], Y[:8])}, "`validation_data` must hold inputs of shape"),
         ({"actions": Actions(bounds=(0.1, 1.0))}, "learning rate, 0.02, is not within the bounds"),
     ],
 )

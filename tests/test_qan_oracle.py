@@ -136,7 +136,11 @@ def test_of_two_trainings_of_a_trial_the_first_that_ends_counts(oracle, reports)
 
 
 @pytest.mark.parametrize(
-    "change", [{"qan/number": float("nan")}, {"qan/ended": 9.0}, {"qan/state/99": 0.0}]
+    "change",
+    [
+        *[{"qan/number": float("nan")}, {"qan/ended": 9.0}, {"qan/state/99": 0.0}],
+        *[{"qan/state/0": 1e300}, {"qan/budget": 0.0}],
+    ],
 )
 def test_a_malformed_report_is_refused_alone(oracle, reports, change):
     trial = oracle.create_trial("w")
@@ -146,6 +150,9 @@ def test_a_malformed_report_is_refused_alone(oracle, reports, change):
     del message["qan/step"]
     with pytest.raises(Refused, match=r"no report.*qan/step"):
         oracle.update_trial(trial.trial_id, message)
+    for actions in ([99], [-1], [0, 0]):
+        with pytest.raises(Refused, match="actions that there are not"):
+            send(oracle, trial.trial_id, Question(0, 0, reports[0], 16, actions))
     assert not oracle.broken
     asked(oracle, trial, reports)
     bring(oracle, trial)

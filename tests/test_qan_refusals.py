@@ -339,7 +339,7 @@ def measured(hp):
         ({"actions": Actions(bounds=(0.1, 1.0))}, {}, "bounds"),
         ({}, {"epochs": 0}, "epochs"),
         ({"goal": Goal("auc", 0.9, "max")}, {}, r"what is measured is \['loss', 'val_loss'\]"),
-        ({}, {"validation_data": (VAL[0][:, :4], VAL[1])}, "validation_data.*cannot be evaluated"),
+        ({}, {"validation_data": (VAL[0][:, :4], VAL[1])}, "validation_data.*inputs of shape"),
         ({}, {"validation_data": (VAL[0][..., None], VAL[1])}, "validation_data.*samples like"),
         ({}, {"validation_data": iter([VAL])}, "validation_data.*Received: a list_iterator"),
         ({"states": [BagOfFilters(2, layer="c")]}, {}, "No such layer: c"),

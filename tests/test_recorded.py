@@ -9,7 +9,9 @@ from test_learn import HYPER, X, Y, mlp
 
 from keras_drmad import paths
 from keras_drmad.data import ArrayBatches, as_validation
+from keras_drmad.engine import model_setup
 from keras_drmad.engine.engine import Engine
+from keras_drmad.engine.flat import Flat
 from keras_drmad.engine.recorded import RecordedWindows, Step
 
 
@@ -21,9 +23,11 @@ def test_recorded_windows_find_what_the_engine_finds(judge, xla, request):
     windows = RecordedWindows(_Xla(engine, xla), 5)
     steps = [
         Step(
-            run.start._replace(
-                **{k: [a[i] for a in record[k]] for k in ("weights", "state")}
-            )._replace(slots={"velocity": [a[i] for a in record["slots"]["velocity"]]}),
+            windows.packed(
+                run.start._replace(
+                    **{k: [a[i] for a in record[k]] for k in ("weights", "state")}
+                )._replace(slots={"velocity": [a[i] for a in record["slots"]["velocity"]]})
+            ),
             run.batches.batch(i),
             0.1,
         )
@@ -38,6 +42,25 @@ def test_recorded_windows_find_what_the_engine_finds(judge, xla, request):
     assert found.off < 1e-5 * found.way
     losses = run.losses
     assert (found.first_loss, found.training_loss) == pytest.approx((losses[0], np.mean(losses)))
+
+
+def test_tensors_of_several_dtypes_are_packed():
+    tensors = [
+        tf.reshape(tf.range(6, dtype=dtype), shape)
+        for dtype, shape in (("float32", (2, 3)), ("float16", (6,)), ("float32", (3, 1, 2)))
+    ]
+    flat = Flat(tensors)
+    vectors = flat.pack(tensors)
+    assert {dtype: v.shape for dtype, v in vectors.items()} == {"float32": (12,), "float16": (6,)}
+    for one, other in zip(flat.unpack(vectors), tensors, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("steps", "is_compiled"), [(80, False), (4000, True), (None, True)])
+def test_xla_where_it_pays(steps, is_compiled, request):
+    objective = request.getfixturevalue("trained_mean")[0].objective
+    assert model_setup.prefers_xla(mlp(), objective, steps) == is_compiled
 
 
 class _Xla:

@@ -21,6 +21,7 @@ def test_a_stable_training_is_smooth_and_a_chaotic_one_is_not(rate, low, high, w
     found = smoothness(model, (X[:48], Y[:48]), **CALL)
     assert low <= found.value <= high
     assert any(w in found.advice for w in word.split("|"))
+    assert str(found) == f"Smoothness of {found.value:.4g}. {found.advice}"
     for variable, value in zip((*model.variables, *model.optimizer.variables), before, strict=True):
         np.testing.assert_array_equal(variable, value)
 

@@ -10,7 +10,15 @@ from drmad_task import HYPER, SELECTION, TRAIN, L, build, make, result, scores, 
 from keras_drmad import DrMADSGD, hypergradient, paths
 from keras_drmad.data import ArrayBatches, Later
 from keras_drmad.tuners.drmad.data import SearchData
-from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION, RUN, SEED
+from keras_drmad.tuners.drmad.place import (
+    DIFFERENTIATE,
+    GRADIENT_NUMBER,
+    ITERATION,
+    RUN,
+    SEED,
+    STAGE,
+    seed_of,
+)
 
 # -- what a trial is ------------------------------------------------------------------------
 
@@ -30,7 +38,7 @@ def test_a_trial_is_a_training_and_its_hypergradient(tmp_path):
     """Against `hypergradient` on a model built by hand, with an exact path."""
     kept = {"path": paths.Stored(), "keep_checkpoints": 2, "max_trials": 2}
     tuner = search(make(tmp_path, **kept, meta_optimizer=keras.optimizers.SGD(0.1)))
-    seed = tuner._derived_seed(trials(tuner)[0].hyperparameters.values, 0)
+    seed = seed_of(trials(tuner)[0].hyperparameters.values, 0, tuner.resample)
     keras.utils.set_random_seed(seed)
     model = build(None)
     found = hypergradient(
@@ -87,7 +95,7 @@ def initial_weights(tuner):
     seen = []
 
     def on_train_begin(logs):
-        seen.append(tuner._training.model.get_weights()[0])
+        seen.append(tuner._trainings.current.model.get_weights()[0])
 
     return seen, keras.callbacks.LambdaCallback(on_train_begin=on_train_begin)
 
@@ -125,7 +133,8 @@ def test_a_short_horizon_sees_the_last_steps(tmp_path):
     long = gradient("long", **exact)
     whole = gradient("whole", horizon=16, **exact)
     np.testing.assert_allclose(long, whole, rtol=1e-5)
-    seed = make(tmp_path)._derived_seed({RUN: 0, ITERATION: 0, GRADIENT_NUMBER: 0, SEED: 0}, 0)
+    place = {RUN: 0, ITERATION: 0, GRADIENT_NUMBER: 0, SEED: 0, STAGE: DIFFERENTIATE}
+    seed = seed_of(place, 0, resample=True)
     keras.utils.set_random_seed(seed)
     model, batches = build(None), ArrayBatches(TRAIN, 10, seed)
     hypergradient(model, batches, HYPER, steps=11, jit_compile=False)
@@ -262,7 +271,7 @@ def test_without_shards_all_train_on_everything(tmp_path):
 @pytest.mark.slow
 def test_shards_train_on_a_part(tmp_path):
     tuner = search(make(tmp_path, max_trials=2, gradients_per_step=2, shard=True), epochs=1)
-    assert int(tuner._training.optimizer.iterations.numpy()) == 4  # of 8 batches
+    assert int(tuner._trainings.current.optimizer.iterations.numpy()) == 4  # of 8 batches
 
 
 @pytest.mark.slow

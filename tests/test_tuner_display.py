@@ -164,3 +164,11 @@ def test_a_picture_shows_losses_and_learned_values(watched):
 def test_a_picture_needs_a_trial(tmp_path):
     with pytest.raises(ValueError, match="no trial that has ended: call `search`"):
         plots.search(make(tmp_path))
+
+
+def test_a_summary_needs_a_trial_and_a_number(tmp_path, capsys):
+    tuner = make(tmp_path)
+    tuner.results_summary()
+    assert "No trial has ended yet: call `search`." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="`num_trials` must be"):
+        tuner.results_summary("all")

@@ -105,7 +105,7 @@ def test_the_first_training_is_prepared_once(tmp_path: Any, monkeypatch: Any) ->
     )
     tuner = search(make(tmp_path, max_trials=2), epochs=3)
     assert len(made) == 1
-    programs = tuner._training.engine.programs
+    programs = tuner._trainings.current.engine.programs
     counts = [programs.validate.programs()]
     assert counts == [1]
 

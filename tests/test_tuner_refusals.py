@@ -64,7 +64,7 @@ def test_streams_are_looked_at_too(tmp_path):
     bad[130] = np.inf
     stream = tf.data.Dataset.from_tensor_slices((X, bad)).batch(16)
     refused(tmp_path, "`selection_data` holds 1 values", selection_data=stream)
-    refused(tmp_path, "`x` holds no batch", data=(stream.take(0),))
+    refused(tmp_path, "`x` must hold at least one batch", data=(stream.take(0),))
 
 
 def test_wrong_shapes_are_refused(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import keras_tuner
+import tensorflow as tf
 
 from keras_drmad.arguments import (
     flag,
@@ -17,6 +18,8 @@ from keras_drmad.arguments import (
 )
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.typing import Structure
+
+DIRECTIONS = ("min", "max")
 
 # Arguments of `fit` that `search` does not take, and what does the same.
 INSTEAD = {
@@ -43,21 +46,31 @@ def refuse(names: Iterable[str]) -> None:
         raise ValueError(f"`search` does not take these arguments. {' '.join(fixes)}")
 
 
+def check_builds(hypermodel: object) -> None:
+    """Raises a ValueError unless it is a `HyperModel` or a function."""
+    is_class = isinstance(hypermodel, type) and issubclass(hypermodel, keras_tuner.HyperModel)
+    is_either = isinstance(hypermodel, keras_tuner.HyperModel) or callable(hypermodel)
+    if is_class or isinstance(hypermodel, keras.Model) or not is_either:
+        what = "a `keras_tuner.HyperModel`, or a function of `hp` that returns a compiled model"
+        raise wrong("hypermodel", hypermodel, what)
+
+
+def fits_itself(hypermodel: object) -> bool:
+    """Whether it is a `HyperModel` with a `fit` of its own."""
+    return isinstance(hypermodel, keras_tuner.HyperModel) and (
+        type(hypermodel).fit is not keras_tuner.HyperModel.fit
+    )
+
+
 def check_hypermodel(hypermodel: object) -> None:
     """Refuses what makes no models; warns of a `HyperModel` whose own `fit` would be ignored.
 
     Raises:
         ValueError: It is neither a `HyperModel` nor a function.
     """
-    if isinstance(hypermodel, keras.Model) or not (
-        isinstance(hypermodel, keras_tuner.HyperModel) or callable(hypermodel)
-    ):
-        what = "a `keras_tuner.HyperModel`, or a function of `hp` that returns a compiled model"
-        raise wrong("hypermodel", hypermodel, what)
-    if not isinstance(hypermodel, keras_tuner.HyperModel):
-        return
-    kind = type(hypermodel)
-    if kind.fit is not keras_tuner.HyperModel.fit:
+    check_builds(hypermodel)
+    if fits_itself(hypermodel):
+        kind = type(hypermodel)
         warnings.warn(
             f"`fit` of {kind.__name__} is not called: the tuner trains the models itself. Pass what it "
             "gives to `model.fit` to `search`, and do the rest in `build` or in callbacks.",
@@ -75,13 +88,15 @@ def check_oracle(given: Mapping[str, Any]) -> None:
         of_kind("hyperparameters", space, keras_tuner.HyperParameters, "`HyperParameters`")
 
 
-def check_objective(objective: object) -> None:
+def check_objective(objective: object, argument: str = "objective") -> None:
     """Raises a ValueError unless it is a name, an `Objective` or a list of them."""
     each = objective if isinstance(objective, list) and objective else [objective]
     for one in each:
         if not one or not isinstance(one, str | keras_tuner.Objective):
             what = "the name of a metric, a `keras_tuner.Objective`, or a list of them"
-            raise wrong("objective", objective, what)
+            raise wrong(argument, objective, what)
+        if isinstance(one, keras_tuner.Objective) and one.direction not in DIRECTIONS:
+            raise wrong(argument, one, f"an `Objective` whose direction is one of {DIRECTIONS}")
 
 
 def check_tuner(given: Mapping[str, Any]) -> None:
@@ -90,9 +105,22 @@ def check_tuner(given: Mapping[str, Any]) -> None:
         path_like("directory", directory)
     if (name := given.get("project_name")) is not None:
         of_kind("project_name", name, str, "text")
+    if (tuner_id := given.get("tuner_id")) is not None:
+        of_kind("tuner_id", tuner_id, str, "text")
+    if (strategy := given.get("distribution_strategy")) is not None:
+        of_kind(
+            "distribution_strategy", strategy, tf.distribute.Strategy, "a `tf.distribute.Strategy`"
+        )
     flag("overwrite", given.get("overwrite", False))
     positive_integer("executions_per_trial", given.get("executions_per_trial", 1))
     positive_integer("max_model_size", given.get("max_model_size"), optional=True)
+
+
+def as_callbacks(callbacks: Structure) -> list[keras.callbacks.Callback]:
+    """Callbacks as in `fit`, as a list; a ValueError for something else."""
+    given = [one for one in keras.tree.flatten(callbacks) if one is not None]
+    kind, what = keras.callbacks.Callback, "a list of Keras callbacks"
+    return [of_kind("callbacks", one, kind, what) for one in given]
 
 
 def checked_callbacks(
@@ -107,12 +135,11 @@ def checked_callbacks(
     Raises:
         ValueError: Something else than callbacks, or one that would act against the search.
     """
-    given = [one for one in keras.tree.flatten(callbacks) if one is not None]
+    given = as_callbacks(callbacks)
     refused = {LearnHyperparameters: "the search moves the hyperparameters itself"} | dict(
         others or {}
     )
     for one in given:
-        of_kind("callbacks", one, keras.callbacks.Callback, "a list of Keras callbacks")
         for kind, instead in refused.items():
             if isinstance(one, kind):
                 raise ValueError(f"`callbacks` may not hold `{kind.__name__}`: {instead}.")

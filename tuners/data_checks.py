@@ -35,7 +35,7 @@ def training_batches(data: Structure, batch_size: int | None, seed: int | None =
             "Use `take(n)` on a `tf.data.Dataset`."
         )
     if not steps:
-        raise ValueError("`x` holds no batch.")
+        raise ValueError("`x` must hold at least one batch. Received: none")
     return batches
 
 

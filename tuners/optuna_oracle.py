@@ -153,12 +153,35 @@ class OptunaOracle(keras_tuner.Oracle):
     # -- asking --------------------------------------------------------------------------------
 
     def create_trial(self, tuner_id: str) -> Trial:
-        """As in `keras_tuner.Oracle`. What has gone wrong in Optuna is raised here."""
-        trial = super().create_trial(tuner_id)
-        if trial.status == TrialStatus.STOPPED and self._error and role() != "chief":
-            error, self._error = self._error, None
-            raise error
+        """As in `keras_tuner.Oracle`. What has gone wrong is raised here, but in a chief.
+
+        Raises:
+            RuntimeError: All trials have failed.
+        """
+        trial = self._next(tuner_id)
+        if trial.status == TrialStatus.STOPPED and role() != "chief":
+            error, self._error = self._error or self._failure(), None
+            if error:
+                raise error
         return trial
+
+    def _next(self, tuner_id: str) -> Trial:
+        with compat.locked(self), self._kept():
+            return super().create_trial(tuner_id)
+        self.ongoing_trials.pop(tuner_id, None)  # a chief would wait for it
+        self.tuner_ids.discard(tuner_id)
+        return Trial(self.get_space(), status=TrialStatus.STOPPED)
+
+    def _failure(self) -> Exception | None:
+        """What is to be raised where every trial has failed, and not any number of them may."""
+        ended = [self.trials[name] for name in self.end_order]
+        is_failure = ended and all(trial.status == TrialStatus.FAILED for trial in ended)
+        if not is_failure or self.max_consecutive_failed_trials == -1:
+            return None
+        return RuntimeError(
+            f"The search has found nothing: all its {len(ended)} trials failed.\n{ended[-1].message}\n"
+            "Mend what it says, and search again, with `overwrite=True` or another `project_name`."
+        )
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """As in `keras_tuner.Oracle`: the values that the sampler proposes."""
@@ -174,7 +197,7 @@ class OptunaOracle(keras_tuner.Oracle):
     def _kept(self) -> Iterator[None]:
         """An error within ends the search at the next question.
 
-        Raised here, it would leave KerasTuner's lock locked, and a chief would wait for ever.
+        Raised here, it would leave KerasTuner's lock held, and a chief would wait for ever.
         """
         try:
             yield
@@ -225,6 +248,24 @@ class OptunaOracle(keras_tuner.Oracle):
                 if other is known:
                     del self.ongoing_trials[worker]
             raise
+
+    # -- what is known -------------------------------------------------------------------------
+
+    @entry
+    def get_space(self) -> keras_tuner.HyperParameters:
+        return super().get_space()
+
+    @entry
+    def update_space(self, hyperparameters: keras_tuner.HyperParameters) -> None:
+        super().update_space(hyperparameters)
+
+    @entry
+    def get_trial(self, trial_id: str) -> Trial:
+        return super().get_trial(trial_id)
+
+    @entry
+    def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
+        return super().get_best_trials(num_trials)
 
     def _tell_ended(self) -> None:
         """Tells Optuna what has ended; KerasTuner saves the state at each end."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_drmad.engine.programs import TrainingState
-from keras_drmad.typing import Arrays
+from keras_drmad.typing import Arrays, Tensors, Vectors
 
 # A window went wrong if its loss is above the running one by this share of it, and by so many times
 # what losses usually differ from it: they are those of few samples.
@@ -45,8 +45,8 @@ class Anchor(NamedTuple):
     """
 
     state: TrainingState
-    displacements: Arrays
-    meta: list[np.ndarray]
+    displacements: Vectors | Arrays
+    meta: Tensors | list[np.ndarray]
 
 
 class Outcome(NamedTuple):

@@ -19,6 +19,7 @@ from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.mover import Mover
 from keras_drmad.callbacks.progress import Progress
 from keras_drmad.callbacks.recorder import Recorder
+from keras_drmad.callbacks.schedule_record import ScheduleRecord
 from keras_drmad.callbacks.window import Window, path_for
 from keras_drmad.data import Batch, BufferedBatches
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
@@ -59,10 +60,12 @@ class LearnHyperparameters(keras.callbacks.Callback):
         validation_data: The *hyper* set, whose loss is differentiated: arrays `(x, y)` or
             `(x, y, sample_weight)`, a `tf.data.Dataset`, or a `keras.utils.PyDataset`. Keep further
             data for judging the result: the hyperparameters are fitted to these.
-        horizon: Training steps in a window. Defaults to a hundredth of the training, but 10 to 100, in
-            equal parts of an epoch.
+        horizon: Training steps (batches) in a window. Defaults to a hundredth of the training, but 10
+            to 100, in equal parts of an epoch. With `gradient_accumulation_steps`, 10 to 100 times
+            that; and a window ends where the optimizer has just moved the weights.
         path: A `keras_drmad.paths.Path`. Defaults to `Stored()`, or to `SegmentMeans()` where the
-            weights and slots of all steps of a window would take more than 256 MB.
+            weights and slots of all steps of a window would take more than 256 MB (to
+            `Checkpointed()` if gradients accumulate, or averages overwrite weights).
         judge: `"mean"` or `"last"`: the weights whose loss is differentiated; `"auto"`: the mean, and
             the last weights in the last fifth of training. Defaults to `"auto"`.
         guard: Whether windows that went wrong are taken back. Defaults to `True`.
@@ -80,6 +83,11 @@ class LearnHyperparameters(keras.callbacks.Callback):
     (place this callback before them): `hyper_loss`, the loss of the whole hyper set;
     `<group>/<kind>`, every effective value (the mean, for `per="unit"`); `windows_taken_back`, how
     many up to now, with `guard`; `average_hyper_loss`, that of the averages, with `averages`.
+
+    With a learned schedule (`Knots`) in the optimizer, which spans the whole training unless it was
+    given `steps`, all knots of a group are moved alike during training. At its end they get the
+    values that were in force near each of them: a training to come has the schedule from its
+    beginning. L2 and weight decay get their means.
 
     A hypergradient that is not finite, or whose reverse pass grew beyond what stable training allows,
     moves nothing.
@@ -150,8 +158,11 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._window: Window | None = None
         self._guard: Guard | None = None
         self._averages = Averages()
-        self._draws, self._seed = 0, int(np.random.randint(2**31))
+        self._record: ScheduleRecord | None = None
         self._progress = Progress(self.params or {})
+        if self._progress.total is not None:
+            self.optimizer.span_schedule(self._progress.total)
+        self._draws, self._seed = 0, int(np.random.randint(2**31))
         self._warned: set[str] = set()
         self.optimizer.companion = self._state
         self._recorder = Recorder(self.model, self._before_step, self._after_step)
@@ -167,8 +178,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._progress.end_epoch()
         if self._engine is None:
             return
+        # Windows do not go beyond an epoch of many steps, unless gradients wait for those of the next.
         ends = self.horizon is None and self._capacity <= (self._progress.steps or 0)
-        if self._window is not None and ends:  # windows do not go beyond an epoch of many steps
+        if self._window is not None and ends and not self.optimizer.is_accumulating():
             self._end_window(self._window)
         self.hyper_loss = self._engine.programs.validation_loss(
             self._engine.read(), self.validation
@@ -193,11 +205,13 @@ class LearnHyperparameters(keras.callbacks.Callback):
             )
         if self._engine is not None and self._averages.loss < (self.hyper_loss or -math.inf):
             self._engine.write(self._averages.state(self._engine.read()), 0)
+        if self._record and self._mover is not None:
+            self._mover.displace(self._record.written(self.optimizer.steps_taken()))
         self.optimizer.is_learning, self.optimizer.companion = False, None
         if self._recorder is not None:
             self._recorder.stop()
         self._window = self._engine = self._guard = self._recorder = None
-        self._averages = Averages()
+        self._averages, self._record = Averages(), None
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -208,6 +222,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._window is None:
             self._window = Window(self._engine, self._capacity)
             self._before = self._anchor(self._window)
+            if self._record is not None:
+                self._record.add(self.optimizer.steps_taken(), self._before.displacements)
         self._window.add(batch)
 
     def _after_step(self) -> None:
@@ -221,13 +237,26 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def _begin(self, batch: Batch) -> None:
         """Prepares all that the first batch has to be known for."""
         check_data(self.model, self.validation, BufferedBatches([batch]))
-        self._capacity = self.horizon or self._progress.window()
+        together = self.optimizer.accumulation
+        self._capacity = self.horizon or self._progress.window(together)
+        self._capacity = -(-self._capacity // together) * together
         path = self.path or path_for(self.model, self.optimizer, self._capacity)
         trains = type(path) is not Stored  # else steps are differentiated as they were recorded
-        self._engine = Engine.of(self.model, batch, path, check=self.check, trains=trains)
+        assert self._recorder is not None
+        self._engine = Engine.of(
+            self.model,
+            batch,
+            path,
+            check=self.check,
+            trains=trains,
+            steps=self._progress.total,
+            step=self._recorder.step,
+        )
         if self._mover is None or self._mover.optimizer is not self.optimizer:
             self._mover = Mover(self.optimizer, self.meta_optimizer)
-        self._mover.limit_memory(2 * self._capacity)
+        self._mover.limit_memory(2 * self._capacity // together)
+        if self.optimizer.schedule is not None:
+            self._record = ScheduleRecord(self.optimizer.positions, self.optimizer.layout.knots)
         if self.optimizer.companion_state:
             self._restore(self.optimizer.companion_state)
             self.optimizer.companion_state = None
@@ -299,8 +328,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._averages.drop()
         self._engine.write(self._engine.rested(guard.anchor.state), 0)
         if guard.row == 1:  # else they were, and have been divided since
-            self._mover.displacements = guard.anchor.displacements
-        self._mover.meta = guard.anchor.meta
+            self._mover.displace(guard.anchor.displacements)
+        self._mover.put_back(guard.anchor.meta)
         self._mover.divide_rates(divisor)
         self._warn(
             "A window of training was taken back: it made the loss worse, or moved the weights too "
@@ -310,7 +339,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def _anchor(self, window: Window) -> Anchor:
         assert self._mover is not None
-        return Anchor(window.start, self._mover.displacements, self._mover.meta)
+        return Anchor(window.start, *self._mover.read())
 
     def _warn(self, message: str, *arguments: object) -> None:
         """Says something once a training."""
@@ -331,26 +360,31 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._engine is None or self._mover is None:
             return {}
         state = {"draws": np.array([self._draws, self._seed])}
-        state |= _numbered("meta", self._mover.meta)
+        state |= _numbered("meta", self._mover.read()[1])
         if self._guard is not None:
             anchor = self._guard.anchor
             state["guard"] = self._guard.numbers()
             state |= _numbered("anchor", tf.nest.flatten(anchor.state))
             state |= _numbered("anchor_meta", anchor.meta)
-            state |= {f"displaced_{kind}": value for kind, value in anchor.displacements.items()}
+            displaced = anchor.displacements.items()
+            state |= {f"displaced_{kind}": np.asarray(value) for kind, value in displaced}
+        if self._record is not None:
+            state |= self._record.arrays()
         return state | self._averages.arrays()
 
     def _restore(self, state: Arrays) -> None:
         assert self._engine is not None and self._mover is not None
         self._draws, self._seed = map(int, state["draws"])
-        self._mover.meta = _listed("meta", state)
+        self._mover.put_back(_listed("meta", state))
         self._averages = Averages(state)
+        if self._record is not None:
+            self._record.restore(state)
         if "guard" in state:
             like = self._engine.read()
             flat = [tf.constant(a) for a in _listed("anchor", state)]
             anchor = Anchor(
                 tf.nest.pack_sequence_as(like, flat),
-                {kind: state[f"displaced_{kind}"] for kind in self._mover.displacements},
+                {kind: state[f"displaced_{kind}"] for kind in self._mover.read()[0]},
                 _listed("anchor_meta", state),
             )
             self._guard = Guard(0.0, anchor)

@@ -6,15 +6,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.engine.model_variables import value_of
 from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.scales import Logit
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.tf_function import tf_function
-from keras_drmad.typing import Arrays, Tensor, Vectors
+from keras_drmad.typing import Arrays, Tensor, Tensors, Vectors
 
 
 class Mover:
     """A meta-optimizer and the displacements that it moves.
+
+    All knots of a learned schedule are moved alike: a window sees two of them, and what it says is
+    said of those that lie ahead.
 
     Args:
         optimizer: a built optimizer, whose hyperparameters are moved.
@@ -29,13 +33,17 @@ class Mover:
         # A meta-optimizer moves variables of its own: those of a distributed model have a copy for
         # each replica.
         self._moved = {
-            kind: keras.Variable(d.numpy(), dtype=d.dtype) for kind, d in self._learned.items()
+            kind: keras.Variable(d.numpy().reshape(self._knots(kind), -1)[0], dtype=d.dtype)
+            for kind, d in self._learned.items()
         }
         self._meta = meta.copy(meta_optimizer)
         self._meta.build(list(self._moved.values()))
         self._ceilings = {kind: tf.constant(np.inf, d.dtype) for kind, d in self._learned.items()}
-        # In one call: its many small operations would take longer than a window.
+        # In one call each: many small operations would take longer than a window.
         self._compiled = tf_function(self._move)
+        self._reading = tf_function(
+            lambda: tf.nest.map_structure(value_of, (self._learned, self._meta.variables))
+        )
 
     def limit_memory(self, steps: int) -> None:
         """Lets no momentum remember more steps than these, or than the compiled one.
@@ -53,23 +61,27 @@ class Mover:
         """One step of the meta-optimizer, times `boldness`, from derivatives by the values."""
         gradients = {kind: gradients[kind] for kind in self._learned}
         now = {kind: tf.convert_to_tensor(d.value) for kind, d in self._learned.items()}
-        self.displacements = self._compiled(gradients, now, self._ceilings, tf.constant(boldness))
+        self.displace(self._compiled(gradients, now, self._ceilings, tf.constant(boldness)))
 
     def _move(
         self, gradients: Vectors, now: Vectors, ceilings: Vectors, boldness: Tensor
     ) -> Vectors:
-        for kind, variable in self._moved.items():
-            variable.assign(now[kind])
-        slopes = {
-            kind: tf.cast(gradients[kind], d.dtype) * self.optimizer.scales[kind].slope(d)
-            for kind, d in now.items()
-        }
+        slopes, first = {}, {}
+        for kind, d in now.items():
+            slope = tf.cast(gradients[kind], d.dtype) * self.optimizer.scales[kind].slope(d)
+            slopes[kind] = tf.reduce_sum(tf.reshape(slope, (self._knots(kind), -1)), 0)
+            first[kind] = tf.reshape(d, (self._knots(kind), -1))[0]
+            self._moved[kind].assign(first[kind])
         self._meta.apply(list(slopes.values()), list(self._moved.values()))
         found = {}
         for kind, variable in self._moved.items():
-            moved = now[kind] + tf.cast(boldness, variable.dtype) * (variable.value - now[kind])
+            push = tf.cast(boldness, variable.dtype) * (variable.value - first[kind])
+            moved = now[kind] + tf.tile(push, [self._knots(kind)])
             found[kind] = self.optimizer.scales[kind].clip(tf.minimum(moved, ceilings[kind]))
         return found
+
+    def _knots(self, kind: str) -> int:
+        return self.optimizer.layout.knots.get(kind, 1)
 
     def divide_rates(self, divisor: float) -> None:
         """Divides all learning rates that may be learned."""
@@ -79,22 +91,16 @@ class Mover:
 
     # -- the state ---------------------------------------------------------------------------
 
-    @property
-    def displacements(self) -> Arrays:
-        """`{kind: vector}` of what is learned."""
-        return {kind: d.numpy() for kind, d in self._learned.items()}
+    def read(self) -> tuple[Vectors, Tensors]:
+        """`{kind: vector}` of what is learned, and the variables of the meta-optimizer."""
+        return self._reading()
 
-    @displacements.setter
-    def displacements(self, values: Arrays | Vectors) -> None:
+    def displace(self, values: Vectors | Arrays) -> None:
+        """Puts vectors of displacements back."""
         for kind, displacement in self._learned.items():
             displacement.assign(values[kind])
 
-    @property
-    def meta(self) -> list[np.ndarray]:
-        """The variables of the meta-optimizer."""
-        return [np.asarray(v) for v in self._meta.variables]
-
-    @meta.setter
-    def meta(self, values: list[np.ndarray]) -> None:
-        for variable, value in zip(self._meta.variables, values, strict=True):
+    def put_back(self, meta: Tensors | list[np.ndarray]) -> None:
+        """Puts variables of the meta-optimizer back."""
+        for variable, value in zip(self._meta.variables, meta, strict=True):
             variable.assign(value)

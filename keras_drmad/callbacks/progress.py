@@ -39,16 +39,25 @@ class Progress:
         self._length = self._step
 
     @property
+    def total(self) -> int | None:
+        """How many steps the training has, if `fit` knows."""
+        return self.steps and self.steps * self._epochs
+
+    @property
     def done(self) -> float:
         """The share of training that is done."""
         share = min(self._step / self._length, 1.0) if self._length else 0.0
         return (self._epoch + share) / self._epochs
 
-    def window(self) -> int:
-        """How many steps a window should have, so that windows end with epochs."""
+    def window(self, together: int = 1) -> int:
+        """How many steps a window should have, so that windows end with epochs.
+
+        `together` is how many of them move the weights once.
+        """
+        shortest, longest = SHORTEST * together, LONGEST * together
         if not self.steps:
-            return SHORTEST
-        steps = min(max(self.steps * self._epochs / WINDOWS, SHORTEST), LONGEST)
+            return shortest
+        steps = min(max(self.steps * self._epochs / WINDOWS, shortest), longest)
         if self.steps >= steps:
             return -(-self.steps // round(self.steps / steps))
         return self.steps * min(max(round(steps / self.steps), 1), self._epochs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +25,12 @@ class Recorder:
         model: whose steps are seen.
         before: called with each batch, before its step.
         after: called after each step.
+
+    Attributes:
+        step: trains on the batch that `before` was called with.
     """
+
+    step: Callable[[], object]
 
     def __init__(
         self, model: keras.Model, before: Callable[[Batch], None], after: Callable[[], None]
@@ -46,12 +52,16 @@ class Recorder:
         self.is_expecting = False
         logs: Logs | None = None
         for data in itertools.islice(iterator, self._model.steps_per_execution):
+            self.step = functools.partial(self._take, data)
             self._before(_whole(self._model.distribute_strategy, data))
-            logs = self._train(iter([data]))
+            logs = self.step()
             self._after()
         if logs is None:
             raise StopIteration
         return logs
+
+    def _take(self, data: Structure) -> Logs:
+        return self._train(iter([data]))
 
 
 def _whole(strategy: tf.distribute.Strategy, data: Structure) -> Batch:

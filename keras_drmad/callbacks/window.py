@@ -14,10 +14,9 @@ from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.data import Batch, BufferedBatches
 from keras_drmad.engine import step_check
 from keras_drmad.engine.engine import Engine
-from keras_drmad.engine.programs import TrainingState
-from keras_drmad.engine.recorded import RecordedWindows, Step, WindowDerivatives
+from keras_drmad.engine.recorded import RecordedWindows, Snapshot, Step, WindowDerivatives
 from keras_drmad.optimizers.learnable import LearnableOptimizer
-from keras_drmad.paths import Path, SegmentMeans, Stored
+from keras_drmad.paths import Checkpointed, Path, SegmentMeans, Stored
 from keras_drmad.typing import Tensors
 
 # Windows are kept step by step if the weights and slots of all their steps take no more bytes.
@@ -32,9 +31,12 @@ ROUNDING = 8.0
 
 def path_for(model: keras.Model, optimizer: LearnableOptimizer, steps: int) -> Path:
     """The path that serves windows of so many steps best."""
-    arrays = 1 + len(optimizer.rule.slots)
+    further = optimizer.further_slots
+    arrays = 1 + len(optimizer.rule.slots) + len(further)
     weights = sum(tf.as_dtype(v.dtype).size * math.prod(v.shape) for v in model.trainable_variables)
-    return Stored() if steps * weights * arrays <= STORED_BYTES else SegmentMeans()
+    if steps * weights * arrays <= STORED_BYTES:
+        return Stored()
+    return Checkpointed() if further else SegmentMeans()  # which does not follow them
 
 
 class Window:
@@ -53,7 +55,7 @@ class Window:
         self.start, self._first = engine.read(), engine.optimizer.steps_taken()
         self._batches = BufferedBatches()
         self._rates: list[float] = []
-        self._is_recorded, self._states = True, list[TrainingState]()
+        self._is_recorded, self._states = True, list[Snapshot]()
         self.end = self.start
 
     def __len__(self) -> int:
@@ -61,14 +63,17 @@ class Window:
 
     @property
     def is_full(self) -> bool:
-        return len(self) >= self._capacity
+        """Whether it has all its steps, or the last of which no gradient waits for another."""
+        optimizer = self._engine.optimizer
+        most = len(self) > self._capacity - optimizer.accumulation
+        return most and not optimizer.is_accumulating()
 
     def add(self, batch: Batch) -> None:
         """Notes the step that is taken next."""
         self._batches.append(batch)
         self._is_recorded = self._is_recorded and self._recorded.takes(self._batches, len(self))
         if self._is_recorded:
-            self._states.append(self._engine.read() if self._states else self.start)
+            self._states.append(self._recorded.snapshot())
         optimizer = self._engine.optimizer
         if optimizer.follows_schedule():  # as far as the loss scale leaves no step out
             self._rates.extend(optimizer.learning_rates(1, self._first + len(self)))

@@ -44,11 +44,15 @@ class Engine(ModelVariables):
         jit_compile: bool | str = "auto",
         check: bool = True,
         trains: bool = True,
+        steps: int | None = None,
+        step: Callable[[], object] | None = None,
     ) -> Engine:
         """The engine for these arguments, with its compiled programs, made at the first call.
 
         With `check` it then takes some steps beside Keras's own; see `step_check`. They are not
-        compiled for one that only differentiates (`trains`).
+        compiled for one that only differentiates (`trains`). `steps` is about how many will be
+        differentiated in all: where there are few, it does not pay to compile much. `step` is that of
+        `step_check.check`.
 
         Raises:
             ValueError: Something that cannot be differentiated, or is not trained as Keras does it.
@@ -56,6 +60,7 @@ class Engine(ModelVariables):
         optimizer = learnable_optimizer(model)
         model_setup.check(model, optimizer, hyper_variables)
         model_setup.build_with(model, example)
+        model_setup.check_path(model, optimizer, path)
         # What a program was traced with; held by the engine, so that no id is used again.
         traced = [model, compat.compiled_loss(model), model.optimizer]
         traced += [*model.trainable_variables, *hyper_variables]
@@ -65,10 +70,10 @@ class Engine(ModelVariables):
         key = (path, jit_compile, model.run_eagerly, averages, rule, tuple(map(id, traced)))
         engines = optimizer.engines.by_key
         if key not in engines:
-            engine = cls(model, example, path, hyper_variables, jit_compile, check)
+            engine = cls(model, example, path, hyper_variables, jit_compile, check, steps)
             engine._traced = traced
             if check:
-                step_check.check(engine, example, trains)
+                step_check.check(engine, example, trains, step)
             engines[key] = engine
         return engines[key]
 
@@ -80,6 +85,7 @@ class Engine(ModelVariables):
         hyper_variables: Sequence[keras.Variable] = (),
         jit_compile: bool | str = "auto",
         check: bool = True,
+        steps: int | None = None,
     ) -> None:
         self.model, self.optimizer = model, learnable_optimizer(model)
         self.hyper_variables, self.path = list(hyper_variables), path
@@ -95,7 +101,7 @@ class Engine(ModelVariables):
         self.stacks = Stacks(self.optimizer, self.loss_scale.is_dynamic, record)
         self._free_to_choose = jit_compile == "auto"
         self._compile(
-            model_setup.prefers_xla(model, self.objective)
+            model_setup.prefers_xla(model, self.objective, steps)
             if self._free_to_choose
             else bool(jit_compile)
         )
@@ -109,7 +115,6 @@ class Engine(ModelVariables):
             dataclasses.replace(rule, idle=self.objective.idle),
             self.path,
             xla,
-            self.optimizer.ema_momentum,
             self.stacks.is_relaxed,
         )
 

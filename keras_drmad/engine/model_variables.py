@@ -15,6 +15,7 @@ from keras_drmad.engine.programs import TrainingState
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Tensor
+from keras_drmad.update_rules.base import AVERAGES
 
 
 class ModelVariables:
@@ -25,10 +26,11 @@ class ModelVariables:
     loss_scale: FixedScale | DynamicScale
 
     @functools.cached_property
-    def _variables(self) -> TrainingState:
+    def variables(self) -> TrainingState:
+        """What is read and written, in the structure of its values."""
         o = self.objective
         averages = []
-        if self.optimizer.use_ema:
+        if self.optimizer.use_ema and AVERAGES not in self.optimizer.further_slots:
             of = compat.averages(self.optimizer)
             averages = [of[compat.variable_index(self.optimizer, w)] for w in o.weights]
         slots, scale = self.optimizer.slots_of(o.weights), self.loss_scale.variables
@@ -37,7 +39,7 @@ class ModelVariables:
     @functools.cached_property
     def _reading(self) -> Callable[[], TrainingState]:
         # In one call: to read each variable by itself takes longer than a step of a small model.
-        return tf_function(lambda: tf.nest.map_structure(value_of, self._variables))
+        return tf_function(lambda: tf.nest.map_structure(value_of, self.variables))
 
     def read(self) -> TrainingState:
         """The `TrainingState` that the model and its optimizer are in."""
@@ -45,19 +47,17 @@ class ModelVariables:
 
     def write(self, state: TrainingState, steps: int) -> None:
         """Puts the model and its optimizer into `state`, `steps` steps on (of those taken)."""
-        tf.nest.map_structure(
-            lambda variable, value: variable.assign(value), self._variables, state
-        )
-        self.optimizer.iterations.assign_add(steps)
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.variables, state)
+        compat.step_counter(self.optimizer).assign_add(steps)
 
     def rested(self, state: TrainingState) -> TrainingState:
         """A state to train on from: with the random state and the loss scale of now, and at rest.
 
-        Slots that are the movement of the weights are zero; those of the gradients stay.
+        Slots that are the movement of the weights are zero; those of the gradients stay, and averages.
         """
-        now, averaged = self.read(), self.optimizer.rule.averaged
+        now, kept = self.read(), (*self.optimizer.rule.averaged, AVERAGES)
         slots = {
-            name: values if name in averaged else [tf.zeros_like(v) for v in values]
+            name: values if name in kept else [tf.zeros_like(v) for v in values]
             for name, values in state.slots.items()
         }
         return state._replace(slots=slots, random=now.random, scale=now.scale)

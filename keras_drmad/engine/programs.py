@@ -27,7 +27,7 @@ class TrainingState(NamedTuple):
     slots: Slots
     state: Tensors
     random: Tensors
-    averages: Tensors  # of the weights, with `use_ema`; else empty
+    averages: Tensors  # of the weights, with `use_ema`, unless they are slots; else empty
     scale: Tensors  # of a dynamic loss scale its variables; else empty
 
     @property
@@ -70,7 +70,6 @@ class Programs:
     Args:
         objective, rule, path: what they are made of.
         xla: whether to compile with XLA.
-        ema_momentum: of the averages of weights, if there are any.
         relaxed: whether one program serves batches of many shapes; without XLA.
     """
 
@@ -80,11 +79,9 @@ class Programs:
         rule: UpdateRule,
         path: Path,
         xla: bool,
-        ema_momentum: float = 0.0,
         relaxed: bool = False,
     ) -> None:
         self.objective, self.rule, self.path = objective, rule, path
-        self.ema_momentum = ema_momentum
         stores = path.replay != "forward"
         kind = {"xla": xla, "relaxed": relaxed}
         self.forward = Loop(self._train(stores), self._outputs(stores), **kind)
@@ -172,7 +169,7 @@ class Programs:
             averages, scale, number = carry["averages"], carry["scale"], carry["taken"]
             if averages:
                 moved = arithmetic.decode(after, rule.dtypes).weights
-                averages = self._averaged(averages, moved, inputs.iteration)
+                averages = self.rule.averages_after(averages, moved, inputs.iteration)
             if isinstance(loss_scale, DynamicScale):
                 taken = tf.where(replaying, inputs.taken, all_finite(raw))
                 outputs["scaled"] = _scaled(inputs._replace(taken=taken))
@@ -190,16 +187,6 @@ class Programs:
             return carry, outputs
 
         return body
-
-    def _averaged(self, averages: Tensors, weights: Tensors, iteration: Tensor) -> Tensors:
-        """The averages of weights after a step, as Keras takes them: the first is the weights."""
-        found = []
-        for average, weight in zip(averages, weights, strict=True):
-            momentum = tf.cast(iteration != 0, weight.dtype) * tf.cast(
-                self.ema_momentum, weight.dtype
-            )
-            found.append(momentum * average + (1 - momentum) * weight)
-        return found
 
     # -- validation --------------------------------------------------------------------------
 

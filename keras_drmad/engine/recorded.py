@@ -12,23 +12,34 @@ import tensorflow as tf
 from keras_drmad import sums
 from keras_drmad.data import Batch, Batches, Signature
 from keras_drmad.engine.engine import Engine
+from keras_drmad.engine.flat import Flat, Vectors
 from keras_drmad.engine.loop import Loop
+from keras_drmad.engine.model_variables import value_of
 from keras_drmad.engine.programs import Adjoint, Inputs, TrainingState
 from keras_drmad.paths.exact import Stored
 from keras_drmad.tf_function import tf_function
-from keras_drmad.typing import Structure, Tensor, Tensors, Vectors
+from keras_drmad.typing import Structure, Tensor, Tensors
+from keras_drmad.update_rules.base import Iterate
+
+
+class Snapshot(NamedTuple):
+    """The state that a step begins in: its numbers as vectors (`Flat`), and seeds."""
+
+    weights: Vectors
+    others: Vectors
+    random: Tensors
 
 
 class Step(NamedTuple):
     """One training step as it was taken.
 
     Attributes:
-        before: the `TrainingState` that it began in.
+        before: what `RecordedWindows.snapshot` returned before it.
         batch: its batch.
         learning_rate: the global learning rate.
     """
 
-    before: TrainingState
+    before: Snapshot
     batch: Batch
     learning_rate: float
 
@@ -82,8 +93,24 @@ class RecordedWindows:
         self._signature: Signature | None = None
         programs = engine.programs
         self._validate = Loop(programs.add_validation, lambda *_: (), xla=programs.xla)
+        at = engine.variables
+        others = (at.slots, at.state)
+        self._weights = Flat(at.weights)
+        self._others, self._like = Flat(tf.nest.flatten(others)), others
+        # In one call each: many small operations would take longer than a step of a small model.
+        self._snapshot = tf_function(lambda: self.packed(tf.nest.map_structure(value_of, at)))
+        self._values = tf_function(engine.optimizer.hyper_values)
         self._reverse = Loop(self._step_back, lambda *_: (), xla=programs.xla, reverse=True)
         self._program = tf_function(self._back, jit_compile=True) if programs.xla else self._back
+
+    def snapshot(self) -> Snapshot:
+        """The state that the model is in."""
+        return self._snapshot()
+
+    def packed(self, state: TrainingState) -> Snapshot:
+        """A state as a `Snapshot`."""
+        others = tf.nest.flatten((state.slots, state.state))
+        return Snapshot(self._weights.pack(state.weights), self._others.pack(others), state.random)
 
     def takes(self, batches: Batches, step: int) -> bool:
         """Whether a step can be a part of these windows: its batch has the shape of the first."""
@@ -107,7 +134,7 @@ class RecordedWindows:
             last: the share of the last weights in those that are judged; the mean has the rest.
         """
         constants = {
-            "hyper": self._engine.optimizer.hyper_values(),
+            "hyper": self._values(),
             "hyper_variables": [],
             "state": end.state,
             "segment_data": (),
@@ -133,22 +160,15 @@ class RecordedWindows:
         def stack(*leaves: Any) -> Tensor:
             return tf.stack(leaves) if tf.is_tensor(leaves[0]) else tf.constant(np.stack(leaves))
 
-        record, random, batch = (
-            tf.nest.map_structure(stack, *parts)
-            for parts in (
-                [self._programs.path.step_record(s.before.iterate, s.before.state) for s in padded],
-                [s.before.random for s in padded],
-                [s.batch for s in padded],
-            )
-        )
+        before = tf.nest.map_structure(stack, *[s.before for s in padded])
         return Inputs(
-            batch=batch,
+            batch=tf.nest.map_structure(stack, *[s.batch for s in padded]),
             learning_rate=tf.constant([s.learning_rate for s in padded]),
-            random=random,
+            random=before.random,
             step=tf.range(self._capacity, dtype=tf.float32),
             iteration=tf.constant(iterations),
             position=tf.constant(self._engine.optimizer.positions(iterations)),
-            record=record,
+            record=before,
         )
 
     def _back(
@@ -161,15 +181,12 @@ class RecordedWindows:
         last: Tensor,
     ) -> dict[str, Any]:
         length, batches = numbers[0], numbers[1]
-        mean = [
-            self._mean(w, w_end, length)
-            for w, w_end in zip(inputs.record["weights"], end.weights, strict=True)
-        ]
-        judged = [
-            w + tf.cast(last, w.dtype) * (w_end - w)
-            for w, w_end in zip(mean, end.weights, strict=True)
-        ]
-        at = end._replace(weights=judged)
+        before, after = inputs.record.weights, self._weights.pack(end.weights)
+        mean = {dtype: self._mean(before[dtype], w, length) for dtype, w in after.items()}
+        judged = {
+            dtype: w + tf.cast(last, w.dtype) * (after[dtype] - w) for dtype, w in mean.items()
+        }
+        at = end._replace(weights=self._weights.unpack(judged))
         total = self._programs.no_losses(at, [])
         (samples, loss, *gradients), _ = self._validate((at, []), total, hyper, batches)
         dw, state, _ = tf.nest.map_structure(lambda g: g / tf.cast(samples, g.dtype), gradients)
@@ -181,20 +198,30 @@ class RecordedWindows:
             hyper=tf.nest.map_structure(tf.zeros_like, constants["hyper"]),
             hyper_variables=[],
         )
-        size = sums.norm(dw)
+        size = self._norm(dw)
         constants = constants | {"size": size, "added": [g * tf.cast(share, g.dtype) for g in dw]}
         zero = tf.constant(0.0)
-        carry = (adjoint, end.weights, zero, zero, zero, zero)
+        carry = (adjoint, after, zero, zero, zero, zero)
         (adjoint, _, first, losses, off, way), _ = self._reverse(constants, carry, inputs, length)
-        found = [loss / samples, size, sums.norm(adjoint.weights)]
-        begun = [w[0] for w in inputs.record["weights"]]
-        moved = [a - b for a, b in zip(end.weights, begun, strict=True)]
+        found = [loss / samples, size, self._norm(adjoint.weights)]
+        begun = [w[0] for w in before.values()]
+        moved = [a - b for a, b in zip(after.values(), begun, strict=True)]
         found += [first, losses / tf.cast(length, tf.float32), sums.norm(moved)]
         found += [sums.norm(begun), tf.sqrt(off), tf.sqrt(way)]
         return {
             "numbers": tf.stack([tf.cast(x, tf.float64) for x in found]),
             "hyper": adjoint.hyper,
         }
+
+    def _record(self, at: Snapshot) -> Structure:
+        """What the path keeps of a step."""
+        slots, state = tf.nest.pack_sequence_as(self._like, self._others.unpack(at.others))
+        return self._programs.path.step_record(
+            Iterate(self._weights.unpack(at.weights), slots), state
+        )
+
+    def _norm(self, tensors: Tensors) -> Tensor:
+        return sums.norm(list(self._weights.pack(tensors).values()))
 
     @staticmethod
     def _mean(before: Tensor, end: Tensor, length: Tensor) -> Tensor:
@@ -207,13 +234,16 @@ class RecordedWindows:
         self, constants: dict[str, Any], carry: Structure, inputs: Inputs
     ) -> tuple[Structure, tuple[()]]:
         adjoint, after, _, losses, off, way = carry
-        adjoint, moved, loss = self._programs.step_back(constants, adjoint, inputs)
-        before = inputs.record["weights"]
-        off += _squares([a - b for a, b in zip(moved, after, strict=True)])
-        way += _squares([a - b for a, b in zip(after, before, strict=True)])
+        before = inputs.record.weights
+        record = self._record(inputs.record)
+        adjoint, moved, loss = self._programs.step_back(
+            constants, adjoint, inputs._replace(record=record)
+        )
+        off += _squares(self._weights.pack(moved), after)
+        way += _squares(after, before)
         loss = tf.cast(loss, losses.dtype)
         return (adjoint, before, loss, losses + loss, off, way), ()
 
 
-def _squares(parts: Tensors) -> Tensor:
-    return tf.cast(sums.norm(parts) ** 2, tf.float32)
+def _squares(a: Vectors, b: Vectors) -> Tensor:
+    return tf.cast(sums.norm([a[dtype] - b[dtype] for dtype in a]) ** 2, tf.float32)

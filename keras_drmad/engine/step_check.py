@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -42,7 +42,12 @@ class Engine(Protocol):
     def write(self, state: TrainingState, steps: int) -> None: ...
 
 
-def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
+def check(
+    engine: Engine,
+    example: Batch,
+    compiled: bool = True,
+    step: Callable[[], object] | None = None,
+) -> None:
     """Raises a ValueError if training by an engine leads elsewhere than Keras's `train_step`.
 
     Afterwards all is as it was: variables, metrics, seeds, and the model's own functions. Models of
@@ -52,17 +57,21 @@ def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
         engine: of a compiled, built model.
         example: a batch of training data.
         compiled: whether the engine's steps are to be taken by its compiled program.
+        step: trains on the example as `fit` does; by default the model's `train_step` is traced for it.
     """
     if engine.model.distribute_strategy.num_replicas_in_sync > 1:
         return  # Keras cannot trace the step of several replicas by itself
     variables = _variables(engine)
     before = [_array(v) for v in variables]
     with _undone(variables), _silent(engine):
-        _train_by_keras(engine, example)
+        take = step or _keras_step(engine, example)
+        for _ in range(_steps(engine)):
+            take()
         expected = [_array(v) for v in variables]
     with _undone(variables):
-        batches = BufferedBatches([example] * STEPS)
-        rates = engine.optimizer.learning_rates(STEPS)
+        steps = _steps(engine)
+        batches = BufferedBatches([example] * steps)
+        rates = engine.optimizer.learning_rates(steps)
         with contextlib.nullcontext() if compiled else engine.programs.interpreted():
             run = engine.train(engine.read(), batches, rates)
         engine.write(run.end, sum(run.taken))
@@ -75,9 +84,14 @@ def check(engine: Engine, example: Batch, compiled: bool = True) -> None:
     if differing is not None:
         raise ValueError(
             f"{differing.path!r} is trained otherwise by Keras than the compiled loss and optimizer "
-            f"say: after {STEPS} steps it is another one. {_reason(engine)} (With `check=False` this "
-            "is not looked at; hypergradients are then those of another training.)"
+            f"say: after {_steps(engine)} steps it is another one. {_reason(engine)} (With "
+            "`check=False` this is not looked at; hypergradients are then those of another training.)"
         )
+
+
+def _steps(engine: Engine) -> int:
+    """How many batches are trained on."""
+    return STEPS * engine.optimizer.accumulation
 
 
 def _variables(engine: Engine) -> list[keras.Variable]:
@@ -121,7 +135,7 @@ def _silent(engine: Engine) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def _train_by_keras(engine: Engine, example: Batch) -> None:
+def _keras_step(engine: Engine, example: Batch) -> Callable[[], object]:
     model = engine.model
     x, y, sample_weight = as_arguments(tf.nest.map_structure(tf.convert_to_tensor, example))
     data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
@@ -130,13 +144,11 @@ def _train_by_keras(engine: Engine, example: Batch) -> None:
     def step() -> None:
         model.distribute_strategy.run(model.train_step, args=(data,))
 
-    take = step
-    if not model.run_eagerly:
-        # Compiled only where other random numbers would be drawn without.
-        function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
-        take = function.get_concrete_function()
-    for _ in range(STEPS):
-        take()
+    if model.run_eagerly:
+        return step
+    # Compiled only where other random numbers would be drawn without.
+    function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
+    return function.get_concrete_function()
 
 
 def _first_difference(
@@ -186,10 +198,10 @@ def _step_sizes(engine: Engine, values: dict[int, np.ndarray]) -> dict[int, np.n
         for name, of in optimizer.slots_of(weights).items()
     }
     hyper = rule.at(optimizer.hyper_values(), tf.constant(optimizer.positions([0])[0]))
-    rate = tf.constant(optimizer.learning_rates(STEPS)[-1])
-    last = tf.constant(optimizer.steps_taken() + STEPS - 1)
+    rate = tf.constant(optimizer.learning_rates(_steps(engine))[-1])
+    last = (optimizer.steps_taken() + _steps(engine) - 1) // optimizer.accumulation
     ones = [tf.ones(w.shape, w.dtype) for w in weights]
-    per_motion = rule.unscaled(ones, slots, rule.values(hyper, rate), last)
+    per_motion = rule.unscaled(ones, slots, rule.values(hyper, rate), tf.constant(last))
     unit = [np.ones(w.shape) for w in weights]
     return {
         id(w): _over(one, p.numpy().astype("float64"))

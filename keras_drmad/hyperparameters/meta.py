@@ -99,9 +99,16 @@ class Rprop(CheckedOptimizer):
     ) -> None:
         kwargs.setdefault("learning_rate", learning_rate("step", step))
         super().__init__(name=name, **kwargs)
-        self.smallest = number("smallest", smallest, least=0, most=1)
-        self.grow = number("grow", grow, least=1)
-        self.shrink = number("shrink", shrink, above=0, most=1)
+        self.smallest, self.grow, self.shrink = smallest, grow, shrink
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name == "smallest":
+            return number(name, value, least=0, most=1)
+        if name == "grow":
+            return number(name, value, least=1)
+        if name == "shrink":
+            return number(name, value, above=0, most=1)
+        return super()._checked(name, value)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:

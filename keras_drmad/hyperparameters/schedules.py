@@ -89,14 +89,18 @@ class Knots:
             return tuple(kind for kind in SCHEDULABLE if kind in known)
         if not set(self.kinds) <= set(known):
             raise ValueError(
-                f"`schedule` varies what the optimizer does not have: {self!r}. It has {tuple(known)}."
+                f"`schedule` varies what the optimizer does not have: {self!r}. It has {tuple(known)}: "
+                "name some of these in `Knots(kinds=...)`, or leave `kinds` out."
             )
         return self.kinds
 
     def over(self, steps: int) -> Knots:
         """The same knots over another number of steps."""
         if self.knots == "step" and self.steps is not None:
-            raise ValueError('A schedule with `knots="step"` cannot be stretched to other steps.')
+            raise ValueError(
+                'A schedule with `knots="step"` cannot be stretched to other steps: make one with '
+                "`Knots(number)`."
+            )
         return Knots(self.knots, self.kinds, steps)
 
     def positions(self, steps: ArrayLike) -> np.ndarray:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import number
+from keras_drmad.arguments import flag, number
 from keras_drmad.hyperparameters.scales import Log, Logit, scale_of
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.learnable import LearnableOptimizer
@@ -97,12 +97,7 @@ class DrMADAdamW(LearnableOptimizer):
         name: str = "drmad_adamw",
         **kwargs: Any,
     ) -> None:
-        if amsgrad:
-            raise ValueError(
-                "`amsgrad` must be False: a step by the largest second moment so far depends on one "
-                "past gradient at a time, which no distilled path keeps. "
-                f"Received: amsgrad={amsgrad!r}"
-            )
+        self._checked("amsgrad", amsgrad)
         super().__init__(
             learning_rate,
             scales={
@@ -125,6 +120,11 @@ class DrMADAdamW(LearnableOptimizer):
             return number(name, value, least=0.0, most=1 - 1e-7)
         if name == "epsilon":
             return number(name, value, above=0.0)
+        if name == "amsgrad" and flag(name, value):
+            raise ValueError(
+                "`amsgrad` must be False: a step by the largest second moment so far depends on one "
+                f"past gradient at a time, which no distilled path keeps. Received: amsgrad={value!r}"
+            )
         return super()._checked(name, value)
 
     def update_rule(self, variables: Sequence[keras.Variable] | None = None) -> AdamW:

@@ -25,7 +25,7 @@ from keras_drmad.optimizers.exclusions import (
     warn_of_idle,
 )
 from keras_drmad.typing import Hyperparameters, Tensor, Vectors
-from keras_drmad.update_rules.base import UpdateRule
+from keras_drmad.update_rules.base import AVERAGES, UpdateRule
 
 _log = logging.getLogger("keras_drmad")
 
@@ -127,9 +127,13 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
     def slots_of(
         self, variables: Sequence[keras.Variable] | None = None
     ) -> dict[str, list[keras.Variable]]:
-        """The rule's slots of `variables`, in their order: `{name: one variable each}`."""
+        """The slots of `variables`, in their order: `{name: one variable each}`.
+
+        Those of the rule, and the `further_slots`.
+        """
         indices = self._indices("slots_of", variables)
-        return {name: [slots[i] for i in indices] for name, slots in self.slots.items()}
+        slots = self.slots | self.further_variables()
+        return {name: [of[i] for i in indices] for name, of in slots.items()}
 
     def _shared_by_rules(self, variables: Sequence[keras.Variable] | None) -> dict[str, Any]:
         """Arguments of an `UpdateRule`."""
@@ -153,6 +157,10 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
                 for v in trained
             ),
             "constraints": tuple(v.constraint for v in trained),
+            "accumulation": self.accumulation,
+            "ema_momentum": self.ema_momentum,
+            "has_averages": AVERAGES in self.further_slots,
+            "overwriting": self.overwriting,
         }
 
     def _indices(self, what: str, variables: Sequence[keras.Variable] | None) -> list[int]:
@@ -205,7 +213,10 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
     ) -> None:
         """Excludes variables from what shrinks weights (`UpdateRule.penalties`)."""
         if self.built:
-            raise ValueError(f"`{method}()` can only be configured before the optimizer is built.")
+            raise ValueError(
+                f"`{method}()` can only be configured before the optimizer is built: call it right "
+                "after it is made."
+            )
         self._excluded = (*patterns_of(var_list), *checked_patterns(var_names))
 
     def _is_penalized(self, variable: keras.Variable) -> bool:

@@ -10,15 +10,15 @@ import keras
 import numpy as np
 
 from keras_drmad import compat
-from keras_drmad.checked_optimizer import CheckedOptimizer
 from keras_drmad.hyperparameters.schedules import Knots
+from keras_drmad.optimizers.further_slots import FurtherSlots
 from keras_drmad.optimizers.schedule_program import ScheduleProgram
 
 # How far ahead a schedule that begins at 0 is searched for its first rate above 0.
 LONGEST_WAIT = 2**17
 
 
-class ScheduledOptimizer(CheckedOptimizer):
+class ScheduledOptimizer(FurtherSlots):
     """Base class: an optimizer whose hyperparameters may follow a learned schedule.
 
     Attributes:
@@ -33,19 +33,18 @@ class ScheduledOptimizer(CheckedOptimizer):
         self._program: ScheduleProgram | None = None
 
     def positions(self, steps: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Where training steps stand in the learned schedule; zeros if there is none."""
+        """Where training steps stand in the learned schedule; zeros if there is none.
+
+        It counts accumulated gradients as one step, as `iterations` does.
+        """
         if self.schedule is None:
             return np.zeros(len(steps), "float32")
-        return self.schedule.positions(steps).astype("float32")
+        return self.schedule.positions(np.asarray(steps) // self.accumulation).astype("float32")
 
     def span_schedule(self, steps: int) -> None:
         """Fills in how many steps the learned schedule spans, if it was not said."""
         if self.schedule is not None and self.schedule.steps is None:
-            self.schedule = self.schedule.over(steps)
-
-    def steps_taken(self) -> int:
-        """How many training steps the optimizer has taken."""
-        return int(self.iterations.numpy())
+            self.schedule = self.schedule.over(-(-steps // self.accumulation))
 
     def follows_schedule(self) -> bool:
         """Whether the global learning rate is a function of the step."""

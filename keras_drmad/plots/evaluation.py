@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_drmad import compat
 from keras_drmad.arguments import choice, named, of_kind, positive_integer
 from keras_drmad.data import as_arguments, as_batches
+from keras_drmad.data_checks import check_data
 from keras_drmad.plots.recorded_path import RecordedPath, Values, state_variables
 from keras_drmad.tf_function import tf_function
 from keras_drmad.typing import Logs, Structure, Tensors
@@ -51,7 +52,7 @@ class Evaluation:
         choice("statistics", statistics, STATISTICS)
         path.check(model)
         self.model = model
-        self.sets = _named(data, positive_integer("batch_size", batch_size))
+        self.sets = _named(model, data, positive_integer("batch_size", batch_size))
         self._weights = list(model.trainable_variables)
         self._state = state_variables(model)
         self._recompute = statistics == "recomputed"
@@ -152,19 +153,25 @@ def metric_of(evaluation: Evaluation, metric: str | None) -> str | None:
     return metric
 
 
-def _named(data: Structure, batch_size: int) -> dict[str, Batches]:
+def _named(model: keras.Model, data: Structure, batch_size: int) -> dict[str, Batches]:
     named: Mapping[str, Structure] = data if isinstance(data, dict) else {"data": data}
     if not named:
         raise ValueError("`data` must hold at least one data set. Received: {}")
-    return {name: _batches(name, of, batch_size) for name, of in named.items()}
+    return {
+        of_kind("data", name, str, "a data set, or a dictionary of them by name"): _batches(
+            model, name, of, batch_size
+        )
+        for name, of in named.items()
+    }
 
 
-def _batches(name: str, data: Structure, batch_size: int) -> Batches:
+def _batches(model: keras.Model, name: str, data: Structure, batch_size: int) -> Batches:
     """All batches, as tensors: they are read again at each evaluation."""
     with named("data"):
         batches = as_batches(data, batch_size)
     if not batches.epoch_steps:
         raise ValueError(f"`data` must have an end, and at least one batch. {name!r} has not.")
+    check_data("data", model, batches)
     tensors = (
         tf.nest.map_structure(tf.convert_to_tensor, batches.batch(step))
         for step in range(batches.epoch_steps)
@@ -183,7 +190,8 @@ def _moving_averages(model: keras.Model) -> dict[int, float]:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             if layer.renorm:
                 raise ValueError(
-                    f"`statistics` cannot be 'recomputed': layer {layer.name!r} has `renorm=True`."
+                    f"`statistics` cannot be 'recomputed': layer {layer.name!r} has `renorm=True`. Use "
+                    "'interpolated'."
                 )
             if layer.momentum < 1:
                 for variable in (layer.moving_mean, layer.moving_variance):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import of_kind, path_like, positive_integer, wrong
+from keras_drmad.arguments import number, of_kind, path_like, positive_integer, wrong
 from keras_drmad.plots import filters
 from keras_drmad.plots.extras import load
 from keras_drmad.plots.snapshots import Snapshots
@@ -15,6 +15,7 @@ from keras_drmad.typing import Logs
 
 _LAYER = (str, keras.Layer)
 SIDE = 240  # pixels that a frame has about, if it is not asked for otherwise
+LONGEST = 655_350  # milliseconds that a GIF can show a frame
 LAST = 2000  # milliseconds that the last frame stays
 SHADES = 32  # of grey in the file: as many as one can tell apart, and the file is small
 
@@ -89,12 +90,12 @@ class FilterAnimation(Snapshots[np.ndarray]):
         )
         self.max_filters = positive_integer("max_filters", max_filters)
         if reference is not None:
-            what = "a `FilterAnimation`, or a kernel as an array"
-            of_kind("reference", reference, (FilterAnimation, np.ndarray), what)
+            _check_reference(reference)
         self.reference = reference
         self.shape = shape if shape is None else _checked_shape(shape)
         self.zoom = positive_integer("zoom", zoom, optional=True)
         self.duration = positive_integer("duration", duration)
+        number("duration", duration, most=LONGEST)
         if to_tensorboard is not None:
             to_tensorboard = path_like("to_tensorboard", to_tensorboard)
         self.to_tensorboard = to_tensorboard
@@ -105,6 +106,13 @@ class FilterAnimation(Snapshots[np.ndarray]):
         self._layer = filters.layer_of(self.model, self.layer)
         self._kernel = filters.kernel_of(self._layer)
         self._reference = self._filters_of_reference()
+        try:  # now, for it is written when all is trained
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"`file` must be in a folder that can be written. Received: file={str(self.file)!r} "
+                f"({error})"
+            ) from error
         super().on_train_begin(logs)
         if self._reference is not None:  # what does not fit is said before anything is trained
             filters.aligned(self.taken[0][1], self._reference)
@@ -148,7 +156,6 @@ class FilterAnimation(Snapshots[np.ndarray]):
     def _write(self) -> None:
         images = load("PIL.Image")
         drawn = [images.fromarray(_as_pillow_has_it(frame)) for frame in self.frames]
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         shown = [*[self.duration] * (len(drawn) - 1), LAST]
         drawn[0].save(
             self.file, save_all=True, append_images=drawn[1:], duration=shown, loop=0, optimize=True
@@ -160,6 +167,16 @@ class FilterAnimation(Snapshots[np.ndarray]):
             for (step, _), frame in zip(self.taken, self.frames, strict=True):
                 tf.summary.image(f"filters/{self._layer.name}", frame[None], step)
         writer.close()
+
+
+def _check_reference(reference: object) -> None:
+    if isinstance(reference, np.ndarray) and reference.ndim in (2, 4):
+        if np.issubdtype(reference.dtype, np.number) and np.all(np.isfinite(reference)):
+            return
+    elif isinstance(reference, FilterAnimation):
+        return
+    what = "a `FilterAnimation`, or a kernel as an array of 2 or 4 dimensions, of finite numbers"
+    raise wrong("reference", reference, what)
 
 
 def _checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

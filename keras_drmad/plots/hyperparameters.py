@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_drmad.arguments import of_kind
+from keras_drmad.arguments import of_kind, wrong
 from keras_drmad.plots import figures
 
 if TYPE_CHECKING:
@@ -50,11 +50,14 @@ def hyperparameters(
     if not kinds:
         raise ValueError(
             "`history` must hold `<group>/<kind>` keys: train with `LearnHyperparameters`. "
-            f"Received: {sorted(logs)}"
+            f"Received: {sorted(map(str, logs))}"
         )
     if HYPER_LOSS in logs:
         kinds[HYPER_LOSS] = {"": logs[HYPER_LOSS]}
-    last = len(next(iter(logs.values())))
+    lengths = [{_length(history, values) for values in of.values()} for of in kinds.values()]
+    if any(len(of) > 1 for of in lengths):
+        raise wrong("history", history, "values of all groups, as many each")
+    last = _length(history, next(iter(logs.values())))
     axes = figures.panels(ax, len(kinds))
     for panel, (kind, groups) in zip(axes, kinds.items(), strict=True):
         # Windows that are longer than an epoch have no hyper loss in the first epochs.
@@ -63,11 +66,26 @@ def hyperparameters(
     return axes
 
 
+def _length(history: object, values: object) -> int:
+    """How many numbers there are in a list.
+
+    Raises:
+        ValueError: It is no list of numbers.
+    """
+    try:
+        numbers = np.asarray(values, "float64")
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.ndim != 1 or not len(numbers):
+        raise wrong("history", history, "lists of numbers by name")
+    return len(numbers)
+
+
 def by_kind(values: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
     """`{kind: {group: values}}` of what is named `<group>/<kind>`; other names are left out."""
     kinds: dict[str, dict[str, list[float]]] = {}
     for key, of in values.items():
-        group, _, kind = key.rpartition("/")
+        group, _, kind = str(key).rpartition("/")
         if group:
             kinds.setdefault(kind, {})[group] = of
     return kinds

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_drmad.arguments import number, pair, positive_integer
+from keras_drmad.arguments import number, of_kind, pair, positive_integer
 from keras_drmad.plots import figures
 from keras_drmad.plots.evaluation import Evaluation, metric_of
 from keras_drmad.plots.lines import chord
@@ -77,6 +77,8 @@ def interpolation(
         raise ValueError(f"`range` must be (low, high), low < high. Received: range={range}")
     ends = [end for end in (0.0, 1.0) if low <= end <= high]
     shares = np.union1d(np.linspace(low, high, positive_integer("points", points)), ends)
+    if label is not None:
+        of_kind("label", label, str, "text")
     line = chord(path)
     evaluate = Evaluation(model, path, data, batch_size, statistics)
     shown = metric_of(evaluate, metric)

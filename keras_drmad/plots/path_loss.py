@@ -69,7 +69,7 @@ def path_loss(
     evaluate = Evaluation(model, path, data, batch_size, statistics)
     panel = figures.panel(ax)
 
-    number = min(positive_integer("points", points), len(path))
+    number = min(positive_integer("points", points, least=2), len(path))
     chosen = [path.snapshots[round(i)] for i in np.linspace(0, len(path) - 1, number)]
     drawn = {
         "training": [(s.weights, s.state) for s in chosen],

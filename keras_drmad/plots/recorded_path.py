@@ -12,7 +12,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_drmad.arguments import of_kind, path_like, wrong
+from keras_drmad.arguments import of_kind, path_like, whole_number, wrong
 
 Values = list[np.ndarray]  # one array a variable
 _FILE = re.compile(r"step-(\d+)\.npz")
@@ -67,6 +67,10 @@ class RecordedPath:
         self.snapshots = list(snapshots)
         if not self.snapshots:
             raise ValueError("`path` holds no snapshots: train with `RecordPath` in `callbacks`.")
+        for snapshot in self.snapshots:
+            whole_number("snapshots", snapshot.step)
+            if _shapes(snapshot) != _shapes(self.snapshots[0]):
+                raise wrong("snapshots", snapshots, "`Snapshot`s of arrays, all of the same shapes")
         if np.any(np.diff(self.steps) <= 0):
             raise ValueError(f"`snapshots` must have increasing steps. Received: {self.steps}")
 
@@ -95,8 +99,9 @@ class RecordedPath:
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes all snapshots into a folder, each as `step-<number>.npz`."""
+        folder = pathlib.Path(path_like("directory", directory))
         for snapshot in self.snapshots:
-            write(pathlib.Path(directory), snapshot, self.snapshots[0])
+            write(folder, snapshot, self.snapshots[0])
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> "RecordedPath":
@@ -128,8 +133,17 @@ class RecordedPath:
             if has != recorded:
                 raise ValueError(
                     f"`path` was recorded with another model than `model`. Shapes of {kind}: "
-                    f"{has} in the model, {recorded} in the path."
+                    f"{has} in the model, {recorded} in the path. Pass that model, or record a path of "
+                    "this one."
                 )
+
+
+def _shapes(snapshot: Snapshot) -> list[list[tuple[int, ...] | None]]:
+    """Of its arrays; None of what is none."""
+    return [
+        [array.shape if isinstance(array, np.ndarray) else None for array in of]
+        for of in (snapshot.weights, snapshot.state)
+    ]
 
 
 def checked(path: RecordedPath, least: int) -> RecordedPath:

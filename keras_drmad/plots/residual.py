@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_drmad.arguments import of_kind
 from keras_drmad.plots import figures
 from keras_drmad.plots.lines import chord
 from keras_drmad.plots.recorded_path import RecordedPath, difference, inner, norm
@@ -46,6 +47,8 @@ def residual(path: RecordedPath, label: str | None = None, ax: "Axes | None" = N
     >>> plots.residual(path).get_lines()[-1].get_ydata().tolist()
     [0.0, 0.5, 0.0]
     """
+    if label is not None:
+        of_kind("label", label, str, "text")
     start, end = chord(path).weights
     direction = difference(end, start)
     length = norm(direction)

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@functools.singledispatch
 def search(tuner: object, ax: "Axes | Sequence[Axes] | np.ndarray | None" = None) -> "list[Axes]":
     """Draws a search that has ended, or is still going on.
 
@@ -37,6 +36,12 @@ def search(tuner: object, ax: "Axes | Sequence[Axes] | np.ndarray | None" = None
         axes = plots.search(tuner)
         axes[0].figure.savefig("search.png")
     """
+    return draw(tuner, ax)
+
+
+@functools.singledispatch
+def draw(tuner: object, ax: "Axes | Sequence[Axes] | np.ndarray | None") -> "list[Axes]":
+    """What draws each kind of tuner, which `keras_drmad.tuners` registers."""
     raise ValueError(
         "`tuner` must be a `DrMADTuner` or a `QANTuner` of `keras_drmad.tuners`. Received: "
         f"tuner={tuner!r}"

@@ -16,6 +16,10 @@ from keras_drmad.typing import Slots, Tensor, Tensors, Vectors
 Values: TypeAlias = dict[str, Tensors]
 Numbers: TypeAlias = dict[str, list[float]]  # the same of kinds that act on all variables
 
+# Slots that every optimizer may have beside those of its rule, as Keras keeps them: the sum of the
+# gradients that wait for their step, and averages of weights that are assigned to them.
+ACCUMULATED, AVERAGES = "accumulated", "averages"
+
 
 class Iterate(NamedTuple):
     """What a training step moves: the weights, and the slots that the rule keeps beside them."""
@@ -28,8 +32,8 @@ class Iterate(NamedTuple):
 class UpdateRule:
     """The training step of an optimizer as pure functions of tensors, for one model's variables.
 
-    In Keras's order: L2, clipping, decoupled weight decay, the step itself, constraint. A subclass
-    names its slots and its hyperparameters and writes the four methods below.
+    In Keras's order: L2, accumulation, clipping, decoupled weight decay, the step itself, averages,
+    constraint. A subclass names its slots and its hyperparameters and writes the four methods below.
 
     `hyper` are flat vectors, one for each kind: the hyperparameters in force at the step, as `at`
     gives them.
@@ -46,6 +50,10 @@ class UpdateRule:
         idle: of each variable, whether no gradient reaches it. As in Keras, such a variable and its
             slots stay as they are: no L2, no weight decay, no momentum, no share in the global
             norm, no constraint.
+        accumulation: the gradients of so many batches, one after another, make one step.
+        ema_momentum: of averages of weights.
+        has_averages: whether averages have a part in where training leads, and so are a slot.
+        overwriting: after so many steps each weight is replaced by its average; None for never.
     """
 
     slots: ClassVar[tuple[str, ...]]
@@ -62,6 +70,10 @@ class UpdateRule:
     decays: tuple[float, ...] = ()  # the decoupled weight decay of each variable, 0 for none
     constraints: tuple[Callable[[Tensor], Tensor] | None, ...] = ()  # one a variable
     idle: tuple[bool, ...] = ()  # one a variable; none is idle if empty
+    accumulation: int = 1
+    ema_momentum: float = 0.0
+    has_averages: bool = False
+    overwriting: int | None = None
 
     # -- for subclasses ----------------------------------------------------------------------
 
@@ -142,21 +154,30 @@ class UpdateRule:
         }
 
     def gradients(self, weights: Tensors, raw: Tensors, hyper: Vectors) -> Tensors:
-        """The gradients that the step uses: the raw ones plus λ·w, clipped.
+        """The gradients that the step uses: the raw ones plus λ·w, clipped (unless they accumulate).
 
         Of idle variables they are the raw ones.
         """
         grads = list(raw)
-        moving = [i for i in range(len(raw)) if not self._is_idle(i)]
         if "l2" in self.kinds:
             l2 = self.layout.spread("l2", hyper["l2"], self.dtypes)
-            for i in moving:
+            for i in self._moving(raw):
                 grads[i] = raw[i] if l2[i] is None else raw[i] + scaled(weights[i], l2[i])
-        for i, clipped in zip(moving, self._clipped([grads[i] for i in moving]), strict=True):
+        return grads if self.accumulation > 1 else self._clipped(grads)
+
+    def _moving(self, tensors: Tensors) -> list[int]:
+        """The places of the variables that are not idle."""
+        return [i for i in range(len(tensors)) if not self._is_idle(i)]
+
+    def _clipped(self, grads: Tensors) -> Tensors:
+        grads, moving = list(grads), self._moving(grads)
+        for i, clipped in zip(
+            moving, self._clipped_as_one([grads[i] for i in moving]), strict=True
+        ):
             grads[i] = clipped
         return grads
 
-    def _clipped(self, grads: Tensors) -> Tensors:
+    def _clipped_as_one(self, grads: Tensors) -> Tensors:
         """As Keras clips: a norm or value of 0 means that it does not."""
         if self.clipnorm and self.clipnorm > 0:
             return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
@@ -177,7 +198,66 @@ class UpdateRule:
         learning_rate: Tensor,
         iteration: Tensor,
     ) -> Iterate:
-        """The `Iterate` after the step with `gradients`, as `self.gradients` gives them."""
+        """The `Iterate` after a batch with `gradients`, as `self.gradients` gives them.
+
+        `iteration` counts the batches before it.
+        """
+        if self.accumulation > 1:
+            after = self._accumulated(iterate, gradients, hyper, learning_rate, iteration)
+        else:
+            after = self._stepped(iterate, gradients, hyper, learning_rate, iteration)
+        weights, slots = list(after.weights), after.slots
+        if self.has_averages:
+            averages = self.averages_after(iterate.slots[AVERAGES], weights, iteration)
+            slots = slots | {AVERAGES: averages}
+            if self.overwriting:
+                is_due = (self._steps(iteration) + 1) % self.overwriting == 0
+                weights = [tf.where(is_due, a, w) for a, w in zip(averages, weights, strict=True)]
+        for i in self._moving(weights) if self.constraints else ():
+            constraint = self.constraints[i]
+            weights[i] = weights[i] if constraint is None else constraint(weights[i])
+        return Iterate(weights, slots)
+
+    def averages_after(self, averages: Tensors, weights: Tensors, iteration: Tensor) -> Tensors:
+        """The averages of weights after a batch, as Keras takes them: the first is the weights."""
+        found, is_later = [], self._steps(iteration) != 0
+        for average, weight in zip(averages, weights, strict=True):
+            momentum = tf.cast(is_later, weight.dtype) * tf.cast(self.ema_momentum, weight.dtype)
+            found.append(momentum * average + (1 - momentum) * weight)
+        return found
+
+    def _steps(self, iteration: Tensor) -> Tensor:
+        """How many steps were taken before a batch."""
+        return iteration // self.accumulation if self.accumulation > 1 else iteration
+
+    def _accumulated(
+        self,
+        iterate: Iterate,
+        gradients: Tensors,
+        hyper: Vectors,
+        learning_rate: Tensor,
+        iteration: Tensor,
+    ) -> Iterate:
+        """Adds gradients up; with the last batch of a step, the step by their mean."""
+        totals = [a + g for a, g in zip(iterate.slots[ACCUMULATED], gradients, strict=True)]
+        means = self._clipped([total / self.accumulation for total in totals])
+        moved = self._stepped(iterate, means, hyper, learning_rate, self._steps(iteration))
+        moved.slots[ACCUMULATED] = [tf.zeros_like(total) for total in totals]
+        waiting = {name: iterate.slots[name] for name in self.slots} | {ACCUMULATED: totals}
+        is_last = (iteration + 1) % self.accumulation == 0
+        return tf.nest.map_structure(
+            lambda a, b: tf.where(is_last, a, b), moved, Iterate(iterate.weights, waiting)
+        )
+
+    def _stepped(
+        self,
+        iterate: Iterate,
+        gradients: Tensors,
+        hyper: Vectors,
+        learning_rate: Tensor,
+        iteration: Tensor,
+    ) -> Iterate:
+        """The step itself. `iteration` counts the steps before it."""
         values = self.values(hyper, learning_rate)
         weights: Tensors = []
         slots: Slots = {name: [] for name in self.slots}
@@ -196,8 +276,7 @@ class UpdateRule:
                 {kind: values[kind][i] for kind in self.kinds},
                 iteration,
             )
-            constraint = self.constraints[i] if self.constraints else None
-            weights.append(w if constraint is None else constraint(w))
+            weights.append(w)
             for name in self.slots:
                 slots[name].append(moved[name])
         return Iterate(weights, slots)

@@ -9,9 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 import keras_tuner
 from keras_tuner.engine.hyperparameters import HyperParameter
 
-from keras_drmad.arguments import positive_integer, whole_number
+from keras_drmad.arguments import (
+    flag,
+    named,
+    path_like,
+    positive_integer,
+    verbosity,
+    whole_number,
+    wrong,
+)
 from keras_drmad.typing import JsonObject
 
+from ..arguments import check_objective
 from ..storage import settings as storage_settings
 from . import fairness
 from .budget import Budget, Unit
@@ -21,11 +30,11 @@ from .method import Method
 from .outcome import Outcome
 from .place import Place
 from .progress import Progress
+from .rehearsal import VALIDATION, Rehearsal
 from .result import Comparison
 from .run import Run
 
 WAIT = 2.0  # seconds, for what other processes do
-VALIDATION = "val_"
 
 
 def compare(
@@ -81,10 +90,11 @@ def compare(
 
     Raises:
         OSError: A file cannot be read or written.
-        ValueError: Something in the arguments, before anything is trained; or others than those of
-            the comparison that would go on.
+        ValueError: Something in the arguments, or a method whose model, tuner or callbacks cannot be
+            made, or whose model cannot be evaluated on a sample of each data set; before anything is
+            trained. Or other arguments than those of the comparison that would go on.
 
-    A method that fails has a row without a result. It stops no other.
+    A method that fails later has a row without a result. It stops no other.
 
     Example:
 
@@ -108,16 +118,21 @@ def compare(
     numbers = _seeds(seeds)
     positive_integer("epochs", epochs)
     positive_integer("batch_size", batch_size, optional=True)
-    aim = _objective(objective)
+    says = verbosity("verbose", verbose, most=1) != 0
+    aim = _objective("objective", objective, VALIDATION)
     if metric is None:
         metric = keras_tuner.Objective(aim.name.removeprefix(VALIDATION), aim.direction)
-    judged = _objective(metric, "")
+    judged = _objective("metric", metric)
     data = Data(train, validation, test)
-    place = Place(os.path.abspath(directory))
-    if overwrite:
+    place = Place(os.path.abspath(path_like("directory", directory)))
+    first, spaces = data.of(numbers[0]), {}
+    for name, method in methods.items():
+        rehearsal = Rehearsal(name, method, first, numbers[0])
+        spaces[name] = rehearsal.space
+        rehearsal.check(aim, judged, whole)
+    if flag("overwrite", overwrite):
         shutil.rmtree(place.folder, ignore_errors=True)
-    spaces = {name: fairness.space(name, method) for name, method in methods.items()}
-    unfair = fairness.warnings(methods, spaces, data.of(numbers[0]), whole, len(numbers))
+    unfair = fairness.warnings(methods, spaces, first, whole, len(numbers))
     for words in unfair:
         warnings.warn(words, stacklevel=2)
     now = {
@@ -130,7 +145,7 @@ def compare(
     }
     _check_settings(place, methods, now)
     units = place.units(methods, numbers)
-    progress = Progress(units, whole, aim.name, aim.direction, verbose)
+    progress = Progress(units, whole, aim.name, aim.direction, says)
 
     def run(name: str, seed: int) -> Outcome:
         one = Run(name, methods[name], seed, data, whole, aim, judged, epochs, batch_size, place)
@@ -222,18 +237,20 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _objective(
-    objective: str | keras_tuner.Objective, prefix: str = VALIDATION
+    name: str, objective: str | keras_tuner.Objective, prefix: str = ""
 ) -> keras_tuner.Objective:
     """With its direction, as KerasTuner infers it.
 
     Args:
+        name: of the argument.
         objective: a metric, of which KerasTuner may know the direction.
         prefix: that it must have.
     """
-    found = keras_tuner.oracles.RandomSearchOracle(objective=objective).objective
+    if isinstance(objective, list):
+        raise wrong(name, objective, "one metric")
+    check_objective(objective, name)
+    with named(name):
+        found = keras_tuner.oracles.RandomSearchOracle(objective=objective).objective
     if not found.name.startswith(prefix):
-        raise ValueError(
-            '`objective` must be a validation metric, such as "val_accuracy". Received: '
-            f"objective={objective!r}"
-        )
+        raise wrong(name, objective, 'a validation metric, such as "val_accuracy"')
     return found

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-import keras
 import keras_tuner
-from keras_tuner.engine.hyperparameters import Choice, Fixed, HyperParameter
+from keras_tuner.engine.hyperparameters import Choice, HyperParameter
 
 from ..optuna_oracle import OptunaOracle
 from .budget import Budget
@@ -13,26 +12,6 @@ from .method import Method
 
 FEW = 2  # trials a hyperparameter
 RANDOM_OF_TPE = 10  # trials that Optuna's default sampler begins with
-
-
-def space(name: str, method: Method) -> list[HyperParameter]:
-    """The hyperparameters that a method's model asks for, with the defaults of all others.
-
-    Raises:
-        ValueError: The model cannot be built, or is not compiled.
-    """
-    hp = keras_tuner.HyperParameters()
-    try:
-        model = method.build(hp)
-    except Exception as error:
-        raise ValueError(
-            f"The model of {name!r} cannot be built at the defaults of its hyperparameters: {error}"
-        ) from error
-    if not isinstance(model, keras.Model) or not getattr(model, "compiled", False):
-        raise ValueError(
-            f"The hypermodel of {name!r} must return a compiled Keras model. Received: {model!r}"
-        )
-    return [one for one in hp.space if not isinstance(one, Fixed)]
 
 
 def warnings(

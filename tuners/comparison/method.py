@@ -10,6 +10,7 @@ import keras_tuner
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.typing import JsonObject, Structure
 
+from ..arguments import as_callbacks, check_builds, fits_itself
 from ..drmad.tuner import DrMADTuner
 from ..optuna_oracle import OptunaOracle
 from ..qan.tuner import QANTuner
@@ -65,11 +66,9 @@ class Method:
         inputs: Callable[[Structure], Structure] | None = None,
         **tuner_arguments: Any,
     ) -> None:
-        if not callable(hypermodel) and not isinstance(hypermodel, keras_tuner.HyperModel):
-            raise ValueError(
-                "`hypermodel` must be a `keras_tuner.HyperModel` or a function of `hp` that returns a "
-                f"compiled model. Received: hypermodel={hypermodel!r}"
-            )
+        check_builds(hypermodel)
+        if not callable(callbacks):
+            as_callbacks(callbacks)
         if inputs is not None and not callable(inputs):
             raise ValueError(f"`inputs` must be a function of `x`. Received: inputs={inputs!r}")
         self.hypermodel = hypermodel
@@ -106,6 +105,11 @@ class Method:
         return self.tuner_class is not None and issubclass(self.tuner_class, QANTuner)
 
     @property
+    def fits_itself(self) -> bool:
+        """Whether its hypermodel has a `fit` of its own, which KerasTuner's tuners call."""
+        return fits_itself(self.hypermodel)
+
+    @property
     def is_random(self) -> bool:
         """Whether its trials do not depend on each other."""
         return (self.oracle_class or self.tuner_class) in RANDOM
@@ -131,7 +135,7 @@ class Method:
     ) -> list[keras.callbacks.Callback]:
         """The callbacks of its trainings."""
         made = self.callbacks(train, validation) if callable(self.callbacks) else self.callbacks
-        return list(made)
+        return as_callbacks(made)
 
     def learner(
         self, train: tuple[Structure, ...], validation: tuple[Structure, ...]

@@ -52,7 +52,7 @@ class Outcome:
 
     Attributes:
         method, seed: which one.
-        price: trainings that a training costs, with hypergradients.
+        prices: trainings that a training costs, with hypergradients; for each stage of a search.
         trials: in the order in which they ended.
         choices: by budget, as text; those within which no trial has ended are left out.
         error: why there is no choice, or why the search ended early.
@@ -60,7 +60,7 @@ class Outcome:
 
     method: str
     seed: int
-    price: float = 1.0
+    prices: dict[str, float] = field(default_factory=dict)
     trials: list[TrialRecord] = field(default_factory=list)
     choices: dict[str, Choice] = field(default_factory=dict)
     error: str | None = None

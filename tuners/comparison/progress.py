@@ -16,7 +16,7 @@ class Progress:
         units: `(method, seed)`, all there are.
         budget: of each.
         metric, direction: of the objective.
-        verbose: 0 for silence.
+        says: whether it prints anything.
     """
 
     def __init__(
@@ -25,12 +25,12 @@ class Progress:
         budget: Budget,
         metric: str,
         direction: str,
-        verbose: int,
+        says: bool,
     ) -> None:
         self._left = list(units)
         self._total = len(units)
         self._budget, self._metric, self._direction = budget, metric, direction
-        self._verbose = verbose
+        self._says = says
         self._seconds: dict[str, list[float]] = {}  # of searches that are done, by method
 
     def trial(self, method: str, seed: int, records: Sequence[TrialRecord]) -> None:
@@ -72,7 +72,7 @@ class Progress:
         return "no result yet" if index is None else f"{self._metric} {records[index].score:.4g}"
 
     def _say(self, words: str) -> None:
-        if self._verbose:
+        if self._says:
             print(words, flush=True)
 
 

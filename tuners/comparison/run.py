@@ -93,9 +93,9 @@ class Run:
         train, validation, test = map(self._method.read, self._data.of(self._seed))
         keras.utils.set_random_seed(self._seed)
         tuner = self._tuner()
-        outcome.price = self._price(tuner, train, validation)
+        outcome.prices = self._prices(tuner, train, validation)
         costs = self._place.costs(self._name, self._seed)
-        tuner.watch(costs, self._budget, self._meter, outcome.price, self._seed, on_trial)
+        tuner.watch(costs, self._budget, self._meter, outcome.prices, self._seed, on_trial)
         try:
             if tuner.may_go_on:
                 self._search(tuner, train, validation)
@@ -140,13 +140,13 @@ class Run:
         shutil.rmtree(self._folder, ignore_errors=True)
         files.remove(self._place.costs(self._name, self._seed))
 
-    def _price(self, tuner: WatchedTuner, train: Part, validation: Part) -> float:
+    def _prices(self, tuner: WatchedTuner, train: Part, validation: Part) -> dict[str, float]:
         """Measured once for all seeds."""
         path = self._place.price(self._name)
-        known: float | None = files.read_json(path)
+        known: dict[str, float] | None = files.read_json(path)
         if known is None:
             arguments = (self._epochs, self._batch_size)
-            measured = price.price(self._method, tuner, train, validation, *arguments)
+            measured = price.prices(self._method, tuner, train, validation, *arguments)
             known = files.read_json(path) or measured  # another process may have been faster
             files.write_json(path, known)
         return known

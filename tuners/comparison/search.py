@@ -14,12 +14,14 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.typing import JsonObject, Logs
 
 from ..distributed.tuner import ResilientTuner
+from ..drmad.place import STAGE
 from ..optuna_oracle import OptunaOracle
 from ..storage import files
 from .budget import Budget
 from .meter import Meter
 from .method import Method, accepts
 from .outcome import TrialRecord
+from .price import ANY_STAGE
 
 ENDLESS = 10**6  # trials: the budget ends a search
 FAILURES = 10  # trials in a row that fail: a method fails
@@ -37,7 +39,7 @@ class WatchedTuner(keras_tuner.Tuner):
         path: str,
         budget: Budget,
         meter: Meter,
-        price: float,
+        prices: dict[str, float],
         seed: int,
         on_trial: Callable[[list[TrialRecord]], None],
     ) -> None:
@@ -47,12 +49,12 @@ class WatchedTuner(keras_tuner.Tuner):
             path: of a file for costs.
             budget: of the search.
             meter: is among the callbacks of its trainings.
-            price: trainings that a training costs.
+            prices: trainings that a training costs, for each stage of a search.
             seed: of the trainings.
             on_trial: called with all records after each trial.
         """
         self._costs, self._budget, self._meter = path, budget, meter
-        self._price, self._seed, self._on_trial = price, seed, on_trial
+        self._prices, self._seed, self._on_trial = prices, seed, on_trial
         self._spent: Spent = {
             trial_id: (cost, seconds)
             for trial_id, (cost, seconds) in (files.read_json(path) or {}).items()
@@ -68,6 +70,9 @@ class WatchedTuner(keras_tuner.Tuner):
     def records(self) -> list[TrialRecord]:
         """All trials that have ended."""
         return [self._record(self.oracle.trials[name]) for name in self._ended()]
+
+    def _price(self, stage: str = ANY_STAGE) -> float:
+        return self._prices.get(stage, 1.0)
 
     def _ended(self) -> list[str]:
         return [name for name in self.oracle.end_order if name in self._spent]
@@ -87,7 +92,7 @@ class WatchedTuner(keras_tuner.Tuner):
         self._meter.start()
         began = time.perf_counter()
         yield spent
-        spent += [self._meter.trainings * self._price, time.perf_counter() - began]
+        spent += [self._meter.trainings * self._price(), time.perf_counter() - began]
 
     # -- KerasTuner's events -----------------------------------------------------------------
 
@@ -115,7 +120,8 @@ class WatchedTuner(keras_tuner.Tuner):
 
     def on_trial_end(self, trial: Trial) -> None:
         seconds = time.perf_counter() - self._began
-        self._spent[trial.trial_id] = (self._meter.trainings * self._price, seconds)
+        price = self._price(trial.hyperparameters.values.get(STAGE, ANY_STAGE))
+        self._spent[trial.trial_id] = (self._meter.trainings * price, seconds)
         # Before KerasTuner's own files: killed between them, the trial is repeated.
         files.write_json(self._costs, self._spent)
         super().on_trial_end(trial)

@@ -8,15 +8,22 @@ TOKEN = "KERAS_DRMAD_TOKEN"
 CERTIFICATE, KEY = "KERAS_DRMAD_TLS_CERTIFICATE", "KERAS_DRMAD_TLS_KEY"  # files of the chief
 AUTHORITY = "KERAS_DRMAD_TLS_AUTHORITY"  # a file of the workers
 LOOPBACK = "127.0.0.1"
+PORT, LAST_PORT = "KERASTUNER_ORACLE_PORT", 65535
 
 # What each call carries, as gRPC's metadata.
 WORKER, SEARCH, SECRET = "keras-drmad-worker", "keras-drmad-search", "keras-drmad-secret"
 
 
 def address() -> str:
-    """Where the chief listens, and workers call: on this host only, unless KerasTuner is told more."""
-    host = os.environ.get("KERASTUNER_ORACLE_IP") or LOOPBACK
-    return f"{host}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+    """Where the chief listens, and workers call: on this host only, unless KerasTuner is told more.
+
+    Raises:
+        ValueError: The port is none, of which gRPC would make another one.
+    """
+    host, port = os.environ.get("KERASTUNER_ORACLE_IP") or LOOPBACK, os.environ[PORT]
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= LAST_PORT):
+        raise ValueError(f"{PORT} must be a number from 1 to {LAST_PORT}. Received: {port!r}")
+    return f"{host}:{port}"
 
 
 def is_local() -> bool:

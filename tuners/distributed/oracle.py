@@ -337,14 +337,17 @@ class ResilientOracle(keras_tuner.Oracle):
     def save(self) -> None:  # type: ignore[override]  # as KerasTuner's own oracle
         for name in list(self._unsaved):
             self._save_trial(self.trials[name])
-        written = self.write_more()
-        files.keep_before(self.project.oracle)
-        self.is_saved = files.attempt(files.write_json, self.project.oracle, self.get_state())
+        # Last, and only where all that it tells of is there: else what is not would be lost.
+        self.is_saved = self.write_more() and not self._unsaved and self._write()
         self._tried = time.monotonic()
-        if self.is_saved and written and not self._unsaved:
+        if self.is_saved:
             self._full_since = None
         elif self._full_since is None:
             self._full_since = self._tried
+
+    def _write(self) -> bool:
+        files.keep_before(self.project.oracle)
+        return files.attempt(files.write_json, self.project.oracle, self.get_state())
 
     def write_more(self) -> bool:
         """Writes what a full disk has not taken of a subclass's files; whether nothing is left."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import grpc
@@ -134,7 +135,8 @@ class _Gate(grpc.ServerInterceptor):
             if is_alive:  # at once, also while the oracle is busy
                 return handler.unary_unary(request, context)
             # Who does not wait any more has asked again: its old call must not take a turn.
-            if not self._turn.acquire(timeout=context.time_remaining() or -1):
+            left = context.time_remaining()
+            if not self._turn.acquire(timeout=-1 if left is None else min(left, TIMEOUT_MAX)):
                 context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The chief is busy.")
             caller.set(sent[address.WORKER])
             try:

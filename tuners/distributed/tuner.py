@@ -11,6 +11,7 @@ import keras
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
+from keras_drmad.arguments import whole_number
 from keras_drmad.typing import JsonObject, Logs
 
 from .. import compat, luck, retracing
@@ -243,7 +244,9 @@ class ResilientTuner(keras_tuner.Tuner):
             num_trials: How many are shown.
         """
         oracle, display = self.oracle, self.oracle.display
-        if best := oracle.get_best_trials(num_trials):
+        if not oracle.end_order:
+            print(f"No {display.word.lower()} has ended yet: call `search`.")
+        if best := oracle.get_best_trials(whole_number("num_trials", num_trials)):
             print(f"Results in {self.project_dir}")
             print(
                 f"The {len(best)} best of {len(oracle.end_order)} {display.word.lower()}s by "

@@ -1,5 +1,7 @@
 """Discrete hyperparameters: an oracle of the user's choice proposes them, one set a meta-run."""
 
+import importlib.util
+
 import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
@@ -7,6 +9,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.typing import JsonObject
 
 from .. import compat
+from ..optuna_oracle import OptunaOracle
 
 # The tuner id under which a configuration is asked for: each is its own, so that several may run.
 TUNER_ID = "configuration{}"
@@ -57,3 +60,12 @@ class Configurations:
             name: Trial.from_state(trial) for name, trial in state["trials"].items()
         }
         self.oracle.set_state(state["oracle"])
+
+
+def default_oracle(seed: int, scouting: bool) -> keras_tuner.Oracle:
+    """Random search; for starts TPE, where Optuna is installed."""
+    if scouting and importlib.util.find_spec("optuna"):
+        return OptunaOracle(seed=seed)
+    oracle = keras_tuner.oracles.RandomSearchOracle(max_trials=None)
+    compat.set_seed(oracle, seed)
+    return oracle

@@ -1,5 +1,6 @@
 """`DrMADOracle`: hands out the trainings of meta-iterations, and takes the meta-steps between them."""
 
+import copy
 import logging
 import time
 from collections.abc import Iterable
@@ -11,20 +12,33 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import of_kind, positive_integer
+from keras_drmad.arguments import flag, of_kind, positive_integer, whole_number
 from keras_drmad.hyperparameters import meta
-from keras_drmad.typing import JsonObject
+from keras_drmad.typing import JsonObject, Logs
 
-from .. import compat
+from ..distributed.guard import entry
 from ..distributed.oracle import ResilientOracle
 from ..distributed.role import role
 from ..storage import files
 from ..storage.damage import DamagedFile
-from .configurations import Configurations
+from .configurations import Configurations, default_oracle
 from .display import DrMADDisplay
+from .halving import Halving
 from .meta_run import MetaOptimization, MetaRun
-from .place import GRADIENT_NUMBER, ITERATION, LEARNED, RUN, SEED
+from .online import LEARNERS
+from .place import (
+    DIFFERENTIATE,
+    GRADIENT_NUMBER,
+    ITERATION,
+    LEARN,
+    LEARNED,
+    RUN,
+    SCOUT,
+    SEED,
+    STAGE,
+)
 from .project import DrMADProject
+from .pruning import CURVE, curve, is_behind
 from .result import TrialResult
 
 _log = logging.getLogger("keras_drmad")
@@ -59,6 +73,13 @@ class DrMADOracle(ResilientOracle):
             goes back to the values of its best one, with half the meta-optimizer's step (unless
             that has a schedule). None for never. Defaults to 3.
         gradients_per_step: M, trainings whose hypergradients make one meta-step. Defaults to 1.
+        online: Whether the first two meta-iterations of a run learn while they train, and the mean of
+            the schedules that they have found is what the next one begins with. Defaults to
+            `"auto"`: what the tuner says (`learns`).
+        scouts: How many starts are tried, each in one training, before the best of them go on. 0 for
+            none: the start is the compiled one. Defaults to 0.
+        prunes: Whether a training that tries a start ends after the epoch in which it falls behind the
+            median of the others. Defaults to `True`.
         timeout: After so many seconds of silence a worker's trial is given to the next idle worker
             too; the first result counts. A worker that trains is not silent. Defaults to 60.
         keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
@@ -85,6 +106,9 @@ class DrMADOracle(ResilientOracle):
         patience: int | None = None,
         return_after: int | None = 3,
         gradients_per_step: int = 1,
+        online: bool | str = "auto",
+        scouts: int = 0,
+        prunes: bool = True,
         timeout: float | None = None,
         keep_checkpoints: int = 1,
         seed: int | None = None,
@@ -101,6 +125,15 @@ class DrMADOracle(ResilientOracle):
         self.meta_iterations = positive_integer("meta_iterations", meta_iterations, optional=True)
         self.patience = positive_integer("patience", patience, optional=True)
         self.return_after = positive_integer("return_after", return_after, optional=True)
+        self.online = flag("online", online, auto=True)
+        self.scouts = whole_number("scouts", scouts)
+        self.prunes = flag("prunes", prunes)
+        self._scouted = self.scouts > 0
+        if self.scouts >= self.max_trials:
+            raise ValueError(
+                "`scouts` must be less than `max_trials`: they are a part of them. Received: "
+                f"scouts={scouts}, max_trials={max_trials}"
+            )
         if self.max_trials % self.gradients_per_step:
             _log.warning(
                 "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
@@ -110,7 +143,16 @@ class DrMADOracle(ResilientOracle):
             )
         if outer_oracle is not None:
             of_kind("outer_oracle", outer_oracle, keras_tuner.Oracle, "a `keras_tuner.Oracle`")
-        self.outer = Configurations(outer_oracle or _random_search(self.seed))
+        self.outer = Configurations(outer_oracle or default_oracle(self.seed, self.scouts > 0))
+        self.learns(self.online is True)
+        self.runs: list[MetaRun] = []
+        self.exhausted = False  # the outer oracle has no other configuration
+
+    def learns(self, online: bool) -> None:
+        """Says whether trials learn while they train, before there is one."""
+        self.is_learning = online
+        self._learners = LEARNERS if online else 0
+        self._halving = Halving(self.scouts, self._learners, self.objective)
         self._meta_optimization = MetaOptimization(
             self.project,
             self.objective,
@@ -118,37 +160,58 @@ class DrMADOracle(ResilientOracle):
             self.patience,
             self.return_after,
             self.failures_allowed,
+            self._scouted,
+            self._learners,
         )
-        self.runs: list[MetaRun] = []
-        self.exhausted = False  # the outer oracle has no other configuration
 
     # -- handing out -------------------------------------------------------------------------
 
     def populate_space(self, trial_id: str) -> JsonObject:
         for run in self.runs:
-            if run.ended:
-                continue
-            is_full = len(run.trial_ids) == self.gradients_per_step
-            if is_full and set(run.trial_ids) <= set(self.end_order):
+            is_full = len(run.trial_ids) == self._width(run)
+            if not run.ended and is_full and set(run.trial_ids) <= set(self.end_order):
                 try:
                     self._advance(run)
                 except OSError as error:
                     _log.error("A meta-step waits until files can be written again: %s", error)
                     time.sleep(1)
                     return {"status": TrialStatus.IDLE}
-            if not run.ended and len(run.trial_ids) < self.gradients_per_step:
+        for run in self._halving.losers(self.runs):
+            run.ended = True
+        for run in self.runs:
+            is_open = not run.ended and len(run.trial_ids) < self._width(run)
+            if is_open and not self._halving.waits(run, self.runs):
                 return self._training(run, trial_id)
-        if all(run.ended or self.has_choices() for run in self.runs):
+        if self._may_begin_another():
             new = self._new_run()
             if new is not None:
                 return self._training(new, trial_id)
         # In a single meta-run others' trials must come back before there is a next one.
         return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
 
+    def _may_begin_another(self) -> bool:
+        if self.scouts:
+            return self._halving.wants_another(self.runs)
+        return all(run.ended or self.has_choices() for run in self.runs)
+
+    def _width(self, run: MetaRun) -> int:
+        """How many trials a meta-iteration of a run has."""
+        return 1 if self._stage(run) == SCOUT else self.gradients_per_step
+
+    def _stage(self, run: MetaRun) -> str:
+        if run.iteration < self._scouted:
+            return SCOUT
+        return LEARN if run.iteration < self._scouted + self._learners else DIFFERENTIATE
+
     def _training(self, run: MetaRun, trial_id: str) -> JsonObject:
         """The next training of a meta-iteration."""
-        place = {RUN: run.number, ITERATION: run.iteration, GRADIENT_NUMBER: len(run.trial_ids)}
+        place: JsonObject = {
+            RUN: run.number,
+            ITERATION: run.iteration,
+            GRADIENT_NUMBER: len(run.trial_ids),
+        }
         place[SEED] = self.seed  # workers have drawn others, if none was given
+        place[STAGE] = self._stage(run)
         run.trial_ids.append(trial_id)
         return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
 
@@ -165,6 +228,9 @@ class DrMADOracle(ResilientOracle):
             return self.runs[-1]
         if self.exhausted:
             return None
+        if self.scouts and not number:  # what was compiled is a start like the others
+            self.runs.append(MetaRun(number, self.get_space().values))
+            return self.runs[-1]
         proposed = self.outer.propose(self.hyperparameters, self.objective, number)
         if proposed.status != TrialStatus.RUNNING:
             self.exhausted = proposed.status == TrialStatus.STOPPED
@@ -178,13 +244,36 @@ class DrMADOracle(ResilientOracle):
     def _advance(self, run: MetaRun) -> None:
         """Ends a meta-iteration of a run."""
         most = self.meta_iterations
-        if most is None and self.has_choices():
+        if most is None and self.has_choices() and not self.scouts:
             most = ITERATIONS_OF_A_CONFIGURATION
         self._meta_optimization.advance(run, [self.trials[name] for name in run.trial_ids], most)
-        if run.ended and run.proposal is not None:
+        if run.proposal is not None and (run.ended or self.scouts):
             self.outer.report(run.proposal, run.best)
+            run.proposal = None
 
     # -- coming back -------------------------------------------------------------------------
+
+    @entry
+    def update_trial(self, trial_id: str, metrics: Logs, step: int = 0) -> Trial:
+        if CURVE not in metrics or trial_id not in self.trials or trial_id in self.end_order:
+            return super().update_trial(trial_id, metrics, step)
+        self._check_holder(trial_id)
+        trial = self.trials[trial_id]
+        if not trial.metrics.exists(CURVE):
+            trial.metrics.register(CURVE, direction=self.objective.direction)
+        trial.metrics.update(CURVE, metrics[CURVE], step=step)
+        self._save_trial(trial)
+        others = [curve(other) for name, other in self.trials.items() if name != trial_id]
+        last = max((max(curve) for curve in others if curve), default=-1)
+        behind = is_behind(metrics[CURVE], step, others, last, self.objective.direction)
+        if not self.prunes or not behind or step == last:
+            return trial
+        answer = copy.copy(trial)
+        answer.status = TrialStatus.STOPPED
+        return answer
+
+    def knows(self, trial: Trial) -> bool:
+        return trial.metrics.exists(self.objective.name)
 
     def judge(self, trial: Trial, known: Trial) -> None:
         if trial.status != TrialStatus.COMPLETED:
@@ -256,6 +345,9 @@ class DrMADOracle(ResilientOracle):
             "patience": self.patience,
             "return_after": self.return_after,
             "gradients_per_step": self.gradients_per_step,
+            "online": self.online,
+            "scouts": self.scouts,
+            "prunes": self.prunes,
             "seed": self._given_seed,
         }
 
@@ -266,10 +358,11 @@ class DrMADOracle(ResilientOracle):
         self.outer.set_folder(self.project.folder, "configurations")
 
     def get_state(self) -> JsonObject:
-        outer = self.outer.get_state() if any(run.proposal for run in self.runs) else None
+        outer = self.outer.get_state() if self.runs and self.has_choices() else None
         return super().get_state() | {
             "runs": [asdict(run) for run in self.runs],
             "exhausted": self.exhausted,
+            "is_learning": self.is_learning,
             "outer": outer,
         }
 
@@ -277,6 +370,7 @@ class DrMADOracle(ResilientOracle):
         super().set_state(state)
         self.runs = [MetaRun(**run) for run in state["runs"]]
         self.exhausted = state["exhausted"]
+        self.learns(state["is_learning"])
         if state["outer"]:
             self.outer.set_state(state["outer"])
 
@@ -290,9 +384,3 @@ class DrMADOracle(ResilientOracle):
         self.project.ranked = []
         for name in self.end_order:
             self._rank(self.trials[name])
-
-
-def _random_search(seed: int) -> keras_tuner.Oracle:
-    oracle = keras_tuner.oracles.RandomSearchOracle(max_trials=None)
-    compat.set_seed(oracle, seed)
-    return oracle

@@ -2,10 +2,15 @@
 
 from typing import Any
 
+import numpy as np
+
 # KerasTuner's Hyperband names its own values so.
 PLACE = "drmad/"
 RUN, ITERATION, GRADIENT_NUMBER = PLACE + "run", PLACE + "iteration", PLACE + "gradient_number"
 SEED = PLACE + "seed"
+# What a trial does: it tries a start, learns while it trains, or is differentiated when it has trained.
+STAGE = PLACE + "stage"
+SCOUT, LEARN, DIFFERENTIATE = "scout", "learn", "differentiate"
 
 # What summaries show of the learned values; not a hyperparameter that anything reads.
 LEARNED = "learned/"
@@ -15,3 +20,14 @@ START = "start/"  # beside it in TensorBoard: what was compiled
 def configuration(values: dict[str, Any]) -> dict[str, Any]:
     """Of a trial's values: what the hypermodel has asked for."""
     return {name: v for name, v in values.items() if not name.startswith((PLACE, LEARNED))}
+
+
+def seed_of(values: dict[str, Any], execution: int, resample: bool) -> int:
+    """The seed of a training, from the place of its trial.
+
+    Without `resample` that of all meta-iterations, but for those that learn while they train: they are
+    averaged, and would be the same.
+    """
+    iteration = values[ITERATION] if resample or values[STAGE] == LEARN else 0
+    words = (values[SEED], values[RUN], iteration, values[GRADIENT_NUMBER], execution)
+    return int(np.random.SeedSequence(words).generate_state(1)[0])

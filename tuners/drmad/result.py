@@ -15,11 +15,12 @@ from ..storage import files
 
 @dataclass
 class TrialResult:
-    """The hypergradient of a trial, and what it was trained with.
+    """The hypergradient of a trial, and what it was trained with; or what it has learned.
 
     Attributes:
-        values: displacements of the hyperparameters, and hyper variables.
-        gradients: the derivatives by them, the mean over the executions.
+        values: displacements of the hyperparameters, and hyper variables; of a trial that learned
+            while it trained, those that it has found.
+        gradients: the derivatives by them, the mean over the executions; empty if it learned.
         low, high: their bounds.
         effective: the values that the training used, all of a kind in one array.
         steps: training steps.
@@ -58,7 +59,7 @@ class TrialResult:
         groups = files.read_late_arrays(path)
         training = groups.pop("training")
         return cls(
-            **groups,
+            **{"gradients": {}, **groups},
             steps=int(training["steps"]),
             growth=float(training["growth"]),
             finite=bool(training["finite"]),

@@ -1,7 +1,7 @@
 """One training of a trial: from scratch, with the hyperparameters of its meta-iteration, and back."""
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..retraining import Retraining
 from .data import SearchData
 from .learned import Learned
 from .result import TrialResult
+from .starts import moved
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Outcome:
     """What a training gave; dictionaries hold arrays by the names of `Learned.values`."""
 
     logs: Logs  # of the last epoch
+    values: Arrays  # that it was trained with or, where it learned, that it has found
     gradients: Arrays
     finite: bool
     growth: float
@@ -76,15 +78,20 @@ class DifferentiatedTraining:
         self._compiled = self.learned.values
         self.compiled = self.learned.effective()
 
-    def restart(self, seed: int, values: Arrays | None = None) -> None:
-        """New initial weights, zero velocities, and the given values (None: the compiled ones)."""
+    def restart(
+        self, seed: int, values: Arrays | None = None, start: Mapping[str, float] | None = None
+    ) -> None:
+        """New initial weights, zero velocities, and the given values.
+
+        With None these are the compiled ones, moved to a `start` (of `starts.displacements`).
+        """
         self._retraining.restart(seed)
         # Keras's global seed is not a variable of the model, but of its programs.
         for variable in self.engine.objective.random:
             if not any(variable is own for own in self.model.variables):
                 variable.assign(np.full(variable.shape, seed % 2**31))
         gc.collect()  # the other model's cycles
-        self.learned.values = self._compiled if values is None else values
+        self.learned.values = moved(self._compiled, start or {}) if values is None else values
         if self.optimizer.init_scales() is not None:
             self.optimizer.scale_initial_weights()
 
@@ -103,7 +110,7 @@ class DifferentiatedTraining:
         )
         self.engine.differentiate(rehearsal, hyper)
         x, y, sample_weight = as_arguments(data.selected.batch(0))
-        logs = self._evaluated((x, y, sample_weight), validation_batch_size)
+        logs = self.evaluated((x, y, sample_weight), validation_batch_size)
         return {"loss": 0.0} | logs
 
     def train(
@@ -113,24 +120,28 @@ class DifferentiatedTraining:
         epochs: int,
         horizon: int | None,
         on_step: OnStep | None = None,
+        differentiates: bool = True,
         **fit_arguments: Any,
     ) -> Outcome:
-        """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine."""
+        """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine.
+
+        Does not walk back unless it `differentiates`.
+        """
         history, run = fit(
             self.model, self.engine, batches, epochs, horizon, on_step, self.judge, **fit_arguments
         )
+        logs = last_logs(self, history, fit_arguments)
+        if not differentiates:
+            loss = self.engine.programs.validation_loss(run.end, hyper)
+            finite = bool(np.isfinite(loss))
+            return Outcome(logs, self.learned.values, {}, finite, growth=1.0, hyper_loss=loss)
         self._check_horizon(horizon, run)
-        logs = {name: values[-1] for name, values in history.history.items()}
-        if len(history.epoch) % fit_arguments.get("validation_freq", 1):
-            # A callback ended it between two validations.
-            logs |= self._evaluated(
-                fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
-            )
         back = _walking_back(fit_arguments["verbose"], run, on_step)
         found = self.engine.differentiate(run, hyper, back)
         gradients = self.learned.gradients(found.adjoint)
         return Outcome(
             logs=logs,
+            values=self.learned.values,
             gradients=gradients,
             # Sums over an adjoint may overflow before it does.
             finite=found.finite and all(np.isfinite(g).all() for g in gradients.values()),
@@ -142,10 +153,11 @@ class DifferentiatedTraining:
         """The mean of the executions of a trial that can be used, or of all if none can."""
         good = [o for o in outcomes if o.finite and o.growth <= GROWTH_LIMIT] or outcomes
         low, high = self.learned.bounds()
-        values = self.learned.values
+        values = {n: np.mean([o.values[n] for o in good], 0) for n in good[0].values}
+        self.learned.values = values
         return TrialResult(
             values=values,
-            gradients={n: np.mean([o.gradients[n] for o in good], 0) for n in values},
+            gradients={n: np.mean([o.gradients[n] for o in good], 0) for n in good[0].gradients},
             low=low,
             high=high,
             effective=self.learned.effective(),
@@ -164,13 +176,28 @@ class DifferentiatedTraining:
             f"`horizon={horizon}` spans, began. Leave `horizon` out, or the callback that ends it."
         )
 
-    def _evaluated(self, data: Structure, batch_size: int) -> Logs:
+    def evaluated(self, data: Structure, batch_size: int) -> Logs:
         """What `fit` logs of its validation set."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         metrics = self.model.evaluate(
             x, y, batch_size=batch_size, sample_weight=sample_weight, verbose=0, return_dict=True
         )
         return {f"val_{name}": value for name, value in metrics.items()}
+
+
+def last_logs(
+    training: DifferentiatedTraining,
+    history: keras.callbacks.History,
+    fit_arguments: Mapping[str, Any],
+) -> Logs:
+    """What the last epoch has logged; `fit_arguments` are those of `fit`."""
+    logs = {name: values[-1] for name, values in history.history.items()}
+    if len(history.epoch) % fit_arguments.get("validation_freq", 1):
+        # A callback ended it between two validations.
+        logs |= training.evaluated(
+            fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
+        )
+    return logs
 
 
 def _walking_back(verbose: int | str, run: Trajectory, on_step: OnStep | None) -> OnStep | None:

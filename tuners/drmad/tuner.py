@@ -1,22 +1,20 @@
 """`DrMADTuner`: a KerasTuner tuner whose trials give hypergradients."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import keras_tuner
-import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import choice, positive_integer, verbosity
+from keras_drmad.arguments import choice, flag, positive_integer, verbosity
 from keras_drmad.data import VALIDATION_BATCH, as_arguments
 from keras_drmad.engine.judge import JUDGES
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
-from .. import compat
 from ..arguments import check_hypermodel, checked_callbacks
 from ..data_checks import as_fit_data
 from ..distributed.role import role
@@ -25,12 +23,16 @@ from ..storage import files
 from . import arguments, logs, trained_model
 from .data import SearchData
 from .learned import Learned
+from .online import learn
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, RUN, SEED, configuration
+from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, STAGE, seed_of
 from .project import DrMADProject
+from .pruning import Reporting
 from .result import TrialResult
 from .score import check_logged, metrics, noise, objective_value
-from .training import DifferentiatedTraining, retraining
+from .starts import ask, check_ranges, displacements
+from .training import retraining
+from .trainings import Trainings
 
 
 class DrMADTuner(ResilientTuner):
@@ -64,8 +66,14 @@ class DrMADTuner(ResilientTuner):
             Default to `"last"`, `"auto"` and `True`.
         shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
             only); otherwise they differ in their seed. Defaults to `False`.
-        meta_iterations, outer_oracle, patience, return_after, gradients_per_step, timeout,
-            keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
+        online: Whether the first trials learn while they train, as with `LearnHyperparameters`, and
+            leave a learned schedule (of `Knots`, unless the optimizer has one), which the others
+            refine. `"auto"`: where that can be, in trainings of 100 steps and more. Defaults to
+            `"auto"`.
+        starts: `{kind: (low, high)}`, between which `scouts` are drawn; of `"learning_rate"`,
+            `"momentum"`, `"l2"`, `"weight_decay"`. Defaults to ranges about the compiled values.
+        scouts, prunes, meta_iterations, outer_oracle, patience, return_after, gradients_per_step,
+            timeout, keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
             max_retries_per_trial: As in `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
             seeds of their own, whose hypergradients and metrics are averaged), `max_model_size`,
@@ -104,6 +112,10 @@ class DrMADTuner(ResilientTuner):
         jit_compile: bool | str = "auto",
         check: bool = True,
         shard: bool = False,
+        online: bool | str = "auto",
+        scouts: int = 0,
+        starts: Mapping[str, Sequence[float]] | None = None,
+        prunes: bool = True,
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
         patience: int | None = None,
@@ -126,8 +138,10 @@ class DrMADTuner(ResilientTuner):
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
-        self._training: DifferentiatedTraining | None = None
-        self._configuration: JsonObject | None = None  # which that is of
+        self.online, self.starts = flag("online", online, auto=True), check_ranges(starts)
+        self._trainings = Trainings(
+            self, self.path, hyper_variables, jit_compile, check, self.judge
+        )
         oracle = DrMADOracle(
             objective=objective,
             max_trials=max_trials,
@@ -137,6 +151,9 @@ class DrMADTuner(ResilientTuner):
             patience=patience,
             return_after=return_after,
             gradients_per_step=gradients_per_step,
+            online=online,
+            scouts=scouts,
+            prunes=prunes,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
             seed=seed,
@@ -151,6 +168,7 @@ class DrMADTuner(ResilientTuner):
             "judge": self.judge,
             "resample": resample,
             "shard": shard,
+            "starts": {kind: list(pair) for kind, pair in self.starts.items()},
         }
         super().__init__(oracle, hypermodel, **kwargs)
 
@@ -229,23 +247,25 @@ class DrMADTuner(ResilientTuner):
             ValueError: It is not, or cannot begin anew.
         """
         space = self.oracle.get_space()
-        model = compat.build_model(self, space)
-        optimizer = learnable_optimizer(model)
-        example = data.example()
         steps = data.steps(epochs)
+        self.oracle.learns(self._trainings.decide(self.online, space, steps))
+        model = self._trainings.build(space, steps)
+        optimizer, example = learnable_optimizer(model), data.example()
         arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps)
         now = self.settings | {"epochs": epochs, "data": data.summary()}
         now["executions_per_trial"] = self.executions_per_trial
         now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
 
         def build() -> keras.Model:
-            return compat.build_model(self, space)
+            return self._trainings.build(space, steps)
 
         try:
             again = retraining(model, build, example, steps)
             trained_model.trace(model, as_arguments(example)[0])
         except Exception as error:
             raise ValueError(f"The model and the training data do not fit: {error}") from error
+        if self.oracle.scouts:
+            ask(self.oracle, optimizer, self.starts)
         data.check_targets(model)
         again.restart(seed=0)
         shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
@@ -266,7 +286,7 @@ class DrMADTuner(ResilientTuner):
             return
         space = self.oracle.get_space()
         try:
-            training = self._prepared(space, data, epochs, verbose)
+            training = self._trainings.of(space, data, epochs, verbose)
         except keras_tuner.errors.FailedTrialError:  # a model that is too large
             if self.oracle.has_choices():
                 return  # others may not be
@@ -274,8 +294,9 @@ class DrMADTuner(ResilientTuner):
         logs = training.rehearse(data, validation_batch_size)
         check_logged(self.oracle.objective, logs, callbacks)
         inputs = trained_model.shapes(as_arguments(data.example())[0])
+        steps = training.steps
         trained_model.check(
-            training.model, lambda: compat.build_model(self, space), inputs, training.steps
+            training.model, lambda: self._trainings.build(space, steps), inputs, steps
         )
         files.write_json(self.project.inputs, inputs)
 
@@ -292,26 +313,36 @@ class DrMADTuner(ResilientTuner):
     ) -> Logs:
         place = trial.hyperparameters.values
         try:
-            training = self._prepared(trial.hyperparameters, data, epochs, verbose)
+            training = self._trainings.of(trial.hyperparameters, data, epochs, verbose)
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
         values = self._values(place)
         outcomes, best = [], None
         for execution in range(self.executions_per_trial):
-            seed = self._derived_seed(place, execution)
-            training.restart(seed, values)
-            outcome = training.train(
-                data.training(seed, place[GRADIENT_NUMBER]),
-                data.hyper,
-                epochs,
-                self.horizon,
-                on_step=lambda steps: self._interrupt.check(),
-                callbacks=self._callbacks(callbacks, trial, execution),
-                verbose=verbose,
-                validation_data=data.selection,
-                **fit_arguments,
-            )
+            seed = seed_of(place, execution, self.resample)
+            training.restart(seed, values, displacements(place, training.optimizer))
+            batches = data.training(seed, place[GRADIENT_NUMBER])
+            own = self._callbacks(callbacks, trial, execution)
+            if place[STAGE] == SCOUT and not execution:
+                own.append(Reporting(self.oracle, trial.trial_id))
+            each = fit_arguments | {
+                "callbacks": own,
+                "verbose": verbose,
+                "validation_data": data.selection,
+            }
+            if place[STAGE] == LEARN:
+                outcome = learn(training, batches, data.hyper, epochs, **each)
+            else:
+                outcome = training.train(
+                    batches,
+                    data.hyper,
+                    epochs,
+                    self.horizon,
+                    on_step=lambda steps: self._interrupt.check(),
+                    differentiates=place[STAGE] != SCOUT,
+                    **each,
+                )
             outcomes.append(outcome)
             score = objective_value(self.oracle.objective, outcome.logs)
             if best is None or self.oracle.objective.better_than(score, best):
@@ -323,45 +354,14 @@ class DrMADTuner(ResilientTuner):
         return found
 
     def shown(self, trial: Trial) -> Trial:
-        return trial if self._training is None else logs.as_hparams(trial, self._training)
+        training = self._trainings.current
+        return trial if training is None else logs.as_hparams(trial, training)
 
     def _values(self, place: JsonObject) -> Arrays | None:
-        """The values of a meta-iteration; None for the first, which has the compiled ones."""
-        if place[ITERATION] == 0:
+        """The values of a meta-iteration; None for the compiled ones, with which the first begin."""
+        if place[ITERATION] == 0 or place[STAGE] == LEARN:
             return None
         return files.read_late_arrays(self.project.state(place[RUN], place[ITERATION]))["values"]
-
-    def _prepared(
-        self, hp: keras_tuner.HyperParameters, data: SearchData, epochs: int, verbose: int | str
-    ) -> DifferentiatedTraining:
-        """That of a configuration: of one at a time, so that memory does not grow."""
-        now = configuration(hp.values)
-        if self._training is not None and self._configuration == now:
-            return self._training
-        self._training = None
-        if verbose:
-            print(
-                f"Compiling a training of {data.steps(epochs)} steps, and the way back", flush=True
-            )
-        model = compat.build_first_model(self, hp)
-        self._configuration = configuration(hp.values)  # with the defaults of what was asked for
-        self._training = DifferentiatedTraining(
-            model,
-            lambda: compat.build_model(self, hp),
-            data.example(),
-            data.steps(epochs),
-            self.path,
-            self.hyper_variables,
-            self.jit_compile,
-            self.check,
-            self.judge,
-        )
-        return self._training
-
-    def _derived_seed(self, place: JsonObject, execution: int) -> int:
-        iteration = place[ITERATION] if self.resample else 0
-        words = (place[SEED], place[RUN], iteration, place[GRADIENT_NUMBER], execution)
-        return int(np.random.SeedSequence(words).generate_state(1)[0])
 
     # -- results -----------------------------------------------------------------------------
 
@@ -373,9 +373,10 @@ class DrMADTuner(ResilientTuner):
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
             raise ValueError(self.project.without_weights(trial.trial_id))
-        self._configuration, self._training = None, None  # clearing the session ends its programs
-        model = compat.build_first_model(self, trial.hyperparameters)
+        self._trainings.forget()  # clearing the session ends its programs
         result = TrialResult.read(self.project.result(trial.trial_id))
+        self._trainings.online = self.oracle.is_learning
+        model = self._trainings.build_first(trial.hyperparameters, result.steps)
         trained_model.load(model, checkpoint, files.read_json(self.project.inputs), result.steps)
         learned = Learned(model, learnable_optimizer(model), self.hyper_variables)
         learned.values = result.values

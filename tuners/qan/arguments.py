@@ -21,7 +21,7 @@ def goal_of(goal: GoalLike | None, objective: str | keras_tuner.Objective | None
             "`goal` and `objective` exclude each other: leave one of them out. Received: "
             f"goal={goal!r}, objective={objective!r}"
         )
-    if not isinstance(objective, str | keras_tuner.Objective | None):
+    if objective == "" or not isinstance(objective, str | keras_tuner.Objective | None):
         raise ValueError(
             "`objective` must be the name of a metric, or a `keras_tuner.Objective`; a value to "
             f"reach is a `goal`. Received: objective={objective!r}"
@@ -55,12 +55,14 @@ def loaded(policy: Policy | str | None, states: Sequence[State], actions: Action
     return policy
 
 
-def check_kinds(states: object, actions: object) -> None:
-    """Refuses what are no states, or no actions."""
+def check_kinds(states: object, actions: object, agent: object = None) -> None:
+    """Refuses what are no states, no actions, or no arguments of an agent."""
     if not states:
         raise wrong("states", states, "a list of `State`s, and not empty")
     check_kinds_of(states)
     of_kind("actions", actions, Actions, "an `Actions(...)`")
+    if agent is not None:
+        of_kind("agent", agent, dict, "a dictionary of arguments of `DQN`")
 
 
 def check_epsilon(epsilon: Any) -> None:

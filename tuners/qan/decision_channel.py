@@ -4,13 +4,14 @@ A message is metrics to `update_trial`, and values in its answer: KerasTuner han
 processes. Metrics with this prefix are never recorded as a trial's.
 """
 
-import math
 import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from keras_tuner.engine.trial import Trial
+
+from keras_drmad.arguments import LARGEST
 
 from ..distributed.role import role
 from .training.report import DIVERGED, REACHED, STOP, TRUNCATED, Decision, Report
@@ -129,9 +130,11 @@ def decode(metrics: Mapping[str, float]) -> Question:
     Raises:
         ArithmeticError, LookupError, ValueError: The metrics are none.
     """
-    if not all(map(math.isfinite, metrics.values())):
-        raise ValueError("something in it is not finite")
+    if not all(abs(value) <= LARGEST for value in metrics.values()):
+        raise ValueError("something in it is not finite in float32")
     groups = int(metrics[PREFIX + "groups"])
+    if metrics[PREFIX + "budget"] < 1:
+        raise ValueError("its budget is less than a step")
     size = sum(name.startswith(_STATE) for name in metrics)
     observation = np.array([metrics[f"{_STATE}{i}"] for i in range(size)], "float32")
     gap, step, cost, metric, seconds = (metrics[PREFIX + name] for name in _NUMBERS)

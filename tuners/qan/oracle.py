@@ -137,7 +137,7 @@ class QANOracle(ResilientOracle):
         self.decision_every = positive_integer("decision_every", decision_every)
         states = [Ratios()] if states is None else states
         self.actions = Actions() if actions is None else actions
-        arguments.check_kinds(states, self.actions)
+        arguments.check_kinds(states, self.actions, agent)
         # Copies, for what a search finds (codebooks) is its own.
         self.states = copy.deepcopy(list(states))
         arguments.check_epsilon(epsilon)
@@ -251,6 +251,10 @@ class QANOracle(ResilientOracle):
                 f"A report of trial {trial_id} has observations of the shape "
                 f"{report.observation.shape} instead of {expected}."
             )
+        if isinstance(taken, list):
+            is_known = all(action in range(len(self.actions)) for action in taken)
+            if len(taken) != len(report.rates) or not is_known:
+                raise Refused(f"Trial {trial_id} was told of actions that there are not: {taken}.")
         if taken is not None:
             rollout.recall(report, taken)
             return taken
@@ -367,7 +371,8 @@ class QANOracle(ResilientOracle):
     # -- files -------------------------------------------------------------------------------
 
     def write_more(self) -> bool:
-        return bool(self.broken) or self.learner.write_more()
+        # After an error, what the agent is now may be the half of a change.
+        return self.learner.is_written if self.broken else self.learner.write_more()
 
     def get_state(self) -> dict[str, Any]:
         own = {"learned": self.learner.learned, "references": self._references.names}

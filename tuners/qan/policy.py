@@ -176,6 +176,7 @@ class Policy:
         """
         if decision_every is None:
             decision_every = self.decision_every
+        positive_integer("batch_size", batch_size, optional=True)
         return PolicyCallback(
             self,
             self.goal if goal is None else Goal.of(goal),
@@ -245,6 +246,8 @@ class Policy:
         >>> len(loaded.actions), str(loaded.goal), loaded.budget
         (5, 'val_loss of 0.1', 8)
         """
+        if custom_objects is not None:
+            of_kind("custom_objects", custom_objects, dict, "a dictionary of classes by name")
         model = loaded(path_like("path", path), custom_objects)
         settings = dict(model.settings)
         schedule = settings.pop("learning_rate")

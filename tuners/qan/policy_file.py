@@ -47,5 +47,8 @@ def loaded(path: str, custom_objects: dict[str, Any] | None) -> PolicyModel:
         )
     model = keras.saving.load_model(path, custom_objects=custom_objects)
     if not isinstance(model, PolicyModel):
-        raise ValueError(f"{path} holds a {type(model).__name__}, not a policy.")
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}, not a policy: give the file that `Policy.save` has "
+            "written."
+        )
     return model

@@ -164,6 +164,11 @@ class Learner:
         """Keeps the present network (its running average) under a number."""
         self.snapshots.add(number, self.agent.target.get_weights())
 
+    @property
+    def is_written(self) -> bool:
+        """Whether all that was learned is in files."""
+        return self._checkpoints.is_written
+
     def write_more(self) -> bool:
         """Writes what a full disk has not taken; whether nothing is left."""
         if not self._checkpoints.is_written:

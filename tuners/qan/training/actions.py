@@ -114,6 +114,10 @@ class Actions:
     def chooses_samples(self) -> bool:
         return self.sample_selection != ("uniform",)
 
+    def __repr__(self) -> str:
+        settings = (f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"Actions({', '.join(settings)})"
+
     def get_config(self) -> dict[str, Any]:
         return {
             "learning_rate": list(self.learning_rate),

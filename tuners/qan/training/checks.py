@@ -56,9 +56,6 @@ def checked_data(
     found = {"x": training_batches(data, batch_size)}
     if validation_data is not None:
         validation_data = readable("validation_data", validation_data)
-        is_dataset = isinstance(validation_data, tf.data.Dataset)
-        if is_dataset and validation_data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ValueError("`validation_data` repeats for ever: use `dataset.take(...)`.")
         with named("validation_data"):
             found["validation_data"] = as_batches(validation_data, batch_size)
             found["validation_data"].batch(0)
@@ -81,7 +78,7 @@ def check_goal(goal: Goal, logs: Logs) -> None:
     if goal.reached(logs[goal.metric]):
         raise ValueError(
             f"`goal` is {goal}, to be {'raised' if goal.direction == 'max' else 'lowered'}: an "
-            f"untrained model reaches it ({logs[goal.metric]:.4g})."
+            f"untrained model reaches it ({logs[goal.metric]:.4g}). Set a harder one."
         )
 
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import positive_integer
-from keras_drmad.data_checks import check_lengths
+from keras_drmad.arguments import named, positive_integer
+from keras_drmad.data_checks import check_arrays
 from keras_drmad.typing import Logs, Structure, Tensors
 
 from .data import as_tensors, untuned
@@ -41,7 +41,7 @@ class Validation:
         positive_integer("batch_size", batch_size, optional=True)
         self._arrays, self._batch = None, batch_size or LEAST_BATCH
         if isinstance(data, tuple | list):
-            check_lengths("validation_data", data)
+            check_arrays("validation_data", data)
             self._arrays = as_tensors([part for part in data if part is not None])
         self._data = untuned(data)
         self._model: keras.Model | None = None
@@ -92,7 +92,8 @@ class Validation:
             batch = max(batch - batch % replicas, 1)
             self._data = untuned(tf.data.Dataset.from_tensor_slices(self._arrays).batch(batch))
         kept = _metrics(model)
-        logs = model.evaluate(self._data, verbose=0, return_dict=True)
+        with named("validation_data"):
+            logs = model.evaluate(self._data, verbose=0, return_dict=True)
         # Else `test_step` returns something of its own.
         is_of_metrics = set(logs) == set(model.get_metrics_result())
         if len(kept) == len(model.metrics_variables):
@@ -160,7 +161,9 @@ def scalars(logs: Mapping[str, Any]) -> Logs:
 
 
 def readable(name: str, data: Structure) -> Structure:
-    """Data of an argument, inputs alone as `(x,)`; refuses those that cannot be read again and again."""
+    """Data of an argument, inputs alone as `(x,)`; refuses what cannot be read again, or has no end."""
+    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(f"`{name}` repeats for ever: use `dataset.take(...)`.")
     if isinstance(data, tuple | list | tf.data.Dataset | keras.utils.PyDataset):
         return data
     if isinstance(data, dict) or hasattr(data, "__array__"):

@@ -27,7 +27,10 @@ def filters_of(model: Any, layer: str | None = None) -> np.ndarray:
             # Weights that have diverged: still numbers whose squares are numbers.
             kernel = np.clip(np.nan_to_num(keras.ops.convert_to_numpy(kernel)), -LIMIT, LIMIT)
             return kernel.reshape(-1, kernel.shape[-1]).T
-    raise ValueError(f"No layer with a kernel: layer={layer!r} of {[x.name for x in model.layers]}")
+    raise ValueError(
+        "`layer` must name a layer of the model that has a kernel. Received: "
+        f"layer={layer!r}, of {[x.name for x in model.layers]}"
+    )
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -158,7 +161,7 @@ class RawFilters(State):
         if filters.shape[1] != self.inputs or len(filters) < self.filters:
             raise ValueError(
                 f"The layer has {filters.shape[0]} filters of {filters.shape[1]} inputs; "
-                f"`RawFilters` was made for {self.filters} of {self.inputs}."
+                f"`RawFilters` was made for {self.filters} of {self.inputs}. Make one for this layer."
             )
         return filters[: self.filters].T
 

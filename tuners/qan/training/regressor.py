@@ -56,5 +56,8 @@ class Regressor:
         for variable, target in zip(model.trainable_variables, path.at(view.step), strict=True):
             variable.assign(variable + share * (target - variable))
 
+    def __repr__(self) -> str:
+        return f"Regressor(strength={self.strength:.4g}, until={self.until:.4g})"
+
     def get_config(self) -> dict[str, Any]:
         return {"strength": self.strength, "until": self.until}

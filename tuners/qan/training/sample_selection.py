@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
-from keras_drmad.data_checks import check_lengths
+from keras_drmad.data_checks import check_arrays
 from keras_drmad.typing import Structure
 
 from .data import as_tensors
@@ -59,7 +59,7 @@ class SampleSelection:
                 '`Actions(sample_selection=...)` beyond "uniform" needs one replica: several read '
                 f"batches before they are chosen. Received: {replicas} replicas"
             )
-        check_lengths("x", (x, y, sample_weight))
+        check_arrays("x", (x, y, sample_weight))
         self.model, self._size = model, positive_integer("batch_size", batch_size) * every
         parts = (x, y) if sample_weight is None else (x, y, sample_weight)
         self._data = as_tensors(parts)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_drmad.arguments import positive_integer
 from keras_drmad.data import as_arguments
-from keras_drmad.data_checks import check_targets
+from keras_drmad.data_checks import check_inputs, check_targets
 from keras_drmad.typing import Structure
 
 from ...retraining import Retraining
@@ -68,6 +68,7 @@ class SteeredTraining:
         self.model = build()
         check_compiled(self.model)
         for name, batches in checked.items():
+            check_inputs(name, self.model, batches)
             check_targets(name, self.model, batches)
         self._retraining = Retraining(self.model, build, self._first)
         data = x, y, sample_weight
@@ -114,7 +115,7 @@ class SteeredTraining:
         if not low <= self.start_rate <= high:
             raise ValueError(
                 f"The compiled learning rate, {self.start_rate:g}, is not within the bounds of the "
-                f"actions, {low:g} and {high:g}."
+                f"actions, {low:g} and {high:g}. Compile with another, or set `Actions(bounds=...)`."
             )
         # Not by `test_on_batch`: it hands `(x, y, None)` to a `test_step`, which may take two.
         parts = tuple(part for part in as_arguments(self._first) if part is not None)

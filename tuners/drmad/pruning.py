@@ -1,0 +1,68 @@
+"""Pruning: trainings that are going to lose end early."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from keras_drmad.typing import Logs
+
+from .score import objective_value
+
+# Under which a trial reports its objective after each epoch.
+CURVE = "drmad/curve"
+# Nothing is pruned before so many trainings have come to their end.
+WHOLE = 4
+
+
+def is_behind(
+    value: float, step: int, others: Sequence[Mapping[int, float]], last: int, direction: str
+) -> bool:
+    """Whether a value is worse than the median of others at the same step.
+
+    Args:
+        value: of the objective.
+        step: after which epoch, from 0.
+        others: `{step: value}` of other trainings.
+        last: the step at which a training has come to its end.
+        direction: "min" or "max".
+    """
+    if sum(last in curve for curve in others) < WHOLE:
+        return False
+    seen = [curve[step] for curve in others if step in curve]
+    if not np.isfinite(value):
+        return True
+    sign = 1.0 if direction == "min" else -1.0
+    return bool(sign * value > np.median(sign * np.array(seen)))
+
+
+def curve(trial: Trial) -> dict[int, float]:
+    """`{epoch: objective}` that a trial has reported."""
+    if not trial.metrics.exists(CURVE):
+        return {}
+    return {int(seen.step): float(seen.mean()) for seen in trial.metrics.get_history(CURVE)}
+
+
+class Reporting(keras.callbacks.Callback):
+    """Reports a training after each epoch, and ends it where the oracle says that it is behind.
+
+    Args:
+        oracle: of the search, or a worker's client of it.
+        trial_id: whose training it is.
+    """
+
+    def __init__(self, oracle: keras_tuner.Oracle, trial_id: str) -> None:
+        super().__init__()
+        self._oracle, self._trial_id = oracle, trial_id
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        objective = self._oracle.objective
+        if not objective.has_value(logs or {}):
+            return  # an epoch without validation
+        value = objective_value(objective, logs or {})
+        answer = self._oracle.update_trial(self._trial_id, {CURVE: value}, step=epoch)
+        if answer.status == TrialStatus.STOPPED:
+            assert self.model is not None
+            self.model.stop_training = True
