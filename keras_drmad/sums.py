@@ -34,26 +34,18 @@ def _rows(size: int) -> int | None:
 
 
 def inner(a: Tensors, b: Tensors) -> Tensor:
-    """The inner product of two lists of tensors, in float64 if one of them is, else in float32."""
-    return _grand_total([p * q for p, q in zip(a, b, strict=True)])
+    """The inner product of two lists of tensors, in float64 if one of them is, else in float32.
+
+    Products of half precision overflow early, and `tf.linalg.global_norm` takes no mixture of dtypes.
+    """
+    wide = "float64" if any(t.dtype == tf.float64 for t in (*a, *b)) else "float32"
+    pairs = zip(a, b, strict=True)
+    return tf.add_n([total(tf.cast(p, wide) * tf.cast(q, wide)) for p, q in pairs])
 
 
 def norm(tensors: Tensors) -> Tensor:
-    """‖(a, b, …)‖, in float64 if one of them is, else in float32.
-
-    Squares of half precision overflow early, and `tf.linalg.global_norm` takes no mixture of dtypes.
-    """
-    wide = _wide(tensors)
-    return tf.sqrt(_grand_total([tf.square(tf.cast(t, wide)) for t in tensors]))
-
-
-def _grand_total(tensors: Tensors) -> Tensor:
-    wide = _wide(tensors)
-    return tf.add_n([tf.cast(total(t), wide) for t in tensors])
-
-
-def _wide(tensors: Tensors) -> str:
-    return "float64" if any(t.dtype == tf.float64 for t in tensors) else "float32"
+    """‖(a, b, …)‖, in float64 if one of them is, else in float32."""
+    return tf.sqrt(inner(tensors, tensors))
 
 
 @tf.custom_gradient

@@ -33,7 +33,8 @@ class Program:
     def __call__(self, *arguments: Structure) -> Any:
         if not tf.executing_eagerly():
             return self.function(*arguments)
-        tensors = tf.nest.flatten(arguments)
+        leaves = tf.nest.flatten(arguments)
+        tensors = [leaf if tf.is_tensor(leaf) else tf.convert_to_tensor(leaf) for leaf in leaves]
         key = tuple([(tensor.shape, tensor.dtype) for tensor in tensors])
         if key not in self._concrete:
             self._concrete[key] = self.function.get_concrete_function(*arguments)

@@ -7,7 +7,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad import DrMADSGD
+from keras_drmad import DrMADAdamW, DrMADSGD
 from keras_drmad.tuners import DrMADTuner
 from keras_drmad.tuners.drmad.result import TrialResult
 
@@ -23,6 +23,12 @@ def build(hp: keras_tuner.HyperParameters | None, **arguments: Any) -> keras.Mod
     optimizer = DrMADSGD(**{"learning_rate": 0.02, "l2": 1e-3, **arguments})
     # Compiling would take most of the time.
     model.compile(optimizer, "mse", metrics=["mae"], jit_compile=False)
+    return model
+
+
+def build_with_adamw(hp: keras_tuner.HyperParameters | None) -> keras.Model:
+    model = build(hp)
+    model.compile(DrMADAdamW(0.02), "mse", metrics=["mae"], jit_compile=False)
     return model
 
 

@@ -28,6 +28,11 @@ def _without_decay(model, name):
     return optimizer
 
 
+def _doubling():
+    function = tf.function(lambda given: {"twice": 2 * given["x"]})
+    return function.get_concrete_function({"x": tf.constant(1.0)})
+
+
 def _kept_beside(argument, read):
     """What Keras keeps of a variable of 1 after a gradient of 3."""
     optimizer = keras.optimizers.SGD(0.1, **argument)
@@ -85,6 +90,9 @@ USES = {
     "`Variable.handle`": lambda m: (
         compat.handle(m.trainable_variables[0]).dtype == tf.resource
         and compat.handle(tf.Variable(1.0)).dtype == tf.resource
+    ),
+    "`ConcreteFunction._call_flat()`": lambda m: (
+        float(compat.call(_doubling(), [tf.constant(3.0)])["twice"]) == 6.0
     ),
     "`gradient_registry.lookup()`": lambda m: (
         compat.has_gradient("MatMul") and not compat.has_gradient("NoSuchOperation")

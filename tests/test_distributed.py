@@ -11,6 +11,7 @@ import drmad_task
 import grpc
 import keras
 import keras_tuner
+import numpy as np
 import pytest
 import qan_task
 from distributed_task import Oracle, Tuner, client, ran, run
@@ -312,6 +313,31 @@ def test_an_interrupt_on_the_way_back_does_not_wait_for_its_end(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         drmad_task.search(tuner, epochs=1)
     assert tuner.oracle.ongoing_trials and not tuner.oracle.end_order
+
+
+def search_with_adamw(folder):
+    keras.utils.set_random_seed(0)
+    make = partial(drmad_task.make, max_trials=6, gradients_per_step=2)
+    return drmad_task.search(make(folder, drmad_task.build_with_adamw), epochs=1)
+
+
+@pytest.mark.slow
+def test_chief_and_workers_search_with_adamw_as_one_process_does(tmp_path):
+    """Each step is of two gradients, which two workers take side by side."""
+    start = starter(search_with_adamw, tmp_path / "many")
+    names = ("chief", "worker0", "worker1")
+    with all_killed({name: start(name) for name in names}) as processes:
+        for name in names[1:]:
+            assert ended(processes[name], 120) == 0
+        assert ended(processes["chief"], 30) == 0
+    many = drmad_task.make(
+        tmp_path / "many", drmad_task.build_with_adamw, max_trials=6, gradients_per_step=2
+    )
+    alone = search_with_adamw(tmp_path / "alone")
+    assert len({*drmad_task.scores(alone)}) == 6  # they differ, so to be equal says something
+    np.testing.assert_allclose(
+        sorted(drmad_task.scores(many)), sorted(drmad_task.scores(alone)), rtol=1e-5
+    )
 
 
 def search_noting_its_end(folder):

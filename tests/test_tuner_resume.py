@@ -9,10 +9,10 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from drmad_task import L, build, make, scores, search, trials
+from drmad_task import L, build, build_with_adamw, make, scores, search, trials
 from processes import ended, started, starter
 
-from keras_drmad import DrMADAdamW, DrMADSGD, Sign, paths
+from keras_drmad import DrMADSGD, Sign, paths
 from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION
 from keras_drmad.tuners.storage import files
 
@@ -80,15 +80,10 @@ def test_a_search_goes_on_where_it_ended(tmp_path, whole):
 
 @pytest.mark.slow
 def test_a_search_with_adamw_goes_on_where_it_ended(tmp_path):
-    def with_adamw(hp):
-        model = build(hp)
-        model.compile(DrMADAdamW(0.02), "mse", metrics=["mae"], jit_compile=False)
-        return model
-
     keras.utils.set_random_seed(0)
-    whole = search(make(tmp_path / "whole", with_adamw, max_trials=3), epochs=1)
-    search(make(tmp_path, with_adamw, max_trials=2), epochs=1)
-    parts = search(make(tmp_path, with_adamw, max_trials=3), epochs=1)
+    whole = search(make(tmp_path / "whole", build_with_adamw, max_trials=3), epochs=1)
+    search(make(tmp_path, build_with_adamw, max_trials=2), epochs=1)
+    parts = search(make(tmp_path, build_with_adamw, max_trials=3), epochs=1)
     np.testing.assert_allclose(scores(parts), scores(whole), rtol=1e-6)
     assert len(set(scores(whole))) == 3
 

@@ -92,7 +92,7 @@ class Programs:
         )
         self.xla = xla
         self.reverse = Loop(self._back, lambda *_: (), reverse=not backward, **kind)
-        self.validate = Loop(self._add_validation, lambda *_: (), **kind)
+        self.validate = Loop(self.add_validation, lambda *_: (), **kind)
         # Not with XLA: it is called now and then only, with batches of several shapes.
         self.loss = tf_function(self._loss, reduce_retracing=True)
 
@@ -190,7 +190,7 @@ class Programs:
 
     # -- validation --------------------------------------------------------------------------
 
-    def _add_validation(
+    def add_validation(
         self, constants: tuple[TrainingState, Tensors], total: Structure, batch: Structure
     ) -> tuple[Structure, tuple[()]]:
         """Adds a batch's loss (times its samples) and gradients to `total`; see `no_losses`."""

@@ -92,6 +92,7 @@ class RecordedWindows:
         self._engine, self._programs, self._capacity = engine, engine.programs, capacity
         self._signature: Signature | None = None
         programs = engine.programs
+        self._validate = Loop(programs.add_validation, lambda *_: (), xla=programs.xla)
         at = engine.variables
         others = (at.slots, at.state)
         self._weights = Flat(at.weights)
@@ -187,7 +188,7 @@ class RecordedWindows:
         }
         at = end._replace(weights=self._weights.unpack(judged))
         total = self._programs.no_losses(at, [])
-        (samples, loss, *gradients), _ = self._programs.validate((at, []), total, hyper, batches)
+        (samples, loss, *gradients), _ = self._validate((at, []), total, hyper, batches)
         dw, state, _ = tf.nest.map_structure(lambda g: g / tf.cast(samples, g.dtype), gradients)
         share = (1 - last) / tf.cast(length, tf.float32)
         adjoint = Adjoint(

@@ -98,7 +98,7 @@ class Momentum(UpdateRule):
         if leaving is not None:
             rates, momenta = values["learning_rate"], values["momentum"]
             gradients = [
-                (m * v - after) * tf.math.reciprocal_no_nan(r)
+                tf.math.divide_no_nan(m * v - after, r)
                 for v, after, r, m in zip(arriving, leaving, rates, momenta, strict=True)
             ]
         return {"velocity": arriving}, gradients
@@ -110,4 +110,4 @@ class Momentum(UpdateRule):
         self, directions: Tensors, slots: Slots, values: Values, iteration: Tensor
     ) -> Tensors:
         rates = values["learning_rate"]
-        return [d * tf.math.reciprocal_no_nan(r) for d, r in zip(directions, rates, strict=True)]
+        return [tf.math.divide_no_nan(d, r) for d, r in zip(directions, rates, strict=True)]
