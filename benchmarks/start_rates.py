@@ -76,7 +76,12 @@ def main():
     options = parser.parse_args()
     found = read(options.rows)
     figure, axes = plt.subplots(
-        1, len(found), figsize=(4.5 * len(found), 4), layout="constrained", squeeze=False
+        1,
+        len(found),
+        figsize=(4.5 * len(found), 4),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
     )
     for ax, (task, methods) in zip(axes.flat, found.items(), strict=True):
         draw(ax, task, methods)

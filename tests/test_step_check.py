@@ -129,6 +129,15 @@ def test_a_callback_that_changes_weights_is_noticed(caplog):
 # -- what the check must not disturb --------------------------------------------------------
 
 
+@pytest.mark.slow
+def test_dropout_under_xla_is_followed(caplog):
+    """XLA draws other masks from the same seeds: steps that are compared are both compiled with it."""
+    model = mlp(layers.Dropout(0.3))
+    model.compile(model.optimizer, "mse", jit_compile=True)
+    model.fit(*TRAIN, batch_size=4, epochs=2, verbose=0, callbacks=[LearnHyperparameters(HYPER)])
+    assert "skipped" not in caplog.text
+
+
 def test_the_check_disturbs_nothing():
     def trained(check):
         keras.utils.set_random_seed(0)

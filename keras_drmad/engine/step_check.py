@@ -72,7 +72,8 @@ def check(
         steps = _steps(engine)
         batches = BufferedBatches([example] * steps)
         rates = engine.optimizer.learning_rates(steps)
-        with contextlib.nullcontext() if compiled else engine.programs.interpreted():
+        is_compiled = compiled or _draws_with_xla(engine)
+        with contextlib.nullcontext() if is_compiled else engine.programs.interpreted():
             run = engine.train(engine.read(), batches, rates)
         engine.write(run.end, sum(run.taken))
         found = [_array(v) for v in variables]
@@ -139,16 +140,19 @@ def _keras_step(engine: Engine, example: Batch) -> Callable[[], object]:
     model = engine.model
     x, y, sample_weight = as_arguments(tf.nest.map_structure(tf.convert_to_tensor, example))
     data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-    draws = any("Random" in kind for kind in engine.objective.operations)
 
     def step() -> None:
         model.distribute_strategy.run(model.train_step, args=(data,))
 
     if model.run_eagerly:
         return step
-    # Compiled only where other random numbers would be drawn without.
-    function = tf.function(step, jit_compile=engine.xla and draws, autograph=False)
+    function = tf.function(step, jit_compile=_draws_with_xla(engine), autograph=False)
     return function.get_concrete_function()
+
+
+def _draws_with_xla(engine: Engine) -> bool:
+    """Whether other random numbers would be drawn without XLA."""
+    return engine.xla and any("Random" in kind for kind in engine.objective.operations)
 
 
 def _first_difference(
