@@ -18,6 +18,7 @@ import pathlib
 import re
 import time
 from functools import partial
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -26,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import function_type_utils
 
-from keras_drmad import DrMADAdamW, DrMADSGD, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, paths, sums
 from keras_drmad.data import as_batches
 from keras_drmad.engine.engine import Engine
 from keras_drmad.tuners.qan.agent.dqn import DQN
@@ -233,8 +234,9 @@ def main():
         # Written into the program when it is traced: whether matrix products may use TF32.
         tf.config.experimental.enable_tensor_float_32_execution(tf32)
         keras.config.set_dtype_policy(policy)
-        for part, program in programs().items():
-            export(options.folder, f"{name}_{part}", *program)
+        with mock.patch.object(sums, "only_cpus", return_value=False):  # sums as for a GPU
+            for part, program in programs().items():
+                export(options.folder, f"{name}_{part}", *program)
 
 
 if __name__ == "__main__":

@@ -256,7 +256,7 @@ def test_no_retracing_after_the_first_window():
         def on_epoch_end(self, epoch, logs=None):
             (engine,) = model.optimizer.engines.by_key.values()
             windows = engine.further[4]
-            counts.append((windows._programs.validate.programs(), windows._reverse.programs()))
+            counts.append((windows._validate.programs(), windows._reverse.programs()))
 
     learn = LearnHyperparameters(HYPER, horizon=4)
     arrays(model, epochs=3, verbose=0, callbacks=[learn, Count()])
