@@ -9,6 +9,9 @@ tables and pictures are `keras_drmad.tuners.compare`'s: the trial with the lowes
 is judged by its accuracy on the test set, for the whole budget, a half and a quarter of it. Stopped, it
 goes on. KerasTuner's tuners and Optuna keep the best epoch of a training, `DrMADTuner` has the last one.
 
+`drmad` is `DrMADTuner` without trials that learn while they train, `online` with them, `scouted` also
+tries starts first, from the same ranges.
+
 The ranges, log-uniform: learning rate 1e-3 – 0.5, 1 − momentum 0.01 – 0.5, L2 1e-6 – 0.1. The first
 trial of every tuner is the geometric middle of them; `start` is that setting again and again, each time
 from new weights as in every other row: what choosing among runs gives without tuning. DrMAD is not held
@@ -215,6 +218,7 @@ def methods(task: Task, per: str, options: argparse.Namespace) -> dict[str, Meth
                     found[f"DrMAD, {name}, {path}"] = Method(
                         lambda hp: task.build(per),
                         DrMADTuner,
+                        online=False,
                         meta_optimizer=meta_optimizer(name),
                         path=getattr(paths, path)(),
                     )
