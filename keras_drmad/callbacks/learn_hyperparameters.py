@@ -143,9 +143,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         super().set_model(model)
         self.optimizer = learnable_optimizer(model)
         if not self.optimizer.learn:
-            raise ValueError(
-                "Nothing to learn: the optimizer was made with `learn=()`. Leave it out."
-            )
+            raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
         if INIT_SCALE in self.optimizer.learn:
             raise ValueError(
                 'Initial scales ("init_scale" in `learn`) are learned by training from scratch again '
