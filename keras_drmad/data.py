@@ -63,6 +63,14 @@ def as_arguments(batch: Batch) -> tuple[Structure, Structure, Structure]:
     return x, y, sample_weight
 
 
+def for_fit(batch: Batch) -> tuple[Structure, ...]:
+    """A batch as a `keras.utils.PyDataset` hands it to `fit`: a tuple, also of inputs alone."""
+    x, *others = as_arguments(batch)
+    x = tuple(x) if isinstance(x, list) else x  # `tf.data` takes no lists
+    packed = keras.utils.pack_x_y_sample_weight(x, *others)
+    return packed if isinstance(packed, tuple) and packed is not x else (x,)
+
+
 def _dense(leaf: Any) -> Any:
     """The gate for all data: a leaf of a batch as an array or a tensor, `()` for none."""
     if leaf is None or isinstance(leaf, tf.experimental.Optional):  # `tf.data` hands None out so

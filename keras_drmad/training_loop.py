@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.data import Batches, Later, as_arguments
+from keras_drmad.data import Batches, Later, as_arguments, for_fit
 from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.trajectory import Trajectory
 from keras_drmad.typing import Logs, Structure
@@ -80,10 +80,7 @@ class _Epoch(keras.utils.PyDataset):
         # Keras builds a distributed model with one batch, whose parts must be equal.
         even = np.arange(max(samples // replicas, 1) * replicas) % samples
         batch = tf.nest.map_structure(lambda leaf: tf.gather(leaf, even, axis=0), batch)
-        x, *others = as_arguments(batch)
-        x = tuple(x) if isinstance(x, list) else x  # `tf.data` takes no lists
-        packed = keras.utils.pack_x_y_sample_weight(x, *others)
-        self._batch = packed if isinstance(packed, tuple) and packed is not x else (x,)
+        self._batch = for_fit(batch)
 
     def __len__(self) -> int:
         return self._length

@@ -167,3 +167,18 @@ def test_short_trainings_learn_only_where_it_is_asked_for(tmp_path):
 def test_trials_learn_by_themselves_where_they_can(optimizer, path, steps, expected):
     assert decided("auto", optimizer, path, steps) is expected
     assert decided(False, optimizer, path, steps) is False
+
+
+def test_what_learns_is_fed_lists_of_inputs(tmp_path):
+    def two_inputs(hp):
+        inputs = [keras.layers.Input((5,)) for _ in range(2)]
+        both = keras.layers.Concatenate()(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(1)(both))
+        model.compile(DrMADSGD(0.02), "mse", jit_compile=False)
+        return model
+
+    tuner = make(tmp_path, two_inputs, max_trials=1, online=True)
+    (x, y), (x_hyper, y_hyper) = TRAIN, HYPER
+    data = {"validation_data": ([x_hyper, x_hyper], y_hyper), "batch_size": 10, "epochs": 2}
+    tuner.search([x, x], y, verbose=0, **data)
+    assert np.isfinite(scores(tuner)).all()

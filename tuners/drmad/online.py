@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
-from keras_drmad.data import Batches, as_arguments
+from keras_drmad.data import Batches, for_fit
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
@@ -135,8 +135,7 @@ class _Feed(keras.utils.PyDataset):
         return self._batches.epoch_steps
 
     def __getitem__(self, index: int) -> Structure:
-        batch = self._batches.batch(self._epoch * len(self) + index)
-        return keras.utils.pack_x_y_sample_weight(*as_arguments(batch))
+        return for_fit(self._batches.batch(self._epoch * len(self) + index))
 
     def on_epoch_end(self) -> None:
         self._epoch += 1
