@@ -14,6 +14,7 @@ from keras_drmad.tuners.drmad.halving import Halving
 from keras_drmad.tuners.drmad.meta_run import MetaRun
 from keras_drmad.tuners.drmad.place import DIFFERENTIATE, LEARN, RUN, SCOUT, STAGE
 from keras_drmad.tuners.drmad.pruning import CURVE, is_behind
+from keras_drmad.tuners.drmad.stages import Stages
 from keras_drmad.tuners.drmad.starts import START, ask, displacements, moved
 
 LOWEST = keras_tuner.Objective("val_loss", "min")
@@ -32,14 +33,14 @@ def numbers(some):
 
 
 def test_all_wait_until_every_start_was_tried():
-    halving = Halving(4, 2, LOWEST)
+    halving = Halving(4, Stages(1, 2), LOWEST)
     tried = runs((1, 0.3), (1, 0.1), (0, None))
     assert halving.wants_another(tried) and not halving.losers(tried)
     assert [halving.waits(run, tried) for run in tried] == [True, True, False]
 
 
 def test_a_quarter_of_the_starts_learns_and_one_is_refined():
-    halving = Halving(8, 2, LOWEST)
+    halving = Halving(8, Stages(1, 2), LOWEST)
     tried = runs(*((1, best) for best in (0.5, 0.1, 0.7, 0.2, None, np.inf, 0.3, 0.4)))
     losers = halving.losers(tried)
     assert sorted(numbers(losers)) == [0, 2, 4, 5, 6, 7]
@@ -53,13 +54,13 @@ def test_a_quarter_of_the_starts_learns_and_one_is_refined():
 
 
 def test_an_objective_that_grows():
-    halving = Halving(4, 0, keras_tuner.Objective("val_accuracy", "max"))
+    halving = Halving(4, Stages(1, 0), keras_tuner.Objective("val_accuracy", "max"))
     tried = runs((1, 0.5), (1, 0.9), (1, 0.7), (1, 0.8))
     assert sorted(numbers(halving.losers(tried))) == [0, 2, 3]
 
 
 def test_without_scouts_nothing_ends_or_waits():
-    halving = Halving(0, 2, LOWEST)
+    halving = Halving(0, Stages(0, 2), LOWEST)
     tried = runs((1, 0.5), (3, 0.9))
     assert not halving.wants_another(tried) and not halving.losers(tried)
     assert not any(halving.waits(run, tried) for run in tried)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras_tuner
 
 from .meta_run import MetaRun
+from .stages import Stages
 
 # Of the starts that are scouted one in so many learns, and one of these is refined.
 REDUCTION = 4
@@ -18,13 +19,13 @@ class Halving:
 
     Args:
         scouts: how many runs there are; 0 for no halving.
-        learners: meta-iterations of a run that learn.
+        stages: of a run.
         objective: what runs are compared by.
     """
 
-    def __init__(self, scouts: int, learners: int, objective: keras_tuner.Objective) -> None:
+    def __init__(self, scouts: int, stages: Stages, objective: keras_tuner.Objective) -> None:
         self._scouts, self._objective = scouts, objective
-        self._ends = (1, 1 + learners + 1)  # of rungs, in meta-iterations
+        self._ends = (stages.scouted, stages.prepared + 1)  # of rungs, in meta-iterations
         self._sizes = (max(scouts // REDUCTION, 1), 1)  # runs that are left then
 
     def wants_another(self, runs: Sequence[MetaRun]) -> bool:

@@ -17,9 +17,10 @@ from ..storage import files
 from ..storage.damage import DamagedFile
 from .meta_step import MetaState, back_to_best, step
 from .online import mean_of
-from .place import ITERATION, RUN
+from .place import DIFFERENTIATE, ITERATION, LEARN, RUN
 from .project import DrMADProject
 from .result import TrialResult
+from .stages import Stages
 
 _log = logging.getLogger("keras_drmad")
 
@@ -48,8 +49,7 @@ class MetaOptimization:
         meta_optimizer: takes the steps.
         patience, return_after: as in `DrMADOracle`.
         failures_allowed: ends a run after so many meta-iterations of which no training came back.
-        scouted: whether the first meta-iteration of a run only tries its start.
-        learners: so many meta-iterations, then, learn while they train.
+        stages: of a run.
     """
 
     def __init__(
@@ -60,10 +60,9 @@ class MetaOptimization:
         patience: int | None,
         return_after: int | None,
         failures_allowed: int,
-        scouted: bool = False,
-        learners: int = 0,
+        stages: Stages,
     ) -> None:
-        self._scouted, self._learners = scouted, learners
+        self._stages = stages
         self._project, self._objective = project, objective
         self._meta_optimizer = meta_optimizer
         self._patience, self._return_after = patience, return_after
@@ -85,7 +84,7 @@ class MetaOptimization:
         """
         completed = [t for t in trials if t.status == TrialStatus.COMPLETED]
         best, stale = run.best, run.stale
-        if run.iteration == self._scouted + self._learners:  # what came before had other values
+        if run.iteration == self._stages.prepared:  # what came before had other values
             best, stale = None, 0
         if completed:
             score = float(np.mean([t.score for t in completed]))
@@ -144,9 +143,10 @@ class MetaOptimization:
         results = [TrialResult.read(self._project.result(t.trial_id)) for t in completed]
         saved = files.read_arrays(self._project.state(run.number, run.iteration))
         state = MetaState(**saved) if saved else MetaState(results[0].values)
-        if run.iteration < self._scouted + self._learners:
-            learned = run.iteration - self._scouted  # before this one
-            if learned >= 0:
+        stage = self._stages.of(run.iteration)
+        if stage != DIFFERENTIATE:
+            if stage == LEARN:
+                learned = run.iteration - self._stages.scouted  # before this one
                 found = [r.values for r in results if r.finite] or [state.values]
                 state = MetaState(mean_of(found, state.values, learned))
             files.write_arrays(self._project.state(run.number, run.iteration + 1), **asdict(state))

@@ -27,10 +27,8 @@ from .halving import Halving
 from .meta_run import MetaOptimization, MetaRun
 from .online import LEARNERS
 from .place import (
-    DIFFERENTIATE,
     GRADIENT_NUMBER,
     ITERATION,
-    LEARN,
     LEARNED,
     RUN,
     SCOUT,
@@ -40,6 +38,7 @@ from .place import (
 from .project import DrMADProject
 from .pruning import CURVE, curve, is_behind
 from .result import TrialResult
+from .stages import Stages
 
 _log = logging.getLogger("keras_drmad")
 
@@ -128,7 +127,6 @@ class DrMADOracle(ResilientOracle):
         self.online = flag("online", online, auto=True)
         self.scouts = whole_number("scouts", scouts)
         self.prunes = flag("prunes", prunes)
-        self._scouted = self.scouts > 0
         if self.scouts >= self.max_trials:
             raise ValueError(
                 "`scouts` must be less than `max_trials`: they are a part of them. Received: "
@@ -151,8 +149,8 @@ class DrMADOracle(ResilientOracle):
     def learns(self, online: bool) -> None:
         """Says whether trials learn while they train, before there is one."""
         self.is_learning = online
-        self._learners = LEARNERS if online else 0
-        self._halving = Halving(self.scouts, self._learners, self.objective)
+        self._stages = Stages(int(self.scouts > 0), LEARNERS if online else 0)
+        self._halving = Halving(self.scouts, self._stages, self.objective)
         self._meta_optimization = MetaOptimization(
             self.project,
             self.objective,
@@ -160,8 +158,7 @@ class DrMADOracle(ResilientOracle):
             self.patience,
             self.return_after,
             self.failures_allowed,
-            self._scouted,
-            self._learners,
+            self._stages,
         )
 
     # -- handing out -------------------------------------------------------------------------
@@ -196,12 +193,7 @@ class DrMADOracle(ResilientOracle):
 
     def _width(self, run: MetaRun) -> int:
         """How many trials a meta-iteration of a run has."""
-        return 1 if self._stage(run) == SCOUT else self.gradients_per_step
-
-    def _stage(self, run: MetaRun) -> str:
-        if run.iteration < self._scouted:
-            return SCOUT
-        return LEARN if run.iteration < self._scouted + self._learners else DIFFERENTIATE
+        return 1 if self._stages.of(run.iteration) == SCOUT else self.gradients_per_step
 
     def _training(self, run: MetaRun, trial_id: str) -> JsonObject:
         """The next training of a meta-iteration."""
@@ -211,7 +203,7 @@ class DrMADOracle(ResilientOracle):
             GRADIENT_NUMBER: len(run.trial_ids),
         }
         place[SEED] = self.seed  # workers have drawn others, if none was given
-        place[STAGE] = self._stage(run)
+        place[STAGE] = self._stages.of(run.iteration)
         run.trial_ids.append(trial_id)
         return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
 
