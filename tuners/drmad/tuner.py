@@ -9,7 +9,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial
 
 from keras_drmad.arguments import choice, flag, positive_integer, verbosity
-from keras_drmad.data import VALIDATION_BATCH, as_arguments
+from keras_drmad.data import VALIDATION_BATCH
 from keras_drmad.engine.judge import JUDGES
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
 from keras_drmad.paths import Path, SegmentMeans
@@ -26,12 +26,12 @@ from .learned import Learned
 from .online import learn
 from .oracle import DrMADOracle
 from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, STAGE, seed_of
+from .preparation import Preparation
 from .project import DrMADProject
 from .pruning import Reporting
 from .result import TrialResult
-from .score import check_logged, metrics, noise, objective_value
-from .starts import ask, check_ranges, displacements
-from .training import retraining
+from .score import metrics, noise, objective_value
+from .starts import check_ranges, displacements
 from .trainings import Trainings
 
 
@@ -138,7 +138,8 @@ class DrMADTuner(ResilientTuner):
         self.resample, self.shard = resample, shard
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
-        self.online, self.starts = flag("online", online, auto=True), check_ranges(starts)
+        self.online = flag("online", online, auto=True)
+        starts = check_ranges(starts)
         self._trainings = Trainings(
             self, self.path, hyper_variables, jit_compile, check, self.judge
         )
@@ -168,8 +169,11 @@ class DrMADTuner(ResilientTuner):
             "judge": self.judge,
             "resample": resample,
             "shard": shard,
-            "starts": {kind: list(pair) for kind, pair in self.starts.items()},
+            "starts": {kind: list(pair) for kind, pair in starts.items()},
         }
+        self._preparation = Preparation(
+            oracle, self._trainings, online, starts, hyper_variables, self.horizon
+        )
         super().__init__(oracle, hypermodel, **kwargs)
 
     # -- the search --------------------------------------------------------------------------
@@ -241,36 +245,9 @@ class DrMADTuner(ResilientTuner):
         )
 
     def _settings_now(self, data: SearchData, epochs: int) -> JsonObject:
-        """What must be the same when the search goes on, once a first model is in order.
-
-        Raises:
-            ValueError: It is not, or cannot begin anew.
-        """
-        space = self.oracle.get_space()
-        steps = data.steps(epochs)
-        self.oracle.learns(self._trainings.decide(self.online, space, steps))
-        model = self._trainings.build(space, steps)
-        optimizer, example = learnable_optimizer(model), data.example()
-        arguments.check_learnable(optimizer, self.hyper_variables, self.horizon, steps)
         now = self.settings | {"epochs": epochs, "data": data.summary()}
         now["executions_per_trial"] = self.executions_per_trial
-        now["optimizer"] = {k: v for k, v in optimizer.get_config().items() if k != "name"}
-
-        def build() -> keras.Model:
-            return self._trainings.build(space, steps)
-
-        try:
-            again = retraining(model, build, example, steps)
-            trained_model.trace(model, as_arguments(example)[0])
-        except Exception as error:
-            raise ValueError(f"The model and the training data do not fit: {error}") from error
-        if self.oracle.scouts:
-            ask(self.oracle, optimizer, self.starts)
-        data.check_targets(model)
-        again.restart(seed=0)
-        shapes = [str(tuple(variable.shape)) for variable in model.trainable_variables]
-        now["model"] = {f"variable {i}": shape for i, shape in enumerate(shapes)}
-        return now
+        return now | self._preparation.settings(data, epochs)
 
     def prepare(
         self,
@@ -281,24 +258,11 @@ class DrMADTuner(ResilientTuner):
         validation_batch_size: int,
         **_: Any,
     ) -> None:
-        """Tries all that a training does, that what fails always fails before the first trial."""
         if role() == "chief" or self._is_over():  # nothing is trained here
             return
-        space = self.oracle.get_space()
-        try:
-            training = self._trainings.of(space, data, epochs, verbose)
-        except keras_tuner.errors.FailedTrialError:  # a model that is too large
-            if self.oracle.has_choices():
-                return  # others may not be
-            raise
-        logs = training.rehearse(data, validation_batch_size)
-        check_logged(self.oracle.objective, logs, callbacks)
-        inputs = trained_model.shapes(as_arguments(data.example())[0])
-        steps = training.steps
-        trained_model.check(
-            training.model, lambda: self._trainings.build(space, steps), inputs, steps
+        self._preparation.rehearse(
+            data, epochs, callbacks, verbose, validation_batch_size, self.project
         )
-        files.write_json(self.project.inputs, inputs)
 
     # -- a trial -----------------------------------------------------------------------------
 
