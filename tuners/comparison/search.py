@@ -13,11 +13,11 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import JsonObject, Logs
 
+from ..budget import Budget
 from ..distributed.tuner import ResilientTuner
 from ..drmad.place import STAGE
 from ..optuna_oracle import OptunaOracle
 from ..storage import files
-from .budget import Budget
 from .meter import Meter
 from .method import Method, accepts
 from .outcome import TrialRecord
