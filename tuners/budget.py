@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal
 
-from keras_drmad.arguments import choice, number, positive_integer
+from keras_drmad.arguments import choice, number, positive_integer, wrong
 
 Unit = Literal["trainings", "steps", "seconds", "trials"]
 UNITS = ("trainings", "steps", "seconds", "trials")
@@ -28,8 +28,9 @@ class Budget:
         self, amount: float | Sequence[float], unit: Unit, units: Sequence[str] = UNITS
     ) -> None:
         choice("unit", unit, units)
-        is_list = isinstance(amount, Sequence) and not isinstance(amount, str)
-        amounts = list(amount) if is_list else [amount]
+        if isinstance(amount, str):  # a sequence, too
+            raise wrong("budget", amount, "a number")
+        amounts = list(amount) if isinstance(amount, Sequence) else [amount]
         for one in amounts:
             if unit == "trials":
                 positive_integer("budget", one)
@@ -49,16 +50,9 @@ class Budget:
         """What is spent at most."""
         return self.amounts[-1]
 
-    def allows(self, spent: float, next_cost: float, amount: float | None = None) -> bool:
-        """Whether what is expected to cost so much fits in what is left.
-
-        Args:
-            spent: so far.
-            next_cost: expected.
-            amount: of the budget. Defaults to all of it.
-        """
-        most = self.amount if amount is None else amount
-        return spent + next_cost <= most + ROUNDING and spent < most
+    def allows(self, total: float, amount: float | None = None) -> bool:
+        """Whether so much in all is within the budget, or within a smaller `amount`."""
+        return total <= (self.amount if amount is None else amount) + ROUNDING
 
     def allows_another(self, spent: Sequence[float], amount: float | None = None) -> bool:
         """Whether another trial may begin: the first, and then those that fit in what is left.
@@ -70,7 +64,8 @@ class Budget:
             amount: of the budget. Defaults to all of it.
         """
         total = sum(spent)
-        return not spent or self.allows(total, total / len(spent), amount)
+        most = self.amount if amount is None else amount
+        return not spent or (total < most and self.allows(total + total / len(spent), most))
 
     def trials_within(self, spent: Sequence[float], amount: float) -> int:
         """How many trials of a search would have begun with a smaller budget."""

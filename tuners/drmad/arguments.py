@@ -6,12 +6,13 @@ from typing import Any
 
 import keras
 
-from keras_drmad.arguments import flag, of_kind, positive_integer, wrong
+from keras_drmad.arguments import choice, flag, of_kind, positive_integer, wrong
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.optimizers.learnable import LearnableOptimizer
 from keras_drmad.paths import Path
 
 from ..arguments import refuse
+from ..budget import UNITS, Budget, Unit
 
 
 def check_options(
@@ -30,6 +31,40 @@ def check_options(
     flag("jit_compile", jit_compile, auto=True)
     if hyper_variables is not None and not callable(hyper_variables):
         raise wrong("hyper_variables", hyper_variables, "a function of the model")
+
+
+def as_budget(
+    budget: float | None, unit: Unit, max_trials: int | None, scouts: int
+) -> Budget | None:
+    """The budget of a search, if it has one.
+
+    Raises:
+        ValueError: It is none, has no unit, or is too small for `scouts`; or so is `max_trials`.
+    """
+    choice("unit", unit, UNITS)
+    if budget is None and unit != UNITS[0]:
+        raise ValueError(
+            "`unit` is that of a `budget`: give one, or leave `unit` out. Received: "
+            f"unit={unit!r}, budget=None"
+        )
+    if isinstance(budget, list | tuple):
+        raise wrong("budget", budget, "one number")
+    if unit == "trials" and max_trials is not None:
+        raise ValueError(
+            "`budget` and `max_trials` may not both limit trials: leave one of them out. Received: "
+            f'budget={budget!r}, unit="trials", max_trials={max_trials}'
+        )
+    found = None if budget is None else Budget(budget, unit)
+    limits: dict[str, float | None] = {"max_trials": max_trials}
+    if unit in ("trainings", "trials"):  # each of them costs one, or what it has used of one
+        limits["budget"] = budget
+    for name, limit in limits.items():
+        if limit is not None and scouts >= limit:
+            raise ValueError(
+                f"`scouts` must be less than `{name}`: they are a part of it. Received: "
+                f"scouts={scouts}, {name}={limit}"
+            )
+    return found
 
 
 def check_search(

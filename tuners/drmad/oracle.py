@@ -16,11 +16,13 @@ from keras_drmad.arguments import flag, of_kind, positive_integer, whole_number
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import JsonObject, Logs
 
+from ..budget import Unit
 from ..distributed.guard import entry
-from ..distributed.oracle import ResilientOracle
 from ..distributed.role import role
 from ..storage import files
 from ..storage.damage import DamagedFile
+from .arguments import as_budget
+from .budgeted_oracle import BudgetedOracle
 from .configurations import Configurations, default_oracle
 from .display import DrMADDisplay
 from .halving import Halving
@@ -36,16 +38,16 @@ from .place import (
     STAGE,
 )
 from .project import DrMADProject
-from .pruning import CURVE, curve, is_behind
+from .pruning import CURVE, curve, is_behind, mark_pruned
 from .result import TrialResult
 from .stages import Stages
 
 _log = logging.getLogger("keras_drmad")
 
-ITERATIONS_OF_A_CONFIGURATION = 10
+MAX_TRIALS, ITERATIONS_OF_A_CONFIGURATION = 10, 10
 
 
-class DrMADOracle(ResilientOracle):
+class DrMADOracle(BudgetedOracle):
     """Gradient descent on hyperparameters: one trial is one training, and its hypergradient.
 
     A *meta-iteration* trains `gradients_per_step` times with the same hyperparameters (one trial
@@ -61,10 +63,17 @@ class DrMADOracle(ResilientOracle):
     Args:
         objective: What trials are compared by, as in `keras_tuner.Oracle`; its value at the end of
             training counts. Defaults to `"val_loss"`.
-        max_trials: Trainings in all. Defaults to 10.
+        max_trials: The most trials. Defaults to 10; with a `budget`, to no limit.
+        budget: What all trials together may cost. The first one runs in any case, and then those of
+            which the expected cost fits in what is left: the mean of those of the same stage. May be
+            another one when the search goes on.
+        unit: Of `budget`. `"trainings"`: the share of a training's steps that were taken, times 1 + r,
+            with r the time of the way back (or of learning) over that of the training, both measured in
+            the trial. `"steps"`: that, times the steps of a training. `"seconds"`: of everything in a
+            trial, summed over workers. `"trials"`. Defaults to `"trainings"`.
         meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.1, epsilon=1e-12)`.
         meta_iterations: The most meta-iterations of one configuration. Defaults to as many as
-            `max_trials` allows, or 10 where there are discrete hyperparameters.
+            `max_trials` or `budget` allow, or 10 where there are discrete hyperparameters.
         outer_oracle: A `keras_tuner.Oracle` for discrete hyperparameters. Defaults to random search.
         patience: Ends a meta-run after so many meta-iterations without a better objective (the mean
             over its trainings). Defaults to never.
@@ -98,7 +107,9 @@ class DrMADOracle(ResilientOracle):
     def __init__(
         self,
         objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
-        max_trials: int = 10,
+        max_trials: int | None = None,
+        budget: float | None = None,
+        unit: Unit = "trainings",
         meta_optimizer: keras.optimizers.Optimizer | None = None,
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
@@ -113,30 +124,28 @@ class DrMADOracle(ResilientOracle):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(objective, max_trials, timeout, seed, **kwargs)
+        limit = positive_integer("max_trials", max_trials, optional=True)
+        self.scouts = whole_number("scouts", scouts)
+        whole = as_budget(budget, unit, limit, self.scouts)
+        if limit is None and whole is None:
+            limit = MAX_TRIALS
+        super().__init__(objective, limit, whole, timeout, seed, **kwargs)
         if meta_optimizer is None:
             meta_optimizer = keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
         meta.check(meta_optimizer)
         self.meta_optimizer = meta_optimizer
         self.gradients_per_step = positive_integer("gradients_per_step", gradients_per_step)
         self.project = DrMADProject(positive_integer("keep_checkpoints", keep_checkpoints))
-        self.max_trials = positive_integer("max_trials", max_trials)
         self.meta_iterations = positive_integer("meta_iterations", meta_iterations, optional=True)
         self.patience = positive_integer("patience", patience, optional=True)
         self.return_after = positive_integer("return_after", return_after, optional=True)
         self.online = flag("online", online, auto=True)
-        self.scouts = whole_number("scouts", scouts)
         self.prunes = flag("prunes", prunes)
-        if self.scouts >= self.max_trials:
-            raise ValueError(
-                "`scouts` must be less than `max_trials`: they are a part of them. Received: "
-                f"scouts={scouts}, max_trials={max_trials}"
-            )
-        if self.max_trials % self.gradients_per_step:
+        if limit is not None and limit % self.gradients_per_step:
             _log.warning(
                 "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
                 "will be incomplete.",
-                max_trials,
+                limit,
                 gradients_per_step,
             )
         if outer_oracle is not None:
@@ -173,18 +182,20 @@ class DrMADOracle(ResilientOracle):
                     _log.error("A meta-step waits until files can be written again: %s", error)
                     time.sleep(1)
                     return {"status": TrialStatus.IDLE}
+        self.needed = None
         for run in self._halving.losers(self.runs):
             run.ended = True
         for run in self.runs:
             is_open = not run.ended and len(run.trial_ids) < self._width(run)
             if is_open and not self._halving.waits(run, self.runs):
+                if not self.affords(self._stages.of(run.iteration)):
+                    return self.no_trial()
                 return self._training(run, trial_id)
-        if self._may_begin_another():
+        if self._may_begin_another() and self.affords(self._stages.of(0)):
             new = self._new_run()
             if new is not None:
                 return self._training(new, trial_id)
-        # In a single meta-run others' trials must come back before there is a next one.
-        return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
+        return self.no_trial()
 
     def _may_begin_another(self) -> bool:
         if self.scouts:
@@ -254,14 +265,14 @@ class DrMADOracle(ResilientOracle):
         if not trial.metrics.exists(CURVE):
             trial.metrics.register(CURVE, direction=self.objective.direction)
         trial.metrics.update(CURVE, metrics[CURVE], step=step)
-        self._save_trial(trial)
         others = [curve(other) for name, other in self.trials.items() if name != trial_id]
         last = max((max(curve) for curve in others if curve), default=-1)
         behind = is_behind(metrics[CURVE], step, others, last, self.objective.direction)
-        if not self.prunes or not behind or step == last:
-            return trial
         answer = copy.copy(trial)
-        answer.status = TrialStatus.STOPPED
+        if self.prunes and behind and step != last:
+            mark_pruned(trial, step)
+            answer.status = TrialStatus.STOPPED
+        self._save_trial(trial)
         return answer
 
     def knows(self, trial: Trial) -> bool:

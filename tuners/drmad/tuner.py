@@ -16,6 +16,7 @@ from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
 from ..arguments import check_hypermodel, checked_callbacks
+from ..budget import Unit
 from ..data_checks import as_fit_data
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
@@ -53,7 +54,11 @@ class DrMADTuner(ResilientTuner):
             with one. What it asks `hp` for is chosen by `outer_oracle`.
         objective: What trials are compared by. Defaults to `"val_loss"`. Its value at the end of
             training counts, on `selection_data` if `search` is given any.
-        max_trials: Trainings in all. Defaults to 10.
+        max_trials: The most trials. Defaults to 10; with a `budget`, to no limit.
+        budget: What the trials together may cost, in trainings without hypergradients: a trial costs
+            the part of a training that it has taken, times 1 + r, with r the measured time of its way
+            back (or of its learning) over that of the training. `unit` says what else is counted:
+            `"steps"`, `"seconds"` or `"trials"`. See `DrMADOracle`.
         path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
         meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.1, epsilon=1e-12)`;
             `keras_drmad.Sign(0.1)` moves as the DrMAD paper does.
@@ -102,7 +107,9 @@ class DrMADTuner(ResilientTuner):
         self,
         hypermodel: keras_tuner.HyperModel | Callable[[keras_tuner.HyperParameters], keras.Model],
         objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
-        max_trials: int = 10,
+        max_trials: int | None = None,
+        budget: float | None = None,
+        unit: Unit = "trainings",
         path: Path | None = None,
         judge: str = "last",
         meta_optimizer: keras.optimizers.Optimizer | None = None,
@@ -146,6 +153,8 @@ class DrMADTuner(ResilientTuner):
         oracle = DrMADOracle(
             objective=objective,
             max_trials=max_trials,
+            budget=budget,
+            unit=unit,
             meta_optimizer=meta_optimizer,
             meta_iterations=meta_iterations,
             outer_oracle=outer_oracle,
@@ -330,7 +339,7 @@ class DrMADTuner(ResilientTuner):
     # -- results -----------------------------------------------------------------------------
 
     def score_noise(self) -> float:
-        return noise(self.oracle.get_best_trials(self.oracle.max_trials), self.resample)
+        return noise(self.oracle.get_best_trials(len(self.oracle.trials)), self.resample)
 
     def load_model(self, trial: Trial) -> keras.Model:
         """The trained model of a trial, its optimizer with the trial's hyperparameters."""
