@@ -22,16 +22,15 @@ from ..distributed.tuner import ResilientTuner
 from ..storage import files
 from . import arguments, logs, trained_model
 from .data import SearchData
+from .executions import Executions
 from .learned import Learned
-from .online import learn
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, STAGE, seed_of
+from .place import ITERATION, LEARN, RUN, STAGE
 from .preparation import Preparation
 from .project import DrMADProject
-from .pruning import Reporting
 from .result import TrialResult
-from .score import metrics, noise, objective_value
-from .starts import check_ranges, displacements
+from .score import metrics, noise
+from .starts import check_ranges
 from .trainings import Trainings
 
 
@@ -275,43 +274,29 @@ class DrMADTuner(ResilientTuner):
         verbose: int | str,
         **fit_arguments: Any,
     ) -> Logs:
-        place = trial.hyperparameters.values
         try:
             training = self._trainings.of(trial.hyperparameters, data, epochs, verbose)
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        values = self._values(place)
-        outcomes, best = [], None
-        for execution in range(self.executions_per_trial):
-            seed = seed_of(place, execution, self.resample)
-            training.restart(seed, values, displacements(place, training.optimizer))
-            batches = data.training(seed, place[GRADIENT_NUMBER])
-            own = self._callbacks(callbacks, trial, execution)
-            if place[STAGE] == SCOUT and not execution:
-                own.append(Reporting(self.oracle, trial.trial_id))
-            each = fit_arguments | {
-                "callbacks": own,
-                "verbose": verbose,
-                "validation_data": data.selection,
-            }
-            if place[STAGE] == LEARN:
-                outcome = learn(training, batches, data.hyper, epochs, **each)
-            else:
-                outcome = training.train(
-                    batches,
-                    data.hyper,
-                    epochs,
-                    self.horizon,
-                    on_step=lambda steps: self._interrupt.check(),
-                    differentiates=place[STAGE] != SCOUT,
-                    **each,
-                )
-            outcomes.append(outcome)
-            score = objective_value(self.oracle.objective, outcome.logs)
-            if best is None or self.oracle.objective.better_than(score, best):
-                best = score
-                trained_model.save(training.model, self.project.checkpoint(trial.trial_id))
+        executions = Executions(
+            self.oracle,
+            self.project,
+            self.executions_per_trial,
+            self.resample,
+            self.horizon,
+            on_step=lambda steps: self._interrupt.check(),
+        )
+        outcomes = executions.train(
+            trial,
+            training,
+            self._values(trial.hyperparameters.values),
+            data,
+            epochs,
+            lambda execution: self._callbacks(callbacks, trial, execution),
+            verbose=verbose,
+            **fit_arguments,
+        )
         training.result(outcomes).write(self.project.result(trial.trial_id))
         found = metrics(self.oracle.objective, outcomes)
         logs.write(self.project, trial, callbacks, training.learned, found)
