@@ -280,6 +280,9 @@ class DrMADTuner(ResilientTuner):
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
         executions = Executions(
+            trial,
+            training,
+            self._values(trial.hyperparameters.values),
             self.oracle,
             self.project,
             self.executions_per_trial,
@@ -288,9 +291,6 @@ class DrMADTuner(ResilientTuner):
             on_step=lambda steps: self._interrupt.check(),
         )
         outcomes = executions.train(
-            trial,
-            training,
-            self._values(trial.hyperparameters.values),
             data,
             epochs,
             lambda execution: self._callbacks(callbacks, trial, execution),
