@@ -1,4 +1,5 @@
-"""The executions of a trial: its trainings, which differ in their seeds."""
+"""The executions of a trial: its trainings, which differ in their seeds, and where there are folds in
+what they are trained on."""
 
 import hashlib
 import json
@@ -116,7 +117,7 @@ class Executions:
         callbacks: list[keras.callbacks.Callback],
         **fit_arguments: Any,
     ) -> Outcome:
-        place, training = self._place, self._training
+        place, training, data = self._place, self._training, data.fold(execution)
         seed = seed_of(place, execution, self._resample)
         training.restart(seed, self._values, displacements(place, training.optimizer))
         batches = data.training(seed, place[GRADIENT_NUMBER])

@@ -30,6 +30,7 @@ from .preparation import Preparation
 from .project import DrMADProject
 from .result import TrialResult
 from .score import metrics, noise
+from .split import split
 from .starts import check_ranges
 from .trainings import Trainings
 
@@ -185,6 +186,8 @@ class DrMADTuner(ResilientTuner):
         *,
         validation_data: Structure = None,
         selection_data: Structure = None,
+        validation_split: float | Sequence[float] | None = None,
+        folds: int | None = None,
         batch_size: int | None = None,
         validation_batch_size: int | None = None,
         epochs: int = 1,
@@ -206,6 +209,13 @@ class DrMADTuner(ResilientTuner):
                 its loss. Not a part of the training data.
             selection_data: Another set that trials are compared by. The hyperparameters are fitted
                 to the hyper set, so its loss flatters them. Defaults to the hyper set.
+            validation_split: The share of the last samples of arrays that is the hyper set, as in
+                `fit`; or two shares, `(0.2, 0.1)`: then comes the selection set. Shuffle data that
+                are sorted before.
+            folds: K: instead of a hyper set, each execution trains once for each of K folds of the
+                arrays, on all others, and is differentiated on that one; hypergradients and metrics are
+                averaged. All take as many steps: fold k holds samples k, k + K, …, what is left over is
+                always trained on. A trial costs K trainings, and keeps the weights of its best.
             batch_size: Of arrays. Defaults to 32.
             validation_batch_size: Of the arrays of the hyper and the selection set. Defaults to 256.
             epochs: Of each training.
@@ -223,8 +233,13 @@ class DrMADTuner(ResilientTuner):
         verbose = verbosity("verbose", verbose)
         callbacks = checked_callbacks(callbacks)
         arguments.check_copyable(callbacks)
+        train = as_fit_data(x, y, sample_weight)
+        if validation_split is not None:
+            train, validation_data, selection_data = split(
+                train, validation_split, validation_data, selection_data
+            )
         data = SearchData(
-            as_fit_data(x, y, sample_weight),
+            train,
             validation_data,
             selection_data,
             batch_size,
@@ -232,6 +247,7 @@ class DrMADTuner(ResilientTuner):
             self.oracle.gradients_per_step if self.shard else 1,
             self.resample,
             validation_batch_size,
+            folds,
         )
         self._search(
             self._settings_now(data, epochs),
@@ -285,7 +301,7 @@ class DrMADTuner(ResilientTuner):
             self._values(trial.hyperparameters.values),
             self.oracle,
             self.project,
-            self.executions_per_trial,
+            self.executions_per_trial * data.folds,
             self.resample,
             self.horizon,
             on_step=lambda steps: self._interrupt.check(),
