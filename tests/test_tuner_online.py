@@ -101,7 +101,7 @@ def test_it_goes_on_to_the_same_result(finished, tmp_path):
 @pytest.mark.slow
 def test_executions_leave_the_mean_of_their_schedules(tmp_path):
     tuner = make(tmp_path, max_trials=1, online=True, executions_per_trial=2)
-    from keras_drmad.tuners.drmad import tuner as module
+    from keras_drmad.tuners.drmad import executions as module
 
     found = []
     with pytest.MonkeyPatch.context() as patch:

@@ -1,10 +1,13 @@
 """The data of a hypergradient search."""
 
+import copy
+
 import keras
 import tensorflow as tf
 
 from keras_drmad.arguments import named
 from keras_drmad.data import (
+    VALIDATION_BATCH,
     ArrayBatches,
     Batch,
     Batches,
@@ -16,6 +19,8 @@ from keras_drmad.data_checks import check_apart, check_targets, check_values
 from keras_drmad.typing import JsonObject, Structure
 
 from ..data_checks import check_samples, training_batches
+from .folds import Folds
+from .split import arrays
 
 
 class SearchData:
@@ -36,8 +41,20 @@ class SearchData:
         shards: int,
         resample: bool = True,
         validation_batch_size: int | None = None,
+        folds: int | None = None,
     ) -> None:
         self._shuffle, self._shards, self._resample = shuffle, shards, resample
+        self._validation_batch_size = validation_batch_size
+        self._folds = None if folds is None else Folds(arrays(train, "folds"), folds)
+        if self._folds is not None:
+            if hyper is not None:
+                raise ValueError(
+                    "`folds` must be left out where there is a hyper set (`validation_data` or "
+                    "`validation_split`). Received: both"
+                )
+            for number in range(self._folds.count):
+                check_values("x", ArrayBatches(self._folds.held_out(number), VALIDATION_BATCH))
+            train, hyper = self._folds.others(0), self._folds.held_out(0)
         self._train = train
         self._batches = training_batches(train, batch_size)
         self._epoch_steps = self._batches.epoch_steps
@@ -57,6 +74,24 @@ class SearchData:
         self.selection = hyper if selection is None else selection
         if isinstance(self.selected, ArrayBatches):
             self.selection = as_arguments(self.selected.data)
+
+    @property
+    def folds(self) -> int:
+        """How many trainings hold out each sample once; 1 where there is a hyper set."""
+        return 1 if self._folds is None else self._folds.count
+
+    def fold(self, number: int) -> "SearchData":
+        """The data of training `number`: where there are folds, all but one of them, and that one."""
+        if self._folds is None:
+            return self
+        assert isinstance(self._batches, ArrayBatches)
+        found = copy.copy(self)
+        found._batches = ArrayBatches(self._folds.others(number), self._batches.batch_size)
+        found.hyper = as_validation(self._folds.held_out(number), self._validation_batch_size)
+        if self.selected is self.hyper:
+            found.selected = found.hyper
+            found.selection = self._folds.held_out(number)
+        return found
 
     def _named(self) -> dict[str, Batches]:
         """By the arguments of `search`."""
@@ -114,8 +149,10 @@ class SearchData:
     def summary(self) -> JsonObject:
         """What must be the same when a search goes on."""
         sets = {"training": self._batches, "hyper": self.hyper, "selection": self.selected}
-        return {"shuffle": self._shuffle} | {
-            name: [batches.epoch_steps, str(batches.signature(0))] for name, batches in sets.items()
+        shapes = {name: str(batches.signature(0)) for name, batches in sets.items()}
+        return {"shuffle": self._shuffle, "folds": self.folds} | {
+            name: [getattr(batches, "samples", batches.epoch_steps), shapes[name]]
+            for name, batches in sets.items()
         }
 
 
@@ -124,7 +161,7 @@ def evaluation_batches(name: str, data: Structure, batch_size: int | None) -> Ba
     if data is None:
         raise ValueError(
             f"`{name}` must be given: the hyperparameters are fitted to its loss. Keep it apart from "
-            "the training data."
+            "the training data; `validation_split=0.2` does, or `folds=5`."
         )
     with named(name):
         return as_validation(data, batch_size)

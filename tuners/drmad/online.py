@@ -13,7 +13,8 @@ from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optim
 from keras_drmad.paths import Path
 from keras_drmad.typing import Arrays, Structure
 
-from .training import DifferentiatedTraining, Outcome, last_logs
+from .outcome import Outcome
+from .training import DifferentiatedTraining, last_logs
 
 # Of a schedule for an optimizer that has none; no more than fit into the training.
 KNOTS, STEPS_A_KNOT = 10, 4

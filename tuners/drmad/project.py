@@ -1,6 +1,7 @@
 """The folder of a search: names of its files, and which of them stay."""
 
 import os
+import pathlib
 from collections.abc import Collection, Iterable
 
 from ..storage import files
@@ -28,6 +29,10 @@ class DrMADProject(Project):
     def result(self, trial_id: str) -> str:
         """The `TrialResult`."""
         return self._of(trial_id, "result.npz")
+
+    def execution(self, trial_id: str, number: int) -> str:
+        """The `Outcome` of an execution, one of several of a trial that has not ended."""
+        return self._of(trial_id, f"execution_{number}.npz")
 
     def checkpoint(self, trial_id: str) -> str:
         """The trained weights."""
@@ -68,6 +73,8 @@ class DrMADProject(Project):
         best = set(self.ranked[: self.keep_checkpoints])
         stay = best | set(needed)
         for trial_id in trial_ids:
+            for path in pathlib.Path(self._of(trial_id, "")).glob("execution_*.npz"):
+                files.remove(str(path))
             if trial_id not in best:
                 files.remove(self.checkpoint(trial_id))
             if trial_id not in stay:

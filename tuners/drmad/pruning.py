@@ -66,18 +66,29 @@ class Reporting(keras.callbacks.Callback):
     Args:
         oracle: of the search, or a worker's client of it.
         trial_id: whose training it is.
+
+    Attributes:
+        curve: `{epoch: objective}` that were reported.
+        is_behind: whether the oracle has said so.
     """
 
     def __init__(self, oracle: keras_tuner.Oracle, trial_id: str) -> None:
         super().__init__()
         self._oracle, self._trial_id = oracle, trial_id
+        self.curve: dict[int, float] = {}
+        self.is_behind = False
+
+    def report(self, epoch: int, value: float) -> None:
+        """Tells the oracle the value of the objective after an epoch."""
+        self.curve[epoch] = value
+        answer = self._oracle.update_trial(self._trial_id, {CURVE: value}, step=epoch)
+        self.is_behind = answer.status == TrialStatus.STOPPED
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         objective = self._oracle.objective
         if not objective.has_value(logs or {}):
             return  # an epoch without validation
-        value = objective_value(objective, logs or {})
-        answer = self._oracle.update_trial(self._trial_id, {CURVE: value}, step=epoch)
-        if answer.status == TrialStatus.STOPPED:
+        self.report(epoch, objective_value(objective, logs or {}))
+        if self.is_behind:
             assert self.model is not None
             self.model.stop_training = True

@@ -10,8 +10,8 @@ from keras_tuner.engine.trial import Trial
 from keras_drmad.typing import Logs
 
 from .. import luck
+from .outcome import Outcome
 from .place import ITERATION, RUN
-from .training import Outcome
 
 
 def objective_value(objective: keras_tuner.Objective, logs: Logs) -> float:

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -21,20 +20,9 @@ from keras_drmad.typing import Arrays, Logs, Structure
 from ..retraining import Retraining
 from .data import SearchData
 from .learned import Learned
+from .outcome import Outcome
 from .result import TrialResult
 from .starts import moved
-
-
-@dataclass
-class Outcome:
-    """What a training gave; dictionaries hold arrays by the names of `Learned.values`."""
-
-    logs: Logs  # of the last epoch
-    values: Arrays  # that it was trained with or, where it learned, that it has found
-    gradients: Arrays
-    finite: bool
-    growth: float
-    hyper_loss: float
 
 
 class DifferentiatedTraining:

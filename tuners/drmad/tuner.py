@@ -23,16 +23,16 @@ from ..distributed.tuner import ResilientTuner
 from ..storage import files
 from . import arguments, logs, trained_model
 from .data import SearchData
+from .executions import Executions
 from .learned import Learned
-from .online import learn
 from .oracle import DrMADOracle
-from .place import GRADIENT_NUMBER, ITERATION, LEARN, RUN, SCOUT, STAGE, seed_of
+from .place import ITERATION, LEARN, RUN, STAGE
 from .preparation import Preparation
 from .project import DrMADProject
-from .pruning import Reporting
 from .result import TrialResult
-from .score import metrics, noise, objective_value
-from .starts import check_ranges, displacements
+from .score import metrics, noise
+from .split import split
+from .starts import check_ranges
 from .trainings import Trainings
 
 
@@ -195,6 +195,8 @@ class DrMADTuner(ResilientTuner):
         *,
         validation_data: Structure = None,
         selection_data: Structure = None,
+        validation_split: float | Sequence[float] | None = None,
+        folds: int | None = None,
         batch_size: int | None = None,
         validation_batch_size: int | None = None,
         epochs: int = 1,
@@ -216,6 +218,13 @@ class DrMADTuner(ResilientTuner):
                 its loss. Not a part of the training data.
             selection_data: Another set that trials are compared by. The hyperparameters are fitted
                 to the hyper set, so its loss flatters them. Defaults to the hyper set.
+            validation_split: The share of the last samples of arrays that is the hyper set, as in
+                `fit`; or two shares, `(0.2, 0.1)`: then comes the selection set. Shuffle data that
+                are sorted before.
+            folds: K: instead of a hyper set, each execution trains once for each of K folds of the
+                arrays, on all others, and is differentiated on that one; hypergradients and metrics are
+                averaged. All take as many steps: fold k holds samples k, k + K, …, what is left over is
+                always trained on. A trial costs K trainings, and keeps the weights of its best.
             batch_size: Of arrays. Defaults to 32.
             validation_batch_size: Of the arrays of the hyper and the selection set. Defaults to 256.
             epochs: Of each training.
@@ -233,8 +242,13 @@ class DrMADTuner(ResilientTuner):
         verbose = verbosity("verbose", verbose)
         callbacks = checked_callbacks(callbacks)
         arguments.check_copyable(callbacks)
+        train = as_fit_data(x, y, sample_weight)
+        if validation_split is not None:
+            train, validation_data, selection_data = split(
+                train, validation_split, validation_data, selection_data
+            )
         data = SearchData(
-            as_fit_data(x, y, sample_weight),
+            train,
             validation_data,
             selection_data,
             batch_size,
@@ -242,6 +256,7 @@ class DrMADTuner(ResilientTuner):
             self.oracle.gradients_per_step if self.shard else 1,
             self.resample,
             validation_batch_size,
+            folds,
         )
         self._search(
             self._settings_now(data, epochs),
@@ -284,43 +299,29 @@ class DrMADTuner(ResilientTuner):
         verbose: int | str,
         **fit_arguments: Any,
     ) -> Logs:
-        place = trial.hyperparameters.values
         try:
             training = self._trainings.of(trial.hyperparameters, data, epochs, verbose)
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        values = self._values(place)
-        outcomes, best = [], None
-        for execution in range(self.executions_per_trial):
-            seed = seed_of(place, execution, self.resample)
-            training.restart(seed, values, displacements(place, training.optimizer))
-            batches = data.training(seed, place[GRADIENT_NUMBER])
-            own = self._callbacks(callbacks, trial, execution)
-            if place[STAGE] == SCOUT and not execution:
-                own.append(Reporting(self.oracle, trial.trial_id))
-            each = fit_arguments | {
-                "callbacks": own,
-                "verbose": verbose,
-                "validation_data": data.selection,
-            }
-            if place[STAGE] == LEARN:
-                outcome = learn(training, batches, data.hyper, epochs, **each)
-            else:
-                outcome = training.train(
-                    batches,
-                    data.hyper,
-                    epochs,
-                    self.horizon,
-                    on_step=lambda steps: self._interrupt.check(),
-                    differentiates=place[STAGE] != SCOUT,
-                    **each,
-                )
-            outcomes.append(outcome)
-            score = objective_value(self.oracle.objective, outcome.logs)
-            if best is None or self.oracle.objective.better_than(score, best):
-                best = score
-                trained_model.save(training.model, self.project.checkpoint(trial.trial_id))
+        executions = Executions(
+            trial,
+            training,
+            self._values(trial.hyperparameters.values),
+            self.oracle,
+            self.project,
+            self.executions_per_trial * data.folds,
+            self.resample,
+            self.horizon,
+            on_step=lambda steps: self._interrupt.check(),
+        )
+        outcomes = executions.train(
+            data,
+            epochs,
+            lambda execution: self._callbacks(callbacks, trial, execution),
+            verbose=verbose,
+            **fit_arguments,
+        )
         training.result(outcomes).write(self.project.result(trial.trial_id))
         found = metrics(self.oracle.objective, outcomes)
         logs.write(self.project, trial, callbacks, training.learned, found)

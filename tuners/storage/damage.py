@@ -20,6 +20,11 @@ _KINDS = (  # by name: what is lost, and how to go on
     (r"state_\d+\.npz", "the hyperparameters of a meta-iteration", _ANEW),
     (r"result\.npz", "the hyperparameters and the hypergradient of this trial", _ANEW),
     (
+        r"execution_\d+\.npz",
+        "what one training of this trial gave",
+        "Delete the file, and it is trained again.",
+    ),
+    (
         r".*\.weights\.h5",
         "the trained weights of this trial; its hyperparameters are in `result.npz` beside it",
         "Train a model again with `tuner.get_best_optimizer()`, or search again.",
