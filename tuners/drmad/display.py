@@ -1,5 +1,6 @@
 """What a hypergradient search prints of a trial."""
 
+import math
 from typing import Protocol
 
 from keras_tuner.engine.trial import Trial
@@ -61,12 +62,13 @@ class DrMADDisplay(SearchDisplay):
         return f"{self.oracle.ledger.in_words()}{about}"
 
     def costs(self) -> list[str]:
-        split = self.oracle.ledger.split()
-        if not split:
+        ledger, needed = self.oracle.ledger, self.oracle.needed
+        if not (split := ledger.split()):
             return []
-        lines = [f"{self.oracle.ledger.in_words()}, by stage:", *(f"  {line}" for line in split)]
-        if self.oracle.needed is not None:
-            lines.append(f"To go on, it takes a budget of {self.oracle.needed:.3g}.")
+        lines = [f"{ledger.in_words()}, by stage:", *(f"  {line}" for line in split)]
+        if needed is not None and ledger.budget is not None:
+            more = ledger.budget.words(math.ceil(needed))
+            lines.append(f"Another trial takes a budget of {more}.")
         return lines
 
     def details(self, trial: Trial) -> list[str]:

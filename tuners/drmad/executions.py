@@ -4,6 +4,7 @@ what they are trained on."""
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -84,9 +85,11 @@ class Executions:
             kept = self._kept(execution) if goes_on else None
             # Later ones are trained again, too: the weights may be of one of these.
             goes_on = kept is not None
+            began = time.perf_counter()
             outcome = kept or self._trained(
                 execution, data, epochs, callbacks(execution), **fit_arguments
             )
+            outcome.cost.setdefault("seconds", time.perf_counter() - began)
             outcomes.append(outcome)
             score = objective_value(self._objective, outcome.logs)
             is_best = best is None or self._objective.better_than(score, best)

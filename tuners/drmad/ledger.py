@@ -7,12 +7,11 @@ import numpy as np
 from keras_tuner.engine.trial import Trial
 
 from ..budget import Budget
+from .costs import COST
 from .place import DIFFERENTIATE, LEARN, SCOUT, STAGE
 from .project import DrMADProject
 from .pruning import is_pruned
 
-# Before the names of units: metrics that say what a trial has cost.
-COST = "cost/"
 # Trainings that a trial is taken to cost before one of its stage has ended.
 GUESSES = {SCOUT: 1.0, LEARN: 3.0, DIFFERENTIATE: 3.0}
 STAGES = {SCOUT: "scouting", LEARN: "learning", DIFFERENTIATE: "refining"}
