@@ -5,7 +5,7 @@ import datetime
 import logging
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras_tuner
@@ -52,6 +52,8 @@ class ResilientOracle(keras_tuner.Oracle):
     project: Project
     max_trials: int
     seed: int
+    # Settings that steer only what comes next: a search may go on with others.
+    changeable: Collection[str] = ()
     display_class: type[SearchDisplay] = SearchDisplay
 
     def __init__(

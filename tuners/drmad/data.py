@@ -177,11 +177,19 @@ class SearchData:
     def summary(self) -> JsonObject:
         """What must be the same when a search goes on."""
         sets = {"training": self._batches, "hyper": self.hyper, "selection": self.selected}
-        shapes = {name: str(batches.signature(0)) for name, batches in sets.items()}
-        return {"shuffle": self._shuffle, "folds": self.folds} | {
-            name: [getattr(batches, "samples", batches.epoch_steps), shapes[name]]
-            for name, batches in sets.items()
-        }
+        return {
+            "shuffle": self._shuffle,
+            "folds": self.folds,
+            "batch_size": getattr(self._batches, "batch_size", None),
+        } | {name: _described(batches) for name, batches in sets.items()}
+
+
+def _described(batches: Batches) -> list[int | str | None]:
+    """Number and shapes of the samples of arrays; of what comes in batches, of these."""
+    if isinstance(batches, ArrayBatches):
+        arrays = tf.nest.flatten(batches.data)
+        return [batches.samples, str([(array.shape[1:], array.dtype.name) for array in arrays])]
+    return [batches.epoch_steps, str(batches.signature(0))]
 
 
 def evaluation_batches(name: str, data: Structure, batch_size: int | None) -> Batches:

@@ -94,6 +94,14 @@ class DrMADOracle(ResilientOracle):
 
     project: DrMADProject
     display_class = DrMADDisplay
+    changeable = (
+        "meta_iterations",
+        "patience",
+        "return_after",
+        "gradients_per_step",
+        "prunes",
+        "outer_oracle_settings",
+    )
 
     def __init__(
         self,
@@ -165,7 +173,7 @@ class DrMADOracle(ResilientOracle):
 
     def populate_space(self, trial_id: str) -> JsonObject:
         for run in self.runs:
-            is_full = len(run.trial_ids) == self._width(run)
+            is_full = len(run.trial_ids) >= self._width(run)  # it may have been wider
             if not run.ended and is_full and set(run.trial_ids) <= set(self.end_order):
                 try:
                     self._advance(run)
@@ -324,7 +332,7 @@ class DrMADOracle(ResilientOracle):
             )
 
     def settings(self) -> JsonObject:
-        """What must be the same when a search goes on."""
+        """What must be the same when a search goes on, but what is `changeable`."""
         return {
             "objective": str(self.objective),
             "meta_optimizer": {
@@ -334,6 +342,7 @@ class DrMADOracle(ResilientOracle):
             },
             "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
+            "outer_oracle_settings": self.outer.settings(),
             "patience": self.patience,
             "return_after": self.return_after,
             "gradients_per_step": self.gradients_per_step,

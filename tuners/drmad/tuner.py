@@ -168,7 +168,7 @@ class DrMADTuner(ResilientTuner):
             "horizon": self.horizon,
             "judge": self.judge,
             "resample": resample,
-            "shard": shard,
+            "shard": gradients_per_step if shard else False,  # of how many parts each has one
             "starts": {kind: list(pair) for kind, pair in starts.items()},
         }
         self._preparation = Preparation(
