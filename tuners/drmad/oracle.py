@@ -103,6 +103,14 @@ class DrMADOracle(BudgetedOracle):
 
     project: DrMADProject
     display_class = DrMADDisplay
+    changeable = (
+        "meta_iterations",
+        "patience",
+        "return_after",
+        "gradients_per_step",
+        "prunes",
+        "outer_oracle_settings",
+    )
 
     def __init__(
         self,
@@ -174,7 +182,7 @@ class DrMADOracle(BudgetedOracle):
 
     def populate_space(self, trial_id: str) -> JsonObject:
         for run in self.runs:
-            is_full = len(run.trial_ids) == self._width(run)
+            is_full = len(run.trial_ids) >= self._width(run)  # it may have been wider
             if not run.ended and is_full and set(run.trial_ids) <= set(self.end_order):
                 try:
                     self._advance(run)
@@ -335,7 +343,7 @@ class DrMADOracle(BudgetedOracle):
             )
 
     def settings(self) -> JsonObject:
-        """What must be the same when a search goes on."""
+        """What must be the same when a search goes on, but what is `changeable`."""
         return {
             "objective": str(self.objective),
             "meta_optimizer": {
@@ -345,6 +353,7 @@ class DrMADOracle(BudgetedOracle):
             },
             "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
+            "outer_oracle_settings": self.outer.settings(),
             "patience": self.patience,
             "return_after": self.return_after,
             "gradients_per_step": self.gradients_per_step,
