@@ -1,6 +1,6 @@
 """Pruning: trainings that are going to lose end early."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import keras_tuner
@@ -58,6 +58,16 @@ def mark_pruned(trial: Trial, step: int) -> None:
 def is_pruned(trial: Trial) -> bool:
     """Whether a trial was ended early, as it fell behind."""
     return trial.metrics.exists(PRUNED)
+
+
+def report(trial: Trial, value: float, step: int, others: Iterable[Trial], direction: str) -> bool:
+    """Writes down a trial's objective after an epoch; whether the trial falls behind the others."""
+    if not trial.metrics.exists(CURVE):
+        trial.metrics.register(CURVE, direction=direction)
+    trial.metrics.update(CURVE, value, step=step)
+    curves = [curve(other) for other in others if other is not trial]
+    last = max((max(curve) for curve in curves if curve), default=-1)
+    return step != last and is_behind(value, step, curves, last, direction)
 
 
 class Reporting(keras.callbacks.Callback):
