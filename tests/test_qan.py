@@ -171,6 +171,13 @@ def test_changed_settings_are_refused(finished, folder, changed, match):
         search(make(folder, **changed))
 
 
+def test_what_steers_the_next_episodes_may_change(finished, folder, caplog):
+    search(make(folder, epsilon=(0.5, 0.1), gradient_steps=9))
+    assert "epsilon: " in caplog.text and "gradient_steps: " in caplog.text
+    assert "[0.5, 0.1] now" in caplog.text
+    search(make(folder))
+
+
 @pytest.mark.slow
 def test_an_objective_instead_of_a_goal(tmp_path):
     tuner = search(make(tmp_path, goal=None, objective="val_loss"))

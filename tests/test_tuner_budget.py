@@ -9,7 +9,7 @@ from drmad_task import make, search, trials
 from keras_drmad.tuners import DrMADOracle
 from keras_drmad.tuners.drmad.costs import COST, Laps, cost
 from keras_drmad.tuners.drmad.place import DIFFERENTIATE, LEARN, SCOUT, STAGE
-from keras_drmad.tuners.drmad.pruning import CURVE, is_pruned
+from keras_drmad.tuners.drmad.pruning import CURVE, epochs_until_pruned
 from keras_drmad.tuners.storage import files
 
 
@@ -219,7 +219,7 @@ def test_what_is_pruned_is_shown_so(tmp_path):
     end(made, trial, 2 / 3, score=2.6)
     made.reload()
     ended = made.get_trial(trial.trial_id)
-    assert ended.status == "COMPLETED" and is_pruned(ended)
+    assert (ended.status, epochs_until_pruned(ended)) == ("COMPLETED", 2)
     assert (
         "PRUNED after epoch 2: val_loss 2.6 (best: 1, trial 0000)" in made.display.summary(ended)[0]
     )

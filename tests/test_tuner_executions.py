@@ -1,11 +1,15 @@
 """Executions of a trial: what was trained is not trained again, and what is pruned is not repeated."""
 
+import itertools
+import os
 import pathlib
+import signal
 
 import keras
 import numpy as np
 import pytest
 from drmad_task import make, result, scores, search, trials
+from processes import all_killed, ended, started, starter
 
 from keras_drmad.tuners.drmad.executions import Executions
 from keras_drmad.tuners.drmad.outcome import Outcome
@@ -58,6 +62,48 @@ def same(tuner, whole):
     return True
 
 
+def noting(folder, dies=None):
+    """A search that notes its trainings in a file; a process kills itself before the `dies`th."""
+    train, count = Executions._trained, itertools.count()
+
+    def noted(self, execution, *arguments, **more):
+        if next(count) == dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with open(f"{folder}.txt", "a") as file:
+            file.write(f"{self._trial_id} {execution}\n")
+        return train(self, execution, *arguments, **more)
+
+    Executions._trained = noted
+    search(several(folder, keep_checkpoints=2, timeout=2))
+
+
+EVERY = [f"{trial} {execution}" for trial in "01" for execution in range(3)]
+
+
+@pytest.mark.slow
+def test_after_sigkill_what_was_trained_is_not_trained_again(tmp_path, whole):
+    folder = str(tmp_path / "killed")
+    for _ in range(3):
+        assert ended(started(noting, folder, 1), 60) == -signal.SIGKILL
+    assert ended(started(noting, folder), 60) == 0
+    assert pathlib.Path(f"{folder}.txt").read_text().splitlines() == EVERY
+    assert same(several(folder), whole)
+
+
+@pytest.mark.slow
+def test_a_worker_goes_on_with_a_trial_of_one_that_was_killed(tmp_path, whole):
+    folder = str(tmp_path / "many")
+    start = starter(noting, folder)
+    with all_killed({"chief": start("chief")}) as processes:
+        environment = start.variables | {"KERASTUNER_TUNER_ID": "worker0"}
+        processes["worker0"] = started(noting, folder, 2, environment=environment)
+        assert ended(processes["worker0"], 60) == -signal.SIGKILL
+        processes["worker1"] = start("worker1")
+        assert [ended(processes[name], 90) for name in ("worker1", "chief")] == [0, 0]
+    assert pathlib.Path(f"{folder}.txt").read_text().splitlines() == EVERY
+    assert same(several(folder), whole)
+
+
 def broken_off(folder, trained, stops):
     trained.stops = stops
     with pytest.raises(KeyboardInterrupt):
@@ -100,7 +146,7 @@ def test_what_another_trial_of_the_same_number_gave_is_not_taken(tmp_path):
 
 
 def test_a_start_that_is_behind_is_trained_once(tmp_path, monkeypatch, trained):
-    monkeypatch.setattr("keras_drmad.tuners.drmad.oracle.is_behind", lambda *_: True)
+    monkeypatch.setattr("keras_drmad.tuners.drmad.pruning.is_behind", lambda *_: True)
     search(several(tmp_path, max_trials=3, scouts=2))
     assert trained == [("0", 0), ("1", 0), ("2", 0), ("2", 1), ("2", 2)]
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras_tuner
@@ -51,6 +51,8 @@ class ResilientOracle(keras_tuner.Oracle):
     project: Project
     max_trials: int | None
     seed: int
+    # Settings that steer only what comes next: a search may go on with others.
+    changeable: Collection[str] = ()
     display_class: type[SearchDisplay] = SearchDisplay
 
     def __init__(

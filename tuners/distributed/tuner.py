@@ -81,13 +81,13 @@ class ResilientTuner(keras_tuner.Tuner):
         """Searches as `keras_tuner.Tuner.search` does.
 
         Args:
-            now: settings that must be the same when the search goes on.
+            now: settings that must be the same when the search goes on, but the oracle's `changeable`.
         """
         search = settings.digest(self.project.folder, now)
         if role() == "worker":
             self._link.search = search
             self._hear_the_chief()
-        settings.check(self.project.settings, now)
+        settings.check(self.project.settings, now, changeable=self.oracle.changeable)
         with self._interrupt:
             self.prepare(*args, **kwargs)
             with self._listening(search) as serve:

@@ -13,6 +13,8 @@ from ..optuna_oracle import OptunaOracle
 
 # The tuner id under which a configuration is asked for: each is its own, so that several may run.
 TUNER_ID = "configuration{}"
+# Arguments of KerasTuner's Bayesian optimization.
+EXPLORATION = ("num_initial_points", "alpha", "beta")
 
 
 class Configurations:
@@ -51,6 +53,12 @@ class Configurations:
             trial.status = TrialStatus.COMPLETED
         self.oracle.end_trial(trial)
 
+    def settings(self) -> JsonObject:
+        """How Bayesian optimization explores, which KerasTuner would read from its saved state."""
+        if not isinstance(self.oracle, keras_tuner.oracles.BayesianOptimizationOracle):
+            return {}
+        return {name: getattr(self.oracle, name) for name in EXPLORATION}
+
     def get_state(self) -> JsonObject:
         trials = {name: trial.get_state() for name, trial in self.oracle.trials.items()}
         return {"oracle": self.oracle.get_state(), "trials": trials}
@@ -59,7 +67,7 @@ class Configurations:
         self.oracle.trials = {
             name: Trial.from_state(trial) for name, trial in state["trials"].items()
         }
-        self.oracle.set_state(state["oracle"])
+        self.oracle.set_state(state["oracle"] | self.settings())
 
 
 def default_oracle(seed: int, scouting: bool) -> keras_tuner.Oracle:

@@ -1,11 +1,13 @@
 """The data of a hypergradient search."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_drmad.arguments import named
+from keras_drmad.arguments import named, positive_integer
 from keras_drmad.data import (
     VALIDATION_BATCH,
     ArrayBatches,
@@ -21,6 +23,9 @@ from keras_drmad.typing import JsonObject, Structure
 from ..data_checks import check_samples, training_batches
 from .folds import Folds
 from .split import arrays
+
+# Under which name a hypermodel asks `hp` for the size of the batches of training arrays.
+BATCH_SIZE = "batch_size"
 
 
 class SearchData:
@@ -55,7 +60,7 @@ class SearchData:
             for number in range(self._folds.count):
                 check_values("x", ArrayBatches(self._folds.held_out(number), VALIDATION_BATCH))
             train, hyper = self._folds.others(0), self._folds.held_out(0)
-        self._train = train
+        self._train, self._batch_size = train, batch_size
         self._batches = training_batches(train, batch_size)
         self._epoch_steps = self._batches.epoch_steps
         self._is_unused = True  # the batches have not been trained with
@@ -74,6 +79,29 @@ class SearchData:
         self.selection = hyper if selection is None else selection
         if isinstance(self.selected, ArrayBatches):
             self.selection = as_arguments(self.selected.data)
+
+    def of(self, values: Mapping[str, Any]) -> "SearchData":
+        """In batches of the size that a configuration has, if the hypermodel asks for one.
+
+        Raises:
+            ValueError: It is none, or they come in batches of a given size.
+        """
+        if BATCH_SIZE not in values:
+            return self
+        size = positive_integer(BATCH_SIZE, values[BATCH_SIZE])
+        if self._batch_size is not None:
+            raise ValueError(
+                "`batch_size` must be left out: the hypermodel asks `hp` for it. Received: "
+                f"batch_size={self._batch_size}"
+            )
+        if not isinstance(self._batches, ArrayBatches):
+            raise ValueError(
+                f'`hp` cannot choose a "{BATCH_SIZE}": it needs training data in arrays. Received: '
+                f"x={type(self._train).__name__}, which comes in batches"
+            )
+        found = copy.copy(self)
+        found._batches = ArrayBatches(self._batches.data, size)
+        return found
 
     @property
     def folds(self) -> int:
@@ -149,11 +177,19 @@ class SearchData:
     def summary(self) -> JsonObject:
         """What must be the same when a search goes on."""
         sets = {"training": self._batches, "hyper": self.hyper, "selection": self.selected}
-        shapes = {name: str(batches.signature(0)) for name, batches in sets.items()}
-        return {"shuffle": self._shuffle, "folds": self.folds} | {
-            name: [getattr(batches, "samples", batches.epoch_steps), shapes[name]]
-            for name, batches in sets.items()
-        }
+        return {
+            "shuffle": self._shuffle,
+            "folds": self.folds,
+            "batch_size": getattr(self._batches, "batch_size", None),
+        } | {name: _described(batches) for name, batches in sets.items()}
+
+
+def _described(batches: Batches) -> list[int | str | None]:
+    """Number and shapes of the samples of arrays; of what comes in batches, of these."""
+    if isinstance(batches, ArrayBatches):
+        arrays = tf.nest.flatten(batches.data)
+        return [batches.samples, str([(array.shape[1:], array.dtype.name) for array in arrays])]
+    return [batches.epoch_steps, str(batches.signature(0))]
 
 
 def evaluation_batches(name: str, data: Structure, batch_size: int | None) -> Batches:

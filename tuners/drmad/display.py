@@ -20,7 +20,7 @@ from .place import (
     STAGE,
     configuration,
 )
-from .pruning import PRUNED, is_pruned
+from .pruning import epochs_until_pruned
 
 DOES = {SCOUT: ", trying a start", LEARN: ", learning while it trains", DIFFERENTIATE: ""}
 
@@ -49,10 +49,8 @@ class DrMADDisplay(SearchDisplay):
     def found(self, trial: Trial) -> str:
         numbers = [metric(trial, name) for name in ("hyper_loss", "growth")]
         said = "; ".join(filter(None, [self.score(trial), *numbers]))
-        if not is_pruned(trial):
-            return said
-        epochs = int(trial.metrics.get_best_value(PRUNED))
-        return f"PRUNED after epoch {epochs}: {said}"
+        epochs = epochs_until_pruned(trial)
+        return f"PRUNED after epoch {epochs}: {said}" if epochs else said
 
     def left(self) -> str:
         if self.oracle.ledger.budget is None:

@@ -10,7 +10,7 @@ from ..budget import Budget
 from .costs import COST
 from .place import DIFFERENTIATE, LEARN, SCOUT, STAGE
 from .project import DrMADProject
-from .pruning import is_pruned
+from .pruning import epochs_until_pruned
 
 # Trainings that a trial is taken to cost before one of its stage has ended.
 GUESSES = {SCOUT: 1.0, LEARN: 3.0, DIFFERENTIATE: 3.0}
@@ -81,7 +81,11 @@ class Ledger:
         costs = [cost for trial, cost in known if _stage(trial) == stage]
         if costs:
             return float(np.mean(costs))
-        whole = [(cost, GUESSES[_stage(trial)]) for trial, cost in known if not is_pruned(trial)]
+        whole = [
+            (cost, GUESSES[_stage(trial)])
+            for trial, cost in known
+            if not epochs_until_pruned(trial)
+        ]
         if not whole:
             return GUESSES[stage] if self._unit.unit == "trainings" else 0.0
         found, guessed = np.sum(whole, 0)
@@ -123,7 +127,7 @@ class Ledger:
             if not (own := [trial for trial in ended if _stage(trial) == stage]):
                 continue
             count = f"{len(own)} trial{'s' if len(own) > 1 else ''}"
-            if pruned := sum(map(is_pruned, own)):
+            if pruned := sum(epochs_until_pruned(trial) > 0 for trial in own):
                 count += f", {pruned} PRUNED"
             cost = self._unit.words(self.spent([trial.trial_id for trial in own]))
             lines.append(f"{name}: {cost} ({count})")

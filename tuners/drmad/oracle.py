@@ -38,7 +38,7 @@ from .place import (
     STAGE,
 )
 from .project import DrMADProject
-from .pruning import CURVE, curve, is_behind, mark_pruned
+from .pruning import CURVE, hear
 from .result import TrialResult
 from .stages import Stages
 
@@ -103,6 +103,14 @@ class DrMADOracle(BudgetedOracle):
 
     project: DrMADProject
     display_class = DrMADDisplay
+    changeable = (
+        "meta_iterations",
+        "patience",
+        "return_after",
+        "gradients_per_step",
+        "prunes",
+        "outer_oracle_settings",
+    )
 
     def __init__(
         self,
@@ -174,7 +182,7 @@ class DrMADOracle(BudgetedOracle):
 
     def populate_space(self, trial_id: str) -> JsonObject:
         for run in self.runs:
-            is_full = len(run.trial_ids) == self._width(run)
+            is_full = len(run.trial_ids) >= self._width(run)  # it may have been wider
             if not run.ended and is_full and set(run.trial_ids) <= set(self.end_order):
                 try:
                     self._advance(run)
@@ -262,17 +270,11 @@ class DrMADOracle(BudgetedOracle):
             return super().update_trial(trial_id, metrics, step)
         self._check_holder(trial_id)
         trial = self.trials[trial_id]
-        if not trial.metrics.exists(CURVE):
-            trial.metrics.register(CURVE, direction=self.objective.direction)
-        trial.metrics.update(CURVE, metrics[CURVE], step=step)
-        others = [curve(other) for name, other in self.trials.items() if name != trial_id]
-        last = max((max(curve) for curve in others if curve), default=-1)
-        behind = is_behind(metrics[CURVE], step, others, last, self.objective.direction)
-        answer = copy.copy(trial)
-        if self.prunes and behind and step != last:
-            mark_pruned(trial, step)
-            answer.status = TrialStatus.STOPPED
+        others = [other for other in self.trials.values() if other is not trial]
+        ends = hear(trial, metrics[CURVE], step, others, self.objective.direction, self.prunes)
         self._save_trial(trial)
+        answer = copy.copy(trial)
+        answer.status = TrialStatus.STOPPED if ends else trial.status
         return answer
 
     def knows(self, trial: Trial) -> bool:
@@ -335,7 +337,7 @@ class DrMADOracle(BudgetedOracle):
             )
 
     def settings(self) -> JsonObject:
-        """What must be the same when a search goes on."""
+        """What must be the same when a search goes on, but what is `changeable`."""
         return {
             "objective": str(self.objective),
             "meta_optimizer": {
@@ -345,6 +347,7 @@ class DrMADOracle(BudgetedOracle):
             },
             "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
+            "outer_oracle_settings": self.outer.settings(),
             "patience": self.patience,
             "return_after": self.return_after,
             "gradients_per_step": self.gradients_per_step,

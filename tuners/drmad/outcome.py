@@ -44,7 +44,7 @@ class Outcome:
             return None
         return cls(
             # Scalars of the same type as before, for means that are the same in all bits.
-            logs={name: value[()] for name, value in groups["logs"].items()},
+            logs={name: value.flat[0] for name, value in groups["logs"].items()},
             values=groups["values"],
             gradients=groups.get("gradients", {}),
             finite=bool(groups["training"]["finite"]),

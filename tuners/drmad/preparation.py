@@ -47,7 +47,9 @@ class Preparation:
         Raises:
             ValueError: It is not, or cannot begin anew.
         """
-        space, steps = self._oracle.get_space(), data.steps(epochs)
+        space = self._oracle.get_space()
+        data = data.of(space.values)
+        steps = data.steps(epochs)
         self._oracle.learns(self._trainings.decide(self._online, space, steps))
         model = self._trainings.build(space, steps)
         optimizer, example = learnable_optimizer(model), data.example()
@@ -83,6 +85,7 @@ class Preparation:
     ) -> None:
         """Tries all that a training does, that what fails always fails before the first trial."""
         space = self._oracle.get_space()
+        data = data.of(space.values)
         try:
             training = self._trainings.of(space, data, epochs, verbose)
         except keras_tuner.errors.FailedTrialError:  # a model that is too large

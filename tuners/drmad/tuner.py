@@ -177,7 +177,7 @@ class DrMADTuner(ResilientTuner):
             "horizon": self.horizon,
             "judge": self.judge,
             "resample": resample,
-            "shard": shard,
+            "shard": gradients_per_step if shard else False,  # of how many parts each has one
             "starts": {kind: list(pair) for kind, pair in starts.items()},
         }
         self._preparation = Preparation(
@@ -225,7 +225,8 @@ class DrMADTuner(ResilientTuner):
                 arrays, on all others, and is differentiated on that one; hypergradients and metrics are
                 averaged. All take as many steps: fold k holds samples k, k + K, …, what is left over is
                 always trained on. A trial costs K trainings, and keeps the weights of its best.
-            batch_size: Of arrays. Defaults to 32.
+            batch_size: Of arrays. Defaults to what the hypermodel asks `hp` for under this name
+                (`hp.Int("batch_size", 16, 128, step=16)`), else to 32.
             validation_batch_size: Of the arrays of the hyper and the selection set. Defaults to 256.
             epochs: Of each training.
             shuffle: Whether arrays are shuffled, afresh each epoch.
@@ -300,7 +301,11 @@ class DrMADTuner(ResilientTuner):
         **fit_arguments: Any,
     ) -> Logs:
         try:
+            data = data.of(trial.hyperparameters.values)
             training = self._trainings.of(trial.hyperparameters, data, epochs, verbose)
+            arguments.check_learnable(
+                training.optimizer, self.hyper_variables, self.horizon, training.steps
+            )
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error

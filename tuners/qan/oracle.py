@@ -106,6 +106,7 @@ class QANOracle(ResilientOracle):
     """
 
     display_class = QANDisplay
+    changeable = ("gradient_steps", "shaping", "epsilon", "random_starts", "early_stop_factor")
 
     def __init__(
         self,
@@ -357,7 +358,7 @@ class QANOracle(ResilientOracle):
         )
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same when a search goes on."""
+        """What must be the same when a search goes on, but what is `changeable`."""
         own = {
             "goal": self.goal.get_config(),
             "decision_every": self.decision_every,

@@ -1,47 +1,63 @@
-"""Settings that a search must have again when it goes on."""
+"""Settings of a search: those that it must have again when it goes on, and those that may change."""
 
 import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from keras_drmad.typing import JsonObject
 
 from . import files
 
+_log = logging.getLogger("keras_drmad")
 
-def check(path: str, settings: JsonObject, other: str = "`project_name`") -> None:
-    """Compares settings with those that a search had when it began, if it has.
+
+def check(
+    path: str,
+    settings: JsonObject,
+    other: str = "`project_name`",
+    changeable: Collection[str] = (),
+) -> None:
+    """Compares settings with those that a search had when it began or last went on, if it has.
 
     Args:
         path: the file they are in.
         settings: nested dictionaries.
         other: the argument by which there would be another search.
+        changeable: names of those that may differ: what there is already means the same with them.
 
     Raises:
         ValueError: a list of what changed.
     """
-    before, settings = files.read_json(path), _as_read(settings)
-    if before is not None and before != settings:
-        changed = [f"{name}: {a!r} before, {b!r} now" for name, a, b in _differ(before, settings)]
+    before = files.read_json(path)
+    if before is None:
+        return
+    differ = _differ(before, _as_read(settings))
+    changed = [one for one in differ if one[0].partition(".")[0] not in changeable]
+    if changed:
         raise ValueError(
-            f"The project of {path} was searched with other settings: {'; '.join(changed)}. Use "
+            f"The project of {path} was searched with other settings: {_in_words(changed)}. Use "
             f"them again, another {other}, or `overwrite=True`."
         )
 
 
 def write(path: str, settings: JsonObject) -> None:
-    """Writes the settings of a search that begins.
+    """Writes the settings of a search that begins, or goes on with some that differ, which it logs.
 
     Raises:
         OSError: There is no room for them.
     """
-    if os.path.exists(path):
+    before, settings = files.read_json(path), _as_read(settings)
+    if before == settings:
         return
+    if before is not None:
+        changed = _in_words(_differ(before, settings))
+        _log.warning("The search goes on with other settings: %s.", changed)
     try:
-        files.write_json(path, _as_read(settings))
+        files.write_json(path, settings)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -70,6 +86,10 @@ def _differ(
             yield from _differ(a, b, f"{prefix}{key}.")
         elif a != b:
             yield prefix + key, a, b
+
+
+def _in_words(changed: Iterable[tuple[str, Any, Any]]) -> str:
+    return "; ".join(f"{name}: {a!r} before, {b!r} now" for name, a, b in changed)
 
 
 def plain(value: Any) -> Any:
