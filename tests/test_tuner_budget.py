@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import oracle_trials
 import pytest
-from drmad_task import make, search, trials
+from drmad_task import budgeted, make, search, trials
+from processes import all_killed, ended, starter
 
 from keras_drmad.tuners import DrMADOracle
 from keras_drmad.tuners.drmad.costs import COST, Laps, cost
@@ -149,6 +150,22 @@ def test_trials_say_what_they_have_cost(tmp_path, monkeypatch):
     assert last.metrics.get_best_value(COST + "trainings") > 2.0  # two whole ones, and back
 
 
+@pytest.mark.slow
+def test_chief_and_workers_spend_one_budget(tmp_path):
+    start = starter(budgeted, tmp_path)
+    with all_killed({name: start(name) for name in ("chief", "worker0", "worker1")}) as processes:
+        assert [ended(process, 120) for process in processes.values()] == [0, 0, 0]
+    again = start("chief")  # it is over: no worker is waited for
+    with all_killed({"chief": again}):
+        assert ended(again, 60) == 0
+    tuner = budgeted(tmp_path)  # from what is in the folder
+    stages = [trial.hyperparameters.values[STAGE] for trial in trials(tuner)]
+    assert stages[:5] == [SCOUT] * 4 + [LEARN]
+    costs = [trial.metrics.get_best_value(COST + "trainings") for trial in trials(tuner)]
+    assert tuner.oracle.ledger.spent() == pytest.approx(sum(costs))
+    assert tuner.oracle.needed > 16
+
+
 # -- what it costs ----------------------------------------------------------------------------
 
 
@@ -166,6 +183,7 @@ def test_the_cost_of_a_training():
     found = cost(80, forth, laps([0.2, 0.2, 0.2]).seconds())
     assert found["trainings"] == pytest.approx(0.5 * (1 + 0.6 / 0.6))
     assert found["steps"] == pytest.approx(40 * 2)
+    assert laps([0.9, 0.1]).seconds() == pytest.approx(0.4)  # of two windows one compiles
     assert cost(40, Laps(), 0.0) == {"trainings": 0.0, "steps": 0.0}  # of which no step was taken
 
 
