@@ -60,6 +60,7 @@ def test_what_goes_on_counts_at_what_it_is_expected_to_cost(tmp_path):
     made = oracle(tmp_path, budget=6, gradients_per_step=5)
     a, b, c = (made.create_trial(name) for name in "abc")
     assert [a.status, b.status, c.status] == ["RUNNING", "RUNNING", "IDLE"]  # 3 each, at a guess
+    assert not made.is_over(made.get_state())  # killed here, it goes on
     end(made, a, 1.0)
     assert made.create_trial("a").status == "RUNNING"
 
@@ -103,7 +104,7 @@ def test_a_failed_trial_costs_a_mean_one_and_a_refused_one_nothing(tmp_path):
 
 def test_a_search_that_is_over_stays_so_until_its_budget_grows(tmp_path):
     first = oracle(tmp_path, budget=5)
-    assert len(spend(first, [2.0] * 9)) == 2 and first.needed == 6.0
+    assert len(spend(first, [2.0] * 9)) == 2 and first.lacks == ("refining", 6.0, False)
     again = oracle(tmp_path, budget=5)
     again.reload()
     state = files.read_json(again.project.oracle)
@@ -141,7 +142,9 @@ def test_trials_say_what_they_have_cost(tmp_path, monkeypatch):
     assert [each.get_best_value(COST + "trainings") for each in metrics] == [1.0, 1.0]  # two halves
     assert [each.get_best_value(COST + "steps") for each in metrics] == [16.0, 16.0]
     assert all(each.get_best_value(COST + "seconds") > 0 for each in metrics)
-    assert tuner._is_over()  # one that is differentiated costs 3 at a guess
+    assert tuner._is_over()
+    *_, why = tuner.oracle.display.costs()
+    assert why == "Another trial (refining) takes a budget of 5 trainings, at a guess."
     again = make(tmp_path, budget=4, **arguments)
     monkeypatch.setattr(again._preparation, "rehearse", None)  # it would raise
     assert len(trials(search(again, callbacks=[Half()]))) == 2
@@ -163,7 +166,7 @@ def test_chief_and_workers_spend_one_budget(tmp_path):
     assert stages[:5] == [SCOUT] * 4 + [LEARN]
     costs = [trial.metrics.get_best_value(COST + "trainings") for trial in trials(tuner)]
     assert tuner.oracle.ledger.spent() == pytest.approx(sum(costs))
-    assert tuner.oracle.needed > 16
+    assert tuner.oracle.lacks.budget > 16
 
 
 # -- what it costs ----------------------------------------------------------------------------
@@ -211,7 +214,7 @@ def test_what_was_spent_is_shown_with_the_time_left(tmp_path, capsys):
     assert ended.display.costs() == [
         "12.3 of 13 trainings spent, by stage:",
         "  refining: 12.3 trainings (1 trial)",
-        "Another trial takes a budget of 25 trainings.",
+        "Another trial (refining) takes a budget of 25 trainings.",
     ]
 
 

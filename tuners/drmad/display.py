@@ -8,7 +8,7 @@ from keras_tuner.engine.trial import Trial
 from keras_drmad.words import in_words
 
 from ..distributed.display import SearchDisplay, Searching, duration, metric
-from .ledger import Ledger
+from .ledger import Lack, Ledger
 from .place import (
     DIFFERENTIATE,
     GRADIENT_NUMBER,
@@ -28,7 +28,7 @@ DOES = {SCOUT: ", trying a start", LEARN: ", learning while it trains", DIFFEREN
 class MetaSearching(Searching, Protocol):
     gradients_per_step: int
     ledger: Ledger
-    needed: float | None
+    lacks: Lack | None
 
 
 class DrMADDisplay(SearchDisplay):
@@ -60,13 +60,14 @@ class DrMADDisplay(SearchDisplay):
         return f"{self.oracle.ledger.in_words()}{about}"
 
     def costs(self) -> list[str]:
-        ledger, needed = self.oracle.ledger, self.oracle.needed
+        ledger, lacks = self.oracle.ledger, self.oracle.lacks
         if not (split := ledger.split()):
             return []
         lines = [f"{ledger.in_words()}, by stage:", *(f"  {line}" for line in split)]
-        if needed is not None and ledger.budget is not None:
-            more = ledger.budget.words(math.ceil(needed))
-            lines.append(f"Another trial takes a budget of {more}.")
+        if lacks and ledger.budget:
+            more = ledger.budget.words(math.ceil(lacks.budget))
+            guess = ", at a guess" if lacks.is_guess else ""
+            lines.append(f"Another trial ({lacks.stage}) takes a budget of {more}{guess}.")
         return lines
 
     def details(self, trial: Trial) -> list[str]:

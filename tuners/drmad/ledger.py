@@ -1,7 +1,7 @@
 """`Ledger`: what the trials of a search have cost, and whether another one fits in the budget."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from keras_tuner.engine.trial import Trial
@@ -23,6 +23,20 @@ class Keeping(Protocol):
     trials: dict[str, Trial]
     end_order: list[str]
     project: DrMADProject
+
+
+class Lack(NamedTuple):
+    """A trial that does not fit in a budget.
+
+    Attributes:
+        stage: in words.
+        budget: the least one that it would fit in.
+        is_guess: whether none of its stage has ended, so that nothing is known of its cost.
+    """
+
+    stage: str
+    budget: float
+    is_guess: bool
 
 
 class Ledger:
@@ -91,16 +105,14 @@ class Ledger:
         found, guessed = np.sum(whole, 0)
         return float(GUESSES[stage] * found / guessed)
 
-    def needs(self, stage: str) -> float | None:
-        """The least budget that another trial would fit in; None if it fits in this one.
-
-        The first trial fits in any.
-        """
+    def lack(self, stage: str) -> Lack | None:
+        """What another trial takes, if it does not fit in what is left; the first one always does."""
         if self.budget is None or not self._oracle.trials:
             return None
         taken = sum(self.cost(trial) for trial in self._oracle.trials.values())
         total = taken + self.expected(stage)
-        return None if self.budget.allows(total) else total
+        is_guess = all(_stage(trial) != stage for trial, _ in self._known())
+        return None if self.budget.allows(total) else Lack(STAGES[stage], total, is_guess)
 
     def limits(self, before: int) -> list[tuple[float, float]]:
         """As in `ResilientOracle`: what was spent since so many trials had ended, and what is left."""

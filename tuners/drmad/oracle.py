@@ -190,7 +190,7 @@ class DrMADOracle(BudgetedOracle):
                     _log.error("A meta-step waits until files can be written again: %s", error)
                     time.sleep(1)
                     return {"status": TrialStatus.IDLE}
-        self.needed = None
+        self.lacks = None
         for run in self._halving.losers(self.runs):
             run.ended = True
         for run in self.runs:
