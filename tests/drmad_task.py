@@ -66,3 +66,8 @@ def scouted(folder: Any, **arguments: Any) -> DrMADTuner:
     """A search that scouts, learns and refines; also as chief or worker."""
     options = {"max_trials": 9, "scouts": 4, "online": True, "keep_checkpoints": 9}
     return search(make(folder, **options | arguments))
+
+
+def budgeted(folder: Any) -> DrMADTuner:
+    """The same, until a budget is spent."""
+    return scouted(folder, max_trials=None, budget=16)

@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import oracle_trials
 import pytest
-from drmad_task import make, search, trials
+from drmad_task import budgeted, make, search, trials
+from processes import all_killed, ended, starter
 
 from keras_drmad.tuners import DrMADOracle
 from keras_drmad.tuners.drmad.costs import COST, Laps, cost
 from keras_drmad.tuners.drmad.place import DIFFERENTIATE, LEARN, SCOUT, STAGE
-from keras_drmad.tuners.drmad.pruning import CURVE, is_pruned
+from keras_drmad.tuners.drmad.pruning import CURVE, epochs_until_pruned
 from keras_drmad.tuners.storage import files
 
 
@@ -60,6 +61,7 @@ def test_what_goes_on_counts_at_what_it_is_expected_to_cost(tmp_path):
     made = oracle(tmp_path, budget=6, gradients_per_step=5)
     a, b, c = (made.create_trial(name) for name in "abc")
     assert [a.status, b.status, c.status] == ["RUNNING", "RUNNING", "IDLE"]  # 3 each, at a guess
+    assert not made.is_over(made.get_state())  # killed here, it goes on
     end(made, a, 1.0)
     assert made.create_trial("a").status == "RUNNING"
 
@@ -103,7 +105,7 @@ def test_a_failed_trial_costs_a_mean_one_and_a_refused_one_nothing(tmp_path):
 
 def test_a_search_that_is_over_stays_so_until_its_budget_grows(tmp_path):
     first = oracle(tmp_path, budget=5)
-    assert len(spend(first, [2.0] * 9)) == 2 and first.needed == 6.0
+    assert len(spend(first, [2.0] * 9)) == 2 and first.lacks == ("refining", 6.0, False)
     again = oracle(tmp_path, budget=5)
     again.reload()
     state = files.read_json(again.project.oracle)
@@ -141,13 +143,31 @@ def test_trials_say_what_they_have_cost(tmp_path, monkeypatch):
     assert [each.get_best_value(COST + "trainings") for each in metrics] == [1.0, 1.0]  # two halves
     assert [each.get_best_value(COST + "steps") for each in metrics] == [16.0, 16.0]
     assert all(each.get_best_value(COST + "seconds") > 0 for each in metrics)
-    assert tuner._is_over()  # one that is differentiated costs 3 at a guess
+    assert tuner._is_over()
+    *_, why = tuner.oracle.display.costs()
+    assert why == "Another trial (refining) takes a budget of 5 trainings, at a guess."
     again = make(tmp_path, budget=4, **arguments)
     monkeypatch.setattr(again._preparation, "rehearse", None)  # it would raise
     assert len(trials(search(again, callbacks=[Half()]))) == 2
     *_, last = trials(search(make(tmp_path, budget=40, **arguments | {"max_trials": 3})))
     assert last.hyperparameters.values[STAGE] == DIFFERENTIATE
     assert last.metrics.get_best_value(COST + "trainings") > 2.0  # two whole ones, and back
+
+
+@pytest.mark.slow
+def test_chief_and_workers_spend_one_budget(tmp_path):
+    start = starter(budgeted, tmp_path)
+    with all_killed({name: start(name) for name in ("chief", "worker0", "worker1")}) as processes:
+        assert [ended(process, 120) for process in processes.values()] == [0, 0, 0]
+    again = start("chief")  # it is over: no worker is waited for
+    with all_killed({"chief": again}):
+        assert ended(again, 60) == 0
+    tuner = budgeted(tmp_path)  # from what is in the folder
+    stages = [trial.hyperparameters.values[STAGE] for trial in trials(tuner)]
+    assert stages[:5] == [SCOUT] * 4 + [LEARN]
+    costs = [trial.metrics.get_best_value(COST + "trainings") for trial in trials(tuner)]
+    assert tuner.oracle.ledger.spent() == pytest.approx(sum(costs))
+    assert tuner.oracle.lacks.budget > 16
 
 
 # -- what it costs ----------------------------------------------------------------------------
@@ -167,6 +187,7 @@ def test_the_cost_of_a_training():
     found = cost(80, forth, laps([0.2, 0.2, 0.2]).seconds())
     assert found["trainings"] == pytest.approx(0.5 * (1 + 0.6 / 0.6))
     assert found["steps"] == pytest.approx(40 * 2)
+    assert laps([0.9, 0.1]).seconds() == pytest.approx(0.4)  # of two windows one compiles
     assert cost(40, Laps(), 0.0) == {"trainings": 0.0, "steps": 0.0}  # of which no step was taken
 
 
@@ -194,7 +215,7 @@ def test_what_was_spent_is_shown_with_the_time_left(tmp_path, capsys):
     assert ended.display.costs() == [
         "12.3 of 13 trainings spent, by stage:",
         "  refining: 12.3 trainings (1 trial)",
-        "Another trial takes a budget of 25 trainings.",
+        "Another trial (refining) takes a budget of 25 trainings.",
     ]
 
 
@@ -220,7 +241,7 @@ def test_what_is_pruned_is_shown_so(tmp_path):
     end(made, trial, 2 / 3, score=2.6)
     made.reload()
     ended = made.get_trial(trial.trial_id)
-    assert ended.status == "COMPLETED" and is_pruned(ended)
+    assert (ended.status, epochs_until_pruned(ended)) == ("COMPLETED", 2)
     assert (
         "PRUNED after epoch 2: val_loss 2.6 (best: 1, trial 0000)" in made.display.summary(ended)[0]
     )

@@ -148,7 +148,7 @@ def test_what_another_trial_of_the_same_number_gave_is_not_taken(tmp_path):
 
 
 def test_a_start_that_is_behind_is_trained_once(tmp_path, monkeypatch, trained):
-    monkeypatch.setattr("keras_drmad.tuners.drmad.oracle.is_behind", lambda *_: True)
+    monkeypatch.setattr("keras_drmad.tuners.drmad.pruning.is_behind", lambda *_: True)
     search(several(tmp_path, max_trials=3, scouts=2))
     assert trained == [("0", 0), ("1", 0), ("2", 0), ("2", 1), ("2", 2)]
 

@@ -9,7 +9,7 @@ from keras_drmad.typing import JsonObject
 
 from ..budget import Budget
 from ..distributed.oracle import ResilientOracle
-from .ledger import Ledger
+from .ledger import Lack, Ledger
 from .project import DrMADProject
 
 
@@ -22,7 +22,7 @@ class BudgetedOracle(ResilientOracle):
 
     Attributes:
         ledger: what trials have cost.
-        needed: the least budget with which a search that is over would go on; None if it is not.
+        lacks: of a search that is over, the trial that did not fit in what is left.
     """
 
     project: DrMADProject
@@ -38,7 +38,7 @@ class BudgetedOracle(ResilientOracle):
     ) -> None:
         super().__init__(objective, max_trials, timeout, seed, **kwargs)
         self.ledger = Ledger(self, budget)
-        self.needed: float | None = None
+        self.lacks: Lack | None = None
 
     @property
     def counts_costs(self) -> bool:
@@ -47,28 +47,33 @@ class BudgetedOracle(ResilientOracle):
 
     def affords(self, stage: str) -> bool:
         """Whether a trial of a stage fits in what is left."""
-        self.needed = self.ledger.needs(stage)
-        return self.needed is None
+        self.lacks = self.ledger.lack(stage)
+        return self.lacks is None
 
     def no_trial(self) -> JsonObject:
         """What a worker is told: to wait, as those of others may cost less or lead on; or to end."""
         if self.ongoing_trials:
+            self.lacks = None  # not yet: else a search that is killed now would seem to be over
             return {"status": TrialStatus.IDLE}
-        if self.needed is not None:
+        if self.lacks is not None:
             self.save()  # for who asks later whether it is over
         return {"status": TrialStatus.STOPPED}
 
     def is_over(self, state: JsonObject) -> bool:
-        budget, needed = self.ledger.budget, state["needed"]
-        is_spent = budget is not None and needed is not None and not budget.allows(needed)
+        budget, lacks = self.ledger.budget, _lack(state)
+        is_spent = bool(budget and lacks and not budget.allows(lacks.budget))
         return is_spent or super().is_over(state)
 
     def limits(self) -> list[tuple[float, float]]:
         return super().limits() + self.ledger.limits(self._old_ends)
 
     def get_state(self) -> JsonObject:
-        return super().get_state() | {"needed": self.needed}
+        return super().get_state() | {"lacks": self.lacks}
 
     def set_state(self, state: JsonObject) -> None:
         super().set_state(state)
-        self.needed = state["needed"]
+        self.lacks = _lack(state)
+
+
+def _lack(state: JsonObject) -> Lack | None:
+    return Lack(*state["lacks"]) if state["lacks"] else None

@@ -8,7 +8,7 @@ from keras_tuner.engine.trial import Trial
 from keras_drmad.words import in_words
 
 from ..distributed.display import SearchDisplay, Searching, duration, metric
-from .ledger import Ledger
+from .ledger import Lack, Ledger
 from .place import (
     DIFFERENTIATE,
     GRADIENT_NUMBER,
@@ -21,7 +21,7 @@ from .place import (
     STAGE,
     configuration,
 )
-from .pruning import PRUNED, is_pruned
+from .pruning import epochs_until_pruned
 
 DOES = {
     SCOUT: ", trying a start",
@@ -34,7 +34,7 @@ DOES = {
 class MetaSearching(Searching, Protocol):
     gradients_per_step: int
     ledger: Ledger
-    needed: float | None
+    lacks: Lack | None
 
 
 class DrMADDisplay(SearchDisplay):
@@ -55,10 +55,8 @@ class DrMADDisplay(SearchDisplay):
     def found(self, trial: Trial) -> str:
         numbers = [metric(trial, name) for name in ("hyper_loss", "growth")]
         said = "; ".join(filter(None, [self.score(trial), *numbers]))
-        if not is_pruned(trial):
-            return said
-        epochs = int(trial.metrics.get_best_value(PRUNED))
-        return f"PRUNED after epoch {epochs}: {said}"
+        epochs = epochs_until_pruned(trial)
+        return f"PRUNED after epoch {epochs}: {said}" if epochs else said
 
     def left(self) -> str:
         if self.oracle.ledger.budget is None:
@@ -68,13 +66,14 @@ class DrMADDisplay(SearchDisplay):
         return f"{self.oracle.ledger.in_words()}{about}"
 
     def costs(self) -> list[str]:
-        ledger, needed = self.oracle.ledger, self.oracle.needed
+        ledger, lacks = self.oracle.ledger, self.oracle.lacks
         if not (split := ledger.split()):
             return []
         lines = [f"{ledger.in_words()}, by stage:", *(f"  {line}" for line in split)]
-        if needed is not None and ledger.budget is not None:
-            more = ledger.budget.words(math.ceil(needed))
-            lines.append(f"Another trial takes a budget of {more}.")
+        if lacks and ledger.budget:
+            more = ledger.budget.words(math.ceil(lacks.budget))
+            guess = ", at a guess" if lacks.is_guess else ""
+            lines.append(f"Another trial ({lacks.stage}) takes a budget of {more}{guess}.")
         return lines
 
     def details(self, trial: Trial) -> list[str]:

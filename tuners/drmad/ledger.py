@@ -1,7 +1,7 @@
 """`Ledger`: what the trials of a search have cost, and whether another one fits in the budget."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from keras_tuner.engine.trial import Trial
@@ -10,7 +10,7 @@ from ..budget import Budget
 from .costs import COST
 from .place import DIFFERENTIATE, LEARN, RETEST, SCOUT, STAGE
 from .project import DrMADProject
-from .pruning import is_pruned
+from .pruning import epochs_until_pruned
 
 # Trainings that a trial is taken to cost before one of its stage has ended.
 GUESSES = {SCOUT: 1.0, LEARN: 3.0, DIFFERENTIATE: 3.0, RETEST: 1.0}
@@ -23,6 +23,20 @@ class Keeping(Protocol):
     trials: dict[str, Trial]
     end_order: list[str]
     project: DrMADProject
+
+
+class Lack(NamedTuple):
+    """A trial that does not fit in a budget.
+
+    Attributes:
+        stage: in words.
+        budget: the least one that it would fit in.
+        is_guess: whether none of its stage has ended, so that nothing is known of its cost.
+    """
+
+    stage: str
+    budget: float
+    is_guess: bool
 
 
 class Ledger:
@@ -81,22 +95,24 @@ class Ledger:
         costs = [cost for trial, cost in known if _stage(trial) == stage]
         if costs:
             return float(np.mean(costs))
-        whole = [(cost, GUESSES[_stage(trial)]) for trial, cost in known if not is_pruned(trial)]
+        whole = [
+            (cost, GUESSES[_stage(trial)])
+            for trial, cost in known
+            if not epochs_until_pruned(trial)
+        ]
         if not whole:
             return GUESSES[stage] if self._unit.unit == "trainings" else 0.0
         found, guessed = np.sum(whole, 0)
         return float(GUESSES[stage] * found / guessed)
 
-    def needs(self, stage: str) -> float | None:
-        """The least budget that another trial would fit in; None if it fits in this one.
-
-        The first trial fits in any.
-        """
+    def lack(self, stage: str) -> Lack | None:
+        """What another trial takes, if it does not fit in what is left; the first one always does."""
         if self.budget is None or not self._oracle.trials:
             return None
         taken = sum(self.cost(trial) for trial in self._oracle.trials.values())
         total = taken + self.expected(stage)
-        return None if self.budget.allows(total) else total
+        is_guess = all(_stage(trial) != stage for trial, _ in self._known())
+        return None if self.budget.allows(total) else Lack(STAGES[stage], total, is_guess)
 
     def limits(self, before: int) -> list[tuple[float, float]]:
         """As in `ResilientOracle`: what was spent since so many trials had ended, and what is left."""
@@ -123,7 +139,7 @@ class Ledger:
             if not (own := [trial for trial in ended if _stage(trial) == stage]):
                 continue
             count = f"{len(own)} trial{'s' if len(own) > 1 else ''}"
-            if pruned := sum(map(is_pruned, own)):
+            if pruned := sum(epochs_until_pruned(trial) > 0 for trial in own):
                 count += f", {pruned} PRUNED"
             cost = self._unit.words(self.spent([trial.trial_id for trial in own]))
             lines.append(f"{name}: {cost} ({count})")

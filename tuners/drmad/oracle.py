@@ -30,7 +30,7 @@ from .meta_run import MetaOptimization, MetaRun
 from .online import LEARNERS
 from .place import LEARNED, RETEST, SCOUT, place
 from .project import DrMADProject
-from .pruning import CURVE, mark_pruned, report
+from .pruning import CURVE, hear
 from .result import TrialResult
 from .retests import Retests
 from .stages import Stages
@@ -184,7 +184,7 @@ class DrMADOracle(BudgetedOracle):
                     _log.error("A meta-step waits until files can be written again: %s", error)
                     time.sleep(1)
                     return {"status": TrialStatus.IDLE}
-        self.needed = None
+        self.lacks = None
         for run in self._halving.losers(self.runs):
             run.ended = True
         for run in self.runs:
@@ -280,13 +280,11 @@ class DrMADOracle(BudgetedOracle):
             return super().update_trial(trial_id, metrics, step)
         self._check_holder(trial_id)
         trial = self.trials[trial_id]
-        direction = self.objective.direction
-        is_behind = report(trial, metrics[CURVE], step, self.trials.values(), direction)
-        answer = copy.copy(trial)
-        if self.prunes and is_behind:
-            mark_pruned(trial, step)
-            answer.status = TrialStatus.STOPPED
+        others = [other for other in self.trials.values() if other is not trial]
+        ends = hear(trial, metrics[CURVE], step, others, self.objective.direction, self.prunes)
         self._save_trial(trial)
+        answer = copy.copy(trial)
+        answer.status = TrialStatus.STOPPED if ends else trial.status
         return answer
 
     def knows(self, trial: Trial) -> bool:

@@ -1,6 +1,6 @@
 """Pruning: trainings that are going to lose end early."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import keras_tuner
@@ -48,26 +48,38 @@ def curve(trial: Trial) -> dict[int, float]:
     return {int(seen.step): float(seen.mean()) for seen in trial.metrics.get_history(CURVE)}
 
 
-def mark_pruned(trial: Trial, step: int) -> None:
-    """Notes that a trial ends after epoch `step`, from 0."""
-    if not trial.metrics.exists(PRUNED):
-        trial.metrics.register(PRUNED, direction="min")
-    trial.metrics.update(PRUNED, step + 1, step=step)
+def hear(
+    trial: Trial, value: float, step: int, others: Sequence[Trial], direction: str, prunes: bool
+) -> bool:
+    """Notes what a trial reports of an epoch; whether it is to end there, if any is.
 
-
-def is_pruned(trial: Trial) -> bool:
-    """Whether a trial was ended early, as it fell behind."""
-    return trial.metrics.exists(PRUNED)
-
-
-def report(trial: Trial, value: float, step: int, others: Iterable[Trial], direction: str) -> bool:
-    """Writes down a trial's objective after an epoch; whether the trial falls behind the others."""
-    if not trial.metrics.exists(CURVE):
-        trial.metrics.register(CURVE, direction=direction)
-    trial.metrics.update(CURVE, value, step=step)
-    curves = [curve(other) for other in others if other is not trial]
+    Args:
+        trial: which trains.
+        value, step, direction: as in `is_behind`.
+        others: all other trials.
+        prunes: whether any is to end.
+    """
+    _note(trial, CURVE, value, step, direction)
+    curves = [curve(other) for other in others]
     last = max((max(curve) for curve in curves if curve), default=-1)
-    return step != last and is_behind(value, step, curves, last, direction)
+    ends = prunes and step != last and is_behind(value, step, curves, last, direction)
+    if ends:
+        _note(trial, PRUNED, step + 1, step, "max")
+    return ends
+
+
+def _note(trial: Trial, name: str, value: float, step: int, direction: str) -> None:
+    if not trial.metrics.exists(name):
+        trial.metrics.register(name, direction=direction)
+    trial.metrics.update(name, value, step=step)
+
+
+def epochs_until_pruned(trial: Trial) -> int:
+    """After how many epochs a trial has ended, as it fell behind; 0 if it has not."""
+    if not trial.metrics.exists(PRUNED):
+        return 0
+    epochs = int(trial.metrics.get_best_value(PRUNED))
+    return epochs if epochs > max(curve(trial)) else 0  # else it has gone on
 
 
 class Reporting(keras.callbacks.Callback):
