@@ -161,7 +161,7 @@ def test_a_worker_tells_a_chief_again_how_a_start_went(tmp_path, monkeypatch):
         tuner.oracle, "update_trial", lambda *given, step: told.append((*given, step)) or answer
     )
     trial = Trial(keras_tuner.HyperParameters(), "7")
-    executions = Executions(trial, None, None, tuner.oracle, None, 1, True, None, None)
+    executions = Executions(trial, None, None, tuner.oracle, None, 1, True, None, False, None)
     tuner._executions = executions
     tuner.tell_again()
     assert not told

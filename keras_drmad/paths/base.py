@@ -142,6 +142,10 @@ class Path:
         """What stays of a segment."""
         return None
 
+    def mean_weights(self, summary: Structure) -> Tensors | None:
+        """The mean of the weights over a segment, from what is kept of it; None if that is not kept."""
+        return None
+
     def segment_data(
         self,
         segment: Segment,

@@ -64,6 +64,9 @@ class SegmentMeans(Path):
     def summarize(self, sums: Iterate, segment: Segment) -> Iterate:
         return tf.nest.map_structure(lambda s: s / segment.length, sums)
 
+    def mean_weights(self, summary: Iterate) -> Tensors:
+        return summary.weights
+
     def segment_data(
         self,
         segment: Segment,

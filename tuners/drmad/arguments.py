@@ -25,12 +25,19 @@ def check_options(
     resample: bool,
     shard: bool,
     check: bool,
+    averages: bool,
 ) -> None:
     """Raises a ValueError for arguments of the tuner's constructor that are of another kind."""
     if path is not None:
         of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
-    for name, value in (("resample", resample), ("shard", shard), ("check", check)):
+    flags = {"resample": resample, "shard": shard, "check": check, "averages": averages}
+    for name, value in flags.items():
         flag(name, value)
+    if averages and path is not None and type(path).mean_weights is Path.mean_weights:
+        raise ValueError(
+            "`averages=True` needs a path that keeps means of the weights, as `SegmentMeans()` does. "
+            f"Received: path={path!r}"
+        )
     flag("jit_compile", jit_compile, auto=True)
     if hyper_variables is not None and not callable(hyper_variables):
         raise wrong("hyper_variables", hyper_variables, "a function of the model")

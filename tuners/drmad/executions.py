@@ -13,7 +13,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial
 
 from keras_drmad.engine.engine import OnStep
-from keras_drmad.typing import Arrays
+from keras_drmad.typing import Arrays, Logs
 
 from ..storage import files
 from . import trained_model
@@ -41,7 +41,7 @@ class Executions:
         oracle: of the search, or a worker's client of it.
         project: names of the files.
         count: of executions.
-        resample, horizon: as in `DrMADTuner`.
+        resample, horizon, averages: as in `DrMADTuner`.
         on_step: is called at each step on the way back.
     """
 
@@ -55,12 +55,14 @@ class Executions:
         count: int,
         resample: bool,
         horizon: int | None,
+        averages: bool,
         on_step: OnStep,
     ) -> None:
         self._trial_id, self._place = trial.trial_id, trial.hyperparameters.values
         self._training, self._values = training, values
         self._objective, self._project, self._count = oracle.objective, project, count
         self._resample, self._horizon, self._on_step = resample, horizon, on_step
+        self._averages = averages
         self._reporting = Reporting(oracle, trial.trial_id)
 
     def train(
@@ -136,7 +138,7 @@ class Executions:
             "validation_data": data.selection,
         }
         if place[STAGE] == LEARN:
-            return learn(training, batches, data.hyper, epochs, **each)
+            return learn(training, batches, data.hyper, epochs, self._averages, **each)
         outcome = training.train(
             batches,
             data.hyper,
@@ -144,10 +146,16 @@ class Executions:
             self._horizon,
             on_step=self._on_step,
             differentiates=place[STAGE] == DIFFERENTIATE,
+            prefers=self._prefers if self._averages else None,
             **each,
         )
         outcome.curve = self._reporting.curve if reports else {}
         return outcome
+
+    def _prefers(self, one: Logs, other: Logs) -> bool:
+        """Whether logs are better than others, by the objective."""
+        scores = [objective_value(self._objective, logs) for logs in (one, other)]
+        return self._objective.better_than(*scores)
 
     def _source(self, execution: int) -> str:
         """Tells an execution from those of other searches and of trials that had the same number."""

@@ -69,6 +69,7 @@ def learn(
     batches: Batches,
     hyper: Batches,
     epochs: int,
+    averages: bool = False,
     **fit_arguments: Any,
 ) -> Outcome:
     """A training that `LearnHyperparameters` watches; its optimizer has the schedule afterwards.
@@ -78,6 +79,7 @@ def learn(
         batches: of training data.
         hyper: the hyper set.
         epochs: a number of epochs.
+        averages: whether the mean of the last weights stays where it is better.
         **fit_arguments: of `fit`.
 
     Returns:
@@ -85,7 +87,7 @@ def learn(
     """
     model, optimizer = training.model, training.optimizer
     laps = Laps()
-    learner = _TimedLearner(hyper, laps)
+    learner = _TimedLearner(hyper, laps, averages)
     callbacks = [StepClock(laps), learner, *fit_arguments.pop("callbacks", ())]
     history = model.fit(
         _Feed(batches), epochs=epochs, shuffle=False, callbacks=callbacks, **fit_arguments
@@ -96,6 +98,8 @@ def learn(
         kind: drawn_together(values[kind], layout.knots.get(kind, 1)) for kind in optimizer.learn
     }
     logs = last_logs(training, history, fit_arguments)
+    if averages:  # at the end of training the callback has chosen
+        logs |= training.selected(fit_arguments)
     return Outcome(
         logs=logs,
         values=training.learned.values,
@@ -131,8 +135,8 @@ def mean_of(schedules: list[Arrays], earlier: Arrays, count: int) -> Arrays:
 class _TimedLearner(LearnHyperparameters):
     """Times its windows, and leaves them out of the laps of the training."""
 
-    def __init__(self, hyper: Batches, laps: Laps) -> None:
-        super().__init__(hyper, check=False)
+    def __init__(self, hyper: Batches, laps: Laps, averages: bool) -> None:
+        super().__init__(hyper, check=False, averages=averages)
         self.windows, self._laps = Laps(), laps
 
     def _end_window(self, window: Window) -> None:

@@ -25,6 +25,9 @@ from .outcome import Outcome
 from .result import TrialResult
 from .starts import moved
 
+# Among logs: whether the mean of the last weights was better than the last ones.
+AVERAGED = "averaged"
+
 
 class DifferentiatedTraining:
     """A training from scratch that is taken again and again, and differentiated.
@@ -111,11 +114,13 @@ class DifferentiatedTraining:
         horizon: int | None,
         on_step: OnStep | None = None,
         differentiates: bool = True,
+        prefers: Callable[[Logs, Logs], bool] | None = None,
         **fit_arguments: Any,
     ) -> Outcome:
         """Trains, and walks back from the loss of the `hyper` batches; `on_step` as in the engine.
 
-        Does not walk back unless it `differentiates`.
+        Does not walk back unless it `differentiates`. If `prefers` says that the mean of the last
+        weights has better logs than the last ones, the model keeps it.
         """
         forth, back = Laps(), Laps()
         begins = keras.callbacks.LambdaCallback(
@@ -127,6 +132,8 @@ class DifferentiatedTraining:
             self.model, self.engine, batches, epochs, horizon, on_lap, self.judge, **arguments
         )
         logs = last_logs(self, history, fit_arguments)
+        if prefers is not None:
+            logs = self._better(run, logs, prefers, fit_arguments)
         if not differentiates:
             loss = self.engine.programs.validation_loss(run.end, hyper)
             finite, values = bool(np.isfinite(loss)), self.learned.values
@@ -147,6 +154,28 @@ class DifferentiatedTraining:
             hyper_loss=found.validation_loss,
             cost=cost(self.steps, forth, beside),
         )
+
+    def _better(
+        self,
+        run: Trajectory,
+        logs: Logs,
+        prefers: Callable[[Logs, Logs], bool],
+        fit_arguments: Mapping[str, Any],
+    ) -> Logs:
+        """Leaves the mean weights of the last segment in the model, if their logs are better."""
+        mean, last = self.engine.path.mean_weights(run.summaries[-1]), self.engine.read()
+        assert mean is not None  # `arguments.check_options` has refused other paths
+        self.engine.write(last._replace(weights=mean), 0)
+        found = logs | self.selected(fit_arguments)
+        if prefers(found, logs):
+            return found | {AVERAGED: 1.0}
+        self.engine.write(last, 0)
+        return logs | {AVERAGED: 0.0}
+
+    def selected(self, fit_arguments: Mapping[str, Any]) -> Logs:
+        """What the model as it is logs of the validation set of `fit`."""
+        batch_size = fit_arguments["validation_batch_size"]
+        return self.evaluated(fit_arguments["validation_data"], batch_size)
 
     def result(self, outcomes: list[Outcome]) -> TrialResult:
         """The mean of the executions of a trial that can be used, or of all if none can."""
@@ -193,9 +222,7 @@ def last_logs(
     logs = {name: values[-1] for name, values in history.history.items()}
     if len(history.epoch) % fit_arguments.get("validation_freq", 1):
         # A callback ended it between two validations.
-        logs |= training.evaluated(
-            fit_arguments["validation_data"], fit_arguments["validation_batch_size"]
-        )
+        logs |= training.selected(fit_arguments)
     return logs
 
 

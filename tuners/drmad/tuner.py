@@ -71,6 +71,8 @@ class DrMADTuner(ResilientTuner):
             Default to `"last"`, `"auto"` and `True`.
         shard: Whether training m of the M of a meta-iteration uses samples m, m + M, … only (arrays
             only); otherwise they differ in their seed. Defaults to `False`.
+        averages: Whether a trial's weights are the mean over its last segment of `SegmentMeans` where
+            that is better than the last ones. Its metric `averaged` says so. Defaults to `False`.
         online: Whether the first trials learn while they train, as with `LearnHyperparameters`, and
             leave a learned schedule (of `Knots`, unless the optimizer has one), which the others
             refine. `"auto"`: where that can be, in trainings of 100 steps and more. Defaults to
@@ -120,6 +122,7 @@ class DrMADTuner(ResilientTuner):
         jit_compile: bool | str = "auto",
         check: bool = True,
         shard: bool = False,
+        averages: bool = False,
         online: bool | str = "auto",
         scouts: int = 0,
         starts: Mapping[str, Sequence[float]] | None = None,
@@ -140,11 +143,13 @@ class DrMADTuner(ResilientTuner):
         **kwargs: Any,
     ) -> None:
         check_hypermodel(hypermodel)
-        arguments.check_options(path, jit_compile, hyper_variables, resample, shard, check)
+        arguments.check_options(
+            path, jit_compile, hyper_variables, resample, shard, check, averages
+        )
         self.path = SegmentMeans() if path is None else path
         self.horizon = positive_integer("horizon", horizon, optional=True)
         self.judge = choice("judge", judge, JUDGES)
-        self.resample, self.shard = resample, shard
+        self.resample, self.shard, self.averages = resample, shard, averages
         self.jit_compile, self.check = jit_compile, check
         self.hyper_variables = hyper_variables
         self.online = flag("online", online, auto=True)
@@ -180,6 +185,7 @@ class DrMADTuner(ResilientTuner):
             "horizon": self.horizon,
             "judge": self.judge,
             "resample": resample,
+            "averages": averages,
             "shard": gradients_per_step if shard else False,  # of how many parts each has one
             "starts": {kind: list(pair) for kind, pair in starts.items()},
         }
@@ -321,6 +327,7 @@ class DrMADTuner(ResilientTuner):
             self.executions_per_trial * data.folds,
             self.resample,
             self.horizon,
+            self.averages,
             on_step=lambda steps: self._interrupt.check(),
         )
         outcomes = self._executions.train(
