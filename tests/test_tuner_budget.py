@@ -15,7 +15,8 @@ from keras_drmad.tuners.storage import files
 
 
 def oracle(folder, **arguments):
-    return oracle_trials.make(folder, **{"max_trials": None, "budget": 8, **arguments})
+    defaults = {"max_trials": None, "budget": 8, "retests": False}
+    return oracle_trials.make(folder, **defaults | arguments)
 
 
 def end(oracle, trial, spent, unit="trainings", **more):

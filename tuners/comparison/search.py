@@ -195,6 +195,7 @@ def _settings(
         "hyperband_iterations": ENDLESS,
         "max_consecutive_failed_trials": FAILURES,
         "keep_checkpoints": ENDLESS,
+        "retests": True,  # as with a budget of its own, for here costs are counted, too
     }
     given = {name: value for name, value in ours.items() if accepts(kind, name)}
     if method.has_episodes:

@@ -1,6 +1,7 @@
 """Arguments of a hypergradient search, checked before anything is trained."""
 
 import copy
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,8 @@ from keras_drmad.paths import Path
 
 from ..arguments import refuse
 from ..budget import UNITS, Budget, Unit
+
+_log = logging.getLogger("keras_drmad")
 
 
 def check_options(
@@ -121,3 +124,14 @@ def check_copyable(callbacks: Iterable[keras.callbacks.Callback]) -> None:
                 f"`callbacks` must be such that they can be copied, for each training anew. Received: "
                 f"{callback!r} ({error}). Let it open files and locks in `on_train_begin`."
             ) from error
+
+
+def warn_of_rest(max_trials: int | None, gradients_per_step: int) -> None:
+    """Says that the last meta-iteration will lack trainings."""
+    if max_trials is not None and max_trials % gradients_per_step:
+        _log.warning(
+            "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
+            "will be incomplete.",
+            max_trials,
+            gradients_per_step,
+        )

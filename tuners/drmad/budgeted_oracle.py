@@ -40,6 +40,11 @@ class BudgetedOracle(ResilientOracle):
         self.ledger = Ledger(self, budget)
         self.lacks: Lack | None = None
 
+    @property
+    def counts_costs(self) -> bool:
+        """Whether the budget is in something of which one trial takes more than another."""
+        return self.ledger.budget is not None and self.ledger.budget.unit != "trials"
+
     def affords(self, stage: str) -> bool:
         """Whether a trial of a stage fits in what is left."""
         self.lacks = self.ledger.lack(stage)

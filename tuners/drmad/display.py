@@ -15,6 +15,7 @@ from .place import (
     ITERATION,
     LEARN,
     LEARNED,
+    RETEST,
     RUN,
     SCOUT,
     STAGE,
@@ -22,7 +23,12 @@ from .place import (
 )
 from .pruning import epochs_until_pruned
 
-DOES = {SCOUT: ", trying a start", LEARN: ", learning while it trains", DIFFERENTIATE: ""}
+DOES = {
+    SCOUT: ", trying a start",
+    LEARN: ", learning while it trains",
+    DIFFERENTIATE: "",
+    RETEST: ", once more",
+}
 
 
 class MetaSearching(Searching, Protocol):

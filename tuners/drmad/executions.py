@@ -20,7 +20,7 @@ from . import trained_model
 from .data import SearchData
 from .online import learn
 from .outcome import Outcome
-from .place import GRADIENT_NUMBER, LEARN, LEARNED, SCOUT, STAGE, seed_of
+from .place import DIFFERENTIATE, GRADIENT_NUMBER, LEARN, LEARNED, SCOUT, STAGE, seed_of
 from .project import DrMADProject
 from .pruning import Reporting
 from .score import objective_value
@@ -137,7 +137,7 @@ class Executions:
             epochs,
             self._horizon,
             on_step=self._on_step,
-            differentiates=place[STAGE] != SCOUT,
+            differentiates=place[STAGE] == DIFFERENTIATE,
             **each,
         )
         outcome.curve = self._reporting.curve if reports else {}

@@ -8,13 +8,13 @@ from keras_tuner.engine.trial import Trial
 
 from ..budget import Budget
 from .costs import COST
-from .place import DIFFERENTIATE, LEARN, SCOUT, STAGE
+from .place import DIFFERENTIATE, LEARN, RETEST, SCOUT, STAGE
 from .project import DrMADProject
 from .pruning import epochs_until_pruned
 
 # Trainings that a trial is taken to cost before one of its stage has ended.
-GUESSES = {SCOUT: 1.0, LEARN: 3.0, DIFFERENTIATE: 3.0}
-STAGES = {SCOUT: "scouting", LEARN: "learning", DIFFERENTIATE: "refining"}
+GUESSES = {SCOUT: 1.0, LEARN: 3.0, DIFFERENTIATE: 3.0, RETEST: 1.0}
+STAGES = {SCOUT: "scouting", LEARN: "learning", DIFFERENTIATE: "refining", RETEST: "retesting"}
 
 
 class Keeping(Protocol):

@@ -21,25 +21,18 @@ from ..distributed.guard import entry
 from ..distributed.role import role
 from ..storage import files
 from ..storage.damage import DamagedFile
-from .arguments import as_budget
+from .arguments import as_budget, warn_of_rest
 from .budgeted_oracle import BudgetedOracle
 from .configurations import Configurations, default_oracle
 from .display import DrMADDisplay
 from .halving import Halving
 from .meta_run import MetaOptimization, MetaRun
 from .online import LEARNERS
-from .place import (
-    GRADIENT_NUMBER,
-    ITERATION,
-    LEARNED,
-    RUN,
-    SCOUT,
-    SEED,
-    STAGE,
-)
+from .place import LEARNED, RETEST, SCOUT, place
 from .project import DrMADProject
 from .pruning import CURVE, hear
 from .result import TrialResult
+from .retests import Retests
 from .stages import Stages
 
 _log = logging.getLogger("keras_drmad")
@@ -88,6 +81,9 @@ class DrMADOracle(BudgetedOracle):
             none: the start is the compiled one. Defaults to 0.
         prunes: Whether a training that tries a start ends after the epoch in which it falls behind the
             median of the others. Defaults to `True`.
+        retests: Whether after each meta-step there is one more training, without a hypergradient, with
+            the best hyperparameters so far by their shrunken mean. `"auto"`: with a `budget` that is
+            not in trials, where it costs less than a meta-step. Defaults to `"auto"`.
         timeout: After so many seconds of silence a worker's trial is given to the next idle worker
             too; the first result counts. A worker that trains is not silent. Defaults to 60.
         keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
@@ -109,6 +105,7 @@ class DrMADOracle(BudgetedOracle):
         "return_after",
         "gradients_per_step",
         "prunes",
+        "retests",
         "outer_oracle_settings",
     )
 
@@ -127,6 +124,7 @@ class DrMADOracle(BudgetedOracle):
         online: bool | str = "auto",
         scouts: int = 0,
         prunes: bool = True,
+        retests: bool | str = "auto",
         timeout: float | None = None,
         keep_checkpoints: int = 1,
         seed: int | None = None,
@@ -148,14 +146,8 @@ class DrMADOracle(BudgetedOracle):
         self.patience = positive_integer("patience", patience, optional=True)
         self.return_after = positive_integer("return_after", return_after, optional=True)
         self.online = flag("online", online, auto=True)
-        self.prunes = flag("prunes", prunes)
-        if limit is not None and limit % self.gradients_per_step:
-            _log.warning(
-                "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
-                "will be incomplete.",
-                limit,
-                gradients_per_step,
-            )
+        self.prunes, self.retests = flag("prunes", prunes), flag("retests", retests, auto=True)
+        warn_of_rest(limit, self.gradients_per_step)
         if outer_oracle is not None:
             of_kind("outer_oracle", outer_oracle, keras_tuner.Oracle, "a `keras_tuner.Oracle`")
         self.outer = Configurations(outer_oracle or default_oracle(self.seed, self.scouts > 0))
@@ -168,6 +160,8 @@ class DrMADOracle(BudgetedOracle):
         self.is_learning = online
         self._stages = Stages(int(self.scouts > 0), LEARNERS if online else 0)
         self._halving = Halving(self.scouts, self._stages, self.objective)
+        retests = self.counts_costs if self.retests == "auto" else bool(self.retests)
+        self._retests = Retests(self._stages, self.objective, retests)
         self._meta_optimization = MetaOptimization(
             self.project,
             self.objective,
@@ -194,11 +188,16 @@ class DrMADOracle(BudgetedOracle):
         for run in self._halving.losers(self.runs):
             run.ended = True
         for run in self.runs:
-            is_open = not run.ended and len(run.trial_ids) < self._width(run)
-            if is_open and not self._halving.waits(run, self.runs):
-                if not self.affords(self._stages.of(run.iteration)):
-                    return self.no_trial()
-                return self._training(run, trial_id)
+            if run.ended or self._halving.waits(run, self.runs):
+                continue
+            if self._retests.is_due(run) and self.affords(RETEST):
+                return self._retest(run)
+            if len(run.trial_ids) < self._width(run):
+                if self.affords(self._stages.of(run.iteration)):
+                    return self._training(run, trial_id)
+                if self._retests.is_possible(run) and self.affords(RETEST):
+                    return self._retest(run)
+                return self.no_trial()
         if self._may_begin_another() and self.affords(self._stages.of(0)):
             new = self._new_run()
             if new is not None:
@@ -216,15 +215,22 @@ class DrMADOracle(BudgetedOracle):
 
     def _training(self, run: MetaRun, trial_id: str) -> JsonObject:
         """The next training of a meta-iteration."""
-        place: JsonObject = {
-            RUN: run.number,
-            ITERATION: run.iteration,
-            GRADIENT_NUMBER: len(run.trial_ids),
-        }
-        place[SEED] = self.seed  # workers have drawn others, if none was given
-        place[STAGE] = self._stages.of(run.iteration)
         run.trial_ids.append(trial_id)
-        return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
+        number, stage = len(run.trial_ids) - 1, self._stages.of(run.iteration)
+        return self._trial(run, run.iteration, number, stage)
+
+    def _retest(self, run: MetaRun) -> JsonObject:
+        """One more training with the best values of a run so far."""
+        best = self._retests.best(run, self.trials.values())
+        run.retests += 1
+        number = self.gradients_per_step + run.retests - 1
+        iteration = best[0].iteration if best else run.iteration - 1
+        return self._trial(run, iteration, number, RETEST)
+
+    def _trial(self, run: MetaRun, iteration: int, number: int, stage: str) -> JsonObject:
+        # With this seed, for workers have drawn others if none was given.
+        values = run.values | place(run.number, iteration, number, self.seed, stage)
+        return {"status": TrialStatus.RUNNING, "values": values}
 
     def has_choices(self) -> bool:
         """Whether the hypermodel asks for anything that an outer oracle could choose."""
@@ -262,6 +268,10 @@ class DrMADOracle(BudgetedOracle):
             self.outer.report(run.proposal, run.best)
             run.proposal = None
 
+    def favourite(self) -> str | None:
+        """The trial whose hyperparameters are the best in the mean, where there were retests."""
+        return self._retests.favourite(self.runs, self.trials.values())
+
     # -- coming back -------------------------------------------------------------------------
 
     @entry
@@ -270,8 +280,8 @@ class DrMADOracle(BudgetedOracle):
             return super().update_trial(trial_id, metrics, step)
         self._check_holder(trial_id)
         trial = self.trials[trial_id]
-        others = [other for other in self.trials.values() if other is not trial]
-        ends = hear(trial, metrics[CURVE], step, others, self.objective.direction, self.prunes)
+        all_trials, direction = self.trials.values(), self.objective.direction
+        ends = hear(trial, metrics[CURVE], step, all_trials, direction, self.prunes)
         self._save_trial(trial)
         answer = copy.copy(trial)
         answer.status = TrialStatus.STOPPED if ends else trial.status
@@ -319,32 +329,27 @@ class DrMADOracle(BudgetedOracle):
         if not self.is_saved:
             return  # what is on disk is older, and may need more
         needed = {trial_id for run in self.runs for trial_id in run.trial_ids}
-        self.project.tidy(trial_ids, needed)
+        self.project.tidy(trial_ids, needed | set(filter(None, [self.favourite()])))
         for run in self.runs:
             # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
-            old = [run.iteration - 1, run.iteration] if run.ended else [run.iteration - 2]
-            for iteration in old:
+            old = set(range(run.iteration + 1 if run.ended else run.iteration - 1))
+            stay = [] if run.ended else self._retests.best(run, self.trials.values())
+            for iteration in old.difference(candidate.iteration for candidate in stay):
                 files.remove(self.project.state(run.number, iteration))
 
     def _rank(self, trial: Trial) -> None:
         if trial.status == TrialStatus.COMPLETED:
-            ranked = self.project.ranked
-            ranked.append(trial.trial_id)
-            ranked.sort(key=self.start_order.index)  # of equal ones the first, as KerasTuner has it
-            ranked.sort(
-                key=lambda name: self.trials[name].score,
-                reverse=self.objective.direction == "max",
-            )
+            names = [*self.project.ranked, trial.trial_id]
+            names.sort(key=self.start_order.index)  # of equal ones the first, as KerasTuner has it
+            is_max = self.objective.direction == "max"
+            names.sort(key=lambda name: self.trials[name].score, reverse=is_max)
+            self.project.ranked = names
 
     def settings(self) -> JsonObject:
         """What must be the same when a search goes on, but what is `changeable`."""
         return {
             "objective": str(self.objective),
-            "meta_optimizer": {
-                "class": type(self.meta_optimizer).__name__,
-                **self.meta_optimizer.get_config(),
-                "name": None,  # Keras counts them
-            },
+            "meta_optimizer": meta.settings(self.meta_optimizer),
             "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
             "outer_oracle_settings": self.outer.settings(),
@@ -354,6 +359,7 @@ class DrMADOracle(BudgetedOracle):
             "online": self.online,
             "scouts": self.scouts,
             "prunes": self.prunes,
+            "retests": self.retests,
             "seed": self._given_seed,
         }
 

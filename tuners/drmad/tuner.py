@@ -77,9 +77,9 @@ class DrMADTuner(ResilientTuner):
             `"auto"`.
         starts: `{kind: (low, high)}`, between which `scouts` are drawn; of `"learning_rate"`,
             `"momentum"`, `"l2"`, `"weight_decay"`. Defaults to ranges about the compiled values.
-        scouts, prunes, meta_iterations, outer_oracle, patience, return_after, gradients_per_step,
-            timeout, keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
-            max_retries_per_trial: As in `DrMADOracle`.
+        scouts, prunes, retests, meta_iterations, outer_oracle, patience, return_after,
+            gradients_per_step, timeout, keep_checkpoints, seed, hyperparameters, tune_new_entries,
+            allow_new_entries, max_retries_per_trial: As in `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
             seeds of their own, whose hypergradients and metrics are averaged), `max_model_size`,
             as in `keras_tuner.Tuner`.
@@ -123,6 +123,7 @@ class DrMADTuner(ResilientTuner):
         scouts: int = 0,
         starts: Mapping[str, Sequence[float]] | None = None,
         prunes: bool = True,
+        retests: bool | str = "auto",
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
         patience: int | None = None,
@@ -164,6 +165,7 @@ class DrMADTuner(ResilientTuner):
             online=online,
             scouts=scouts,
             prunes=prunes,
+            retests=flag("retests", retests, auto=True) if resample else False,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
             seed=seed,
@@ -352,6 +354,10 @@ class DrMADTuner(ResilientTuner):
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
             raise ValueError(self.project.without_weights(trial.trial_id))
+        return self._model(trial, checkpoint)
+
+    def _model(self, trial: Trial, checkpoint: str | None) -> keras.Model:
+        """With a trial's hyperparameters, and the weights of a checkpoint if there is one."""
         self._trainings.forget()  # clearing the session ends its programs
         result = TrialResult.read(self.project.result(trial.trial_id))
         self._trainings.online = self.oracle.is_learning
@@ -364,6 +370,8 @@ class DrMADTuner(ResilientTuner):
     def get_best_optimizer(self, steps: int | None = None) -> LearnableOptimizer:
         """A fresh optimizer with the best trial's hyperparameters, for another training.
 
+        Where the best were trained again, those that are best in the (shrunken) mean over their trials.
+
         Args:
             steps: Training steps that a learned schedule is stretched to. Defaults to those of the
                 search.
@@ -371,7 +379,9 @@ class DrMADTuner(ResilientTuner):
         steps = positive_integer("steps", steps, optional=True)
         if not (best := self.oracle.get_best_trials(1)):
             raise ValueError("No trial has ended with a score: call `search` first.")
-        optimizer = learnable_optimizer(model := self.load_model(best[0]))
+        favourite = self.oracle.favourite()
+        trial = best[0] if favourite is None else self.oracle.trials[favourite]
+        optimizer = learnable_optimizer(model := self._model(trial, checkpoint=None))
         if optimizer.schedule is not None and steps is not None:
             optimizer.schedule = optimizer.schedule.over(steps)
         return keras.saving.deserialize_keras_object(
