@@ -6,9 +6,11 @@ import pathlib
 import signal
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 from drmad_task import make, result, scores, search, trials
+from keras_tuner.engine.trial import Trial
 from processes import all_killed, ended, started, starter
 
 from keras_drmad.tuners.drmad.executions import Executions
@@ -149,6 +151,24 @@ def test_a_start_that_is_behind_is_trained_once(tmp_path, monkeypatch, trained):
     monkeypatch.setattr("keras_drmad.tuners.drmad.pruning.is_behind", lambda *_: True)
     search(several(tmp_path, max_trials=3, scouts=2))
     assert trained == [("0", 0), ("1", 0), ("2", 0), ("2", 1), ("2", 2)]
+
+
+def test_a_worker_tells_a_chief_again_how_a_start_went(tmp_path, monkeypatch):
+    """As one that was killed before it had written down that the trial ended."""
+    tuner, told = make(tmp_path), []
+    answer = Trial(None)
+    monkeypatch.setattr(
+        tuner.oracle, "update_trial", lambda *given, step: told.append((*given, step)) or answer
+    )
+    trial = Trial(keras_tuner.HyperParameters(), "7")
+    executions = Executions(trial, None, None, tuner.oracle, None, 1, True, None, None)
+    tuner._executions = executions
+    tuner.tell_again()
+    assert not told
+    for epoch in range(2):
+        executions._reporting.report(epoch, 0.5 - epoch)
+    tuner.tell_again()
+    assert told == [("7", {CURVE: 0.5}, 0), ("7", {CURVE: -0.5}, 1)] * 2
 
 
 @pytest.mark.slow

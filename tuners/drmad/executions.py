@@ -108,9 +108,15 @@ class Executions:
         """What an execution gave, if that is on disk."""
         path = self._project.execution(self._trial_id, execution)
         outcome = Outcome.read(path, self._source(execution))
-        for epoch, value in outcome.curve.items() if outcome else ():
-            self._reporting.report(epoch, value)  # an oracle that was killed has forgotten it
+        if outcome is not None and outcome.curve:
+            self._reporting.curve = outcome.curve
+            self.tell_again()
         return outcome
+
+    def tell_again(self) -> None:
+        """Reports what the oracle was told of a start, and has forgotten if it was killed."""
+        for epoch, value in list(self._reporting.curve.items()):
+            self._reporting.report(epoch, value)
 
     def _trained(
         self,

@@ -102,6 +102,7 @@ class DrMADTuner(ResilientTuner):
 
     oracle: DrMADOracle
     project: DrMADProject
+    _executions: Executions  # of the last trial
 
     def __init__(
         self,
@@ -311,7 +312,7 @@ class DrMADTuner(ResilientTuner):
         except (ValueError, keras_tuner.errors.FailedTrialError) as error:
             files.write_json(self.project.refusal(trial.trial_id), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        executions = Executions(
+        self._executions = Executions(
             trial,
             training,
             self._values(trial.hyperparameters.values),
@@ -322,7 +323,7 @@ class DrMADTuner(ResilientTuner):
             self.horizon,
             on_step=lambda steps: self._interrupt.check(),
         )
-        outcomes = executions.train(
+        outcomes = self._executions.train(
             data,
             epochs,
             lambda execution: self._callbacks(callbacks, trial, execution),
@@ -333,6 +334,9 @@ class DrMADTuner(ResilientTuner):
         found = metrics(self.oracle.objective, outcomes)
         logs.write(self.project, trial, callbacks, training.learned, found)
         return found
+
+    def tell_again(self) -> None:
+        self._executions.tell_again()
 
     def shown(self, trial: Trial) -> Trial:
         training = self._trainings.current
