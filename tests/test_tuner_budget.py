@@ -239,6 +239,12 @@ def test_what_is_pruned_is_shown_so(tmp_path):
     made.update_trial(trial.trial_id, {CURVE: 2.0}, step=0)
     assert made.update_trial(trial.trial_id, {CURVE: 2.6}, step=1).status == "STOPPED"
     end(made, trial, 2 / 3, score=2.6)
+    goes_on = made.create_trial(
+        "w"
+    )  # its worker does not stop, or was told otherwise when it came back
+    for epoch in range(3):
+        made.update_trial(goes_on.trial_id, {CURVE: 9.0}, step=epoch)
+    assert epochs_until_pruned(goes_on) == 0
     made.reload()
     ended = made.get_trial(trial.trial_id)
     assert (ended.status, epochs_until_pruned(ended)) == ("COMPLETED", 2)

@@ -280,8 +280,8 @@ class DrMADOracle(BudgetedOracle):
             return super().update_trial(trial_id, metrics, step)
         self._check_holder(trial_id)
         trial = self.trials[trial_id]
-        others = [other for other in self.trials.values() if other is not trial]
-        ends = hear(trial, metrics[CURVE], step, others, self.objective.direction, self.prunes)
+        all_trials, direction = self.trials.values(), self.objective.direction
+        ends = hear(trial, metrics[CURVE], step, all_trials, direction, self.prunes)
         self._save_trial(trial)
         answer = copy.copy(trial)
         answer.status = TrialStatus.STOPPED if ends else trial.status

@@ -49,18 +49,18 @@ def curve(trial: Trial) -> dict[int, float]:
 
 
 def hear(
-    trial: Trial, value: float, step: int, others: Sequence[Trial], direction: str, prunes: bool
+    trial: Trial, value: float, step: int, trials: Iterable[Trial], direction: str, prunes: bool
 ) -> bool:
     """Notes what a trial reports of an epoch; whether it is to end there, if any is.
 
     Args:
         trial: which trains.
         value, step, direction: as in `is_behind`.
-        others: all other trials.
+        trials: of the search.
         prunes: whether any is to end.
     """
     _note(trial, CURVE, value, step, direction)
-    curves = [curve(other) for other in others]
+    curves = [curve(other) for other in trials if other is not trial]
     last = max((max(curve) for curve in curves if curve), default=-1)
     ends = prunes and step != last and is_behind(value, step, curves, last, direction)
     if ends:
