@@ -10,13 +10,16 @@ is judged by its accuracy on the test set, for the whole budget, a half and a qu
 goes on. KerasTuner's tuners and Optuna keep the best epoch of a training, `DrMADTuner` has the last one.
 
 `drmad` is `DrMADTuner` without trials that learn while they train, `online` with them, `scouted` also
-tries starts first, from the same ranges.
+tries starts first, from the same ranges. Beside them what they are without a part: `no-retests`,
+`no-pruning` (of starts), `schedules` (learned ones, but not while it trains).
 
-The ranges, log-uniform: learning rate 1e-3 – 0.5, 1 − momentum 0.01 – 0.5, L2 1e-6 – 0.1. The first
-trial of every tuner is the geometric middle of them; `start` is that setting again and again, each time
-from new weights as in every other row: what choosing among runs gives without tuning. DrMAD is not held
-to the ranges. KerasTuner's Bayesian optimization draws its first 3 trials a hyperparameter at random;
-where these are the whole budget, it is left out.
+The ranges, log-uniform: learning rate 1e-3 – 0.5, 1 − momentum 0.01 – 0.5, L2 1e-6 – 0.1; with
+`--optimizer adamw` learning rate 1e-4 – 0.05, weight decay 1e-4 – 1, 1 − β₁ 0.02 – 0.5, and for the
+others a warm-up over 0, 10 or 30 % of the training. `--rates-by 0.1` multiplies the range of the rates.
+The first trial of every tuner is the geometric middle of them; `start` is that setting again and again,
+each time from new weights as in every other row: what choosing among runs gives without tuning. DrMAD is
+not held to the ranges. KerasTuner's Bayesian optimization draws its first 3 trials a hyperparameter at
+random; where these are the whole budget, it is left out.
 """
 
 import argparse
@@ -30,13 +33,23 @@ import keras_tuner
 import numpy as np
 import optuna
 
-from keras_drmad import DrMADSGD, Sign, paths
+from keras_drmad import DrMADAdamW, DrMADSGD, Knots, Sign, paths
 from keras_drmad.hyperparameters import meta
 from keras_drmad.tuners import DrMADTuner, Method, compare
 
 L = keras.layers
-RANGES = {"learning_rate": (1e-3, 0.5), "momentum": (0.01, 0.5), "l2": (1e-6, 0.1)}  # 1 − momentum
-MIDDLE = {kind: float(np.sqrt(low * high)) for kind, (low, high) in RANGES.items()}
+Ranges = dict[str, tuple[float, float]]
+OPTIMIZERS = {"sgd": DrMADSGD, "adamw": DrMADAdamW}
+RANGES: dict[str, Ranges] = {
+    "sgd": {"learning_rate": (1e-3, 0.5), "momentum": (0.01, 0.5), "l2": (1e-6, 0.1)},
+    "adamw": {"learning_rate": (1e-4, 0.05), "weight_decay": (1e-4, 1.0), "beta_1": (0.02, 0.5)},
+}
+FROM_ONE = ("momentum", "beta_1")  # whose ranges are those of 1 − x
+WARM_UPS = [0.0, 0.1, 0.3]  # shares of a training
+
+
+def middle(pair: tuple[float, float]) -> float:
+    return float(np.sqrt(pair[0] * pair[1]))
 
 
 def mlp() -> list[L.Layer]:
@@ -58,13 +71,28 @@ class Task:
     def __init__(self, layers, shape: tuple[int, ...], batch_size: int, epochs: int) -> None:
         self.layers, self.shape = layers, shape
         self.batch_size, self.epochs = batch_size, epochs
+        self.optimizer, self.ranges = OPTIMIZERS["sgd"], RANGES["sgd"]
         self._images = None
 
-    def build(self, per: str, learn: tuple[str, ...] = tuple(RANGES)) -> keras.Model:
+    def tuned(self, optimizer: str, rates_by: float) -> "Task":
+        """Of an optimizer, and ranges whose learning rates are multiplied."""
+        self.optimizer, self.ranges = OPTIMIZERS[optimizer], dict(RANGES[optimizer])
+        low, high = self.ranges["learning_rate"]
+        self.ranges["learning_rate"] = (rates_by * low, rates_by * high)
+        return self
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * -(-2000 // self.batch_size)
+
+    def build(self, per: str, learn: tuple[str, ...] | None = None, schedule=None) -> keras.Model:
         model = keras.Sequential(self.layers())
-        values = MIDDLE | {"momentum": 1 - MIDDLE["momentum"]}
+        values = {kind: middle(pair) for kind, pair in self.ranges.items()}
+        values |= {kind: 1 - values[kind] for kind in FROM_ONE if kind in values}
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(DrMADSGD(**values, per=per, learn=learn), loss, metrics=["accuracy"])
+        learn = tuple(self.ranges) if learn is None else learn
+        optimizer = self.optimizer(**values, per=per, learn=learn, schedule=schedule)
+        model.compile(optimizer, loss, metrics=["accuracy"])
         return model
 
     def asking(self, per: str, decays: bool = False):
@@ -77,6 +105,8 @@ class Task:
             model = self.build(per, learn=())
             if decays:
                 self._decay(hp, model.optimizer)
+            if self.optimizer is DrMADAdamW:
+                self._warm_up(hp, model.optimizer)
             model.optimizer.build(model.trainable_variables)
             asked = {
                 group: {kind: self._ask(hp, group, kind, value) for kind, value in entries.items()}
@@ -87,21 +117,29 @@ class Task:
 
         return build
 
-    def _decay(self, hp: keras_tuner.HyperParameters, optimizer: DrMADSGD) -> None:
-        steps = self.epochs * -(-2000 // self.batch_size)
+    def _decay(self, hp: keras_tuner.HyperParameters, optimizer) -> None:
         if hp.Boolean("cosine decay"):
-            rate = MIDDLE["learning_rate"]
-            optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+            rate = middle(self.ranges["learning_rate"])
+            optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(rate, self.steps)
         optimizer.use_ema = True  # with 0 the average is the last weights
         optimizer.ema_momentum = hp.Choice("average", [0.0, 0.9, 0.97])
 
+    def _warm_up(self, hp: keras_tuner.HyperParameters, optimizer) -> None:
+        share, rate = hp.Choice("warm-up", WARM_UPS), middle(self.ranges["learning_rate"])
+        if share:
+            schedule = keras.optimizers.schedules.CosineDecay(
+                0.0, self.steps, alpha=1.0, warmup_target=rate, warmup_steps=int(share * self.steps)
+            )
+            optimizer.learning_rate = schedule
+
     def _ask(self, hp: keras_tuner.HyperParameters, group: str, kind: str, value) -> np.ndarray:
-        ranges = {"sampling": "log", "default": MIDDLE[kind]}
-        values = [
-            hp.Float(f"{group} {kind} {i}", *RANGES[kind], **ranges) for i in range(np.size(value))
-        ]
+        if kind not in self.ranges:
+            return value
+        pair = self.ranges[kind]
+        ranges = {"sampling": "log", "default": middle(pair)}
+        values = [hp.Float(f"{group} {kind} {i}", *pair, **ranges) for i in range(np.size(value))]
         array = np.reshape(values, np.shape(value))
-        return 1 - array if kind == "momentum" else array
+        return 1 - array if kind in FROM_ONE else array
 
     def part(self, name: str):
         """The data of a seed, as a function of it."""
@@ -201,14 +239,18 @@ def methods(task: Task, per: str, options: argparse.Namespace) -> dict[str, Meth
             ),
         ),
         "online": ("DrMAD, online", lambda: ours(online=True)),
-        "scouted": (
-            "DrMAD, online, starts scouted",
-            lambda: ours(online=True, scouts=max(options.budget // 8, 2), starts=starts()),
+        "no-retests": ("DrMAD, online, no retests", lambda: ours(online=True, retests=False)),
+        "schedules": (
+            "DrMAD, schedules, not online",
+            lambda: ours(schedule=Knots(10), online=False),
         ),
+        "scouted": ("DrMAD, online, starts scouted", lambda: ours(**scouting)),
+        "no-pruning": ("DrMAD, starts scouted, no pruning", lambda: ours(**scouting, prunes=False)),
     }
+    scouting = {"online": True, "scouts": max(options.budget // 8, 2), "starts": starts(task)}
 
-    def ours(**arguments) -> Method:
-        return Method(lambda hp: task.build(per), DrMADTuner, **arguments)
+    def ours(schedule=None, **arguments) -> Method:
+        return Method(lambda hp: task.build(per, schedule=schedule), DrMADTuner, **arguments)
 
     found = {}
     for key in options.tuners:
@@ -230,10 +272,13 @@ def methods(task: Task, per: str, options: argparse.Namespace) -> dict[str, Meth
     return found
 
 
-def starts() -> dict[str, tuple[float, float]]:
-    """The ranges, as `DrMADTuner` has them."""
-    low, high = RANGES["momentum"]
-    return RANGES | {"momentum": (1 - high, 1 - low)}
+def starts(task: Task) -> Ranges:
+    """The ranges, as `DrMADTuner` has them; without β₁, which it does not scout."""
+    found = {kind: pair for kind, pair in task.ranges.items() if kind != "beta_1"}
+    if "momentum" in found:
+        low, high = found["momentum"]
+        found["momentum"] = (1 - high, 1 - low)
+    return found
 
 
 def numbers(hypermodel) -> int:
@@ -246,10 +291,12 @@ def numbers(hypermodel) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     known = ["start", "random", "bayesian", "tpe", "tpe-hyperband", "tpe-decay"]
-    known += ["drmad", "online", "scouted"]
+    known += ["drmad", "online", "scouted", "no-retests", "no-pruning", "schedules"]
     parser.add_argument("task", nargs="?", default="mlp", choices=TASKS)
     parser.add_argument("--per", nargs="+", default=["global", "layer", "variable", "unit"])
     parser.add_argument("--tuners", nargs="+", default=known, choices=known)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
+    parser.add_argument("--rates-by", type=float, default=1.0, help="another middle of the ranges")
     parser.add_argument("--meta-optimizers", nargs="+", default=["rmsprop:0.1"])
     parser.add_argument("--paths", nargs="+", default=["SegmentMeans"])
     parser.add_argument("--seeds", type=int, default=5)
@@ -258,10 +305,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of each training")
     parser.add_argument("--folder", type=pathlib.Path, default="out/tuners")
     options = parser.parse_args()
-    task = TASKS[options.task]
+    task = TASKS[options.task].tuned(options.optimizer, options.rates_by)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for per in options.per:
-        folder = options.folder / f"{options.task}_{per}"
+        name = f"{options.task}_{per}_{options.optimizer}_{options.rates_by:g}"
+        folder = options.folder / name.removesuffix("_sgd_1")
         result = compare(
             methods(task, per, options),
             train=task.part("train"),

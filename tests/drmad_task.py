@@ -9,6 +9,7 @@ from keras_tuner.engine.trial import Trial
 
 from keras_drmad import DrMADAdamW, DrMADSGD
 from keras_drmad.tuners import DrMADTuner
+from keras_drmad.tuners.drmad.costs import COST
 from keras_drmad.tuners.drmad.result import TrialResult
 
 rng = np.random.default_rng(0)
@@ -53,6 +54,12 @@ def result(tuner: DrMADTuner, trial_id: str) -> TrialResult:
 
 def scores(tuner: DrMADTuner) -> list[float]:
     return [trial.score for trial in trials(tuner)]
+
+
+def scored(trial: Trial) -> dict[str, Any]:
+    """The metrics of a trial but for what it has cost, which depends on the machine."""
+    found = trial.metrics.get_config()["metrics"]
+    return {name: metric for name, metric in found.items() if not name.startswith(COST)}
 
 
 def scouted(folder: Any, **arguments: Any) -> DrMADTuner:

@@ -150,6 +150,8 @@ ARGUMENTS = [
     *[(o, "max_consecutive_failed_trials", SIZES[2:]) for o in (DrMADOracle, OptunaOracle)],
     *[(o, "hyperparameters", [5, {}]) for o in (DrMADOracle, QANOracle, OptunaOracle)],
     *[(oracle, "timeout", [0, *NUMBERS]) for oracle in (DrMADOracle, QANOracle)],
+    (DrMADOracle, "budget", [0, *NUMBERS]),
+    (DrMADOracle, "unit", ["training", None, 3]),
     (DrMADOracle, "outer_oracle", [5, keras_tuner.Oracle]),
     (OptunaOracle, "max_trials", SIZES),
     (OptunaOracle, "objective", [5, [3], "", keras_tuner.Objective("val_loss", "up")]),

@@ -23,8 +23,8 @@ from compare_task import (
 
 from keras_drmad import DrMADSGD, LearnHyperparameters
 from keras_drmad.tuners import DrMADTuner, Method, QANTuner
+from keras_drmad.tuners.budget import Budget
 from keras_drmad.tuners.comparison import price
-from keras_drmad.tuners.comparison.budget import Budget
 from keras_drmad.tuners.comparison.meter import Meter
 from keras_drmad.tuners.comparison.outcome import Outcome
 from keras_drmad.tuners.drmad.place import DIFFERENTIATE

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_drmad.tuners import Comparison
+from keras_drmad.tuners.budget import Budget
 from keras_drmad.tuners.comparison import statistics
-from keras_drmad.tuners.comparison.budget import Budget
 from keras_drmad.tuners.comparison.curve import curve
 from keras_drmad.tuners.comparison.outcome import Choice, Outcome, TrialRecord, best
 

@@ -138,7 +138,8 @@ def test_what_is_damaged_is_trained_again(tmp_path, trained, whole, damage, capl
 
 def test_what_another_trial_of_the_same_number_gave_is_not_taken(tmp_path):
     path = str(tmp_path / "execution_0.npz")
-    given = Outcome({"loss": 0.1}, {"l2": np.ones(2)}, {}, True, 1.0, 0.3, {0: 0.5})
+    cost = {"steps": 9.0}
+    given = Outcome({"loss": 0.1}, {"l2": np.ones(2)}, {}, True, 1.0, 0.3, cost, {0: 0.5})
     given.write(path, "one")
     assert Outcome.read(path, "another") is None
     found = Outcome.read(path, "one")

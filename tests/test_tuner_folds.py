@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from drmad_task import HYPER, SELECTION, TRAIN, X, Y, make, result, trials
+from drmad_task import HYPER, SELECTION, TRAIN, X, Y, make, result, scored, trials
 
 from keras_drmad.data import ArrayBatches
 from keras_drmad.tuners.drmad.data import SearchData
@@ -98,7 +98,7 @@ def test_a_search_on_split_arrays_is_that_on_its_parts(tmp_path: Any) -> None:
     ):
         tuner = make(tmp_path, project_name=name, max_trials=2)
         tuner.search(*data, batch_size=10, epochs=1, verbose=0, **sets)
-        found.append([trial.metrics.get_config() for trial in trials(tuner)])
+        found.append([scored(trial) for trial in trials(tuner)])
     assert found[0] == found[1]
     with pytest.raises(ValueError, match=r"settings: data.hyper: \[40, .* before, \[48"):
         make(tmp_path, project_name="split").search(

@@ -7,6 +7,7 @@ from drmad_task import HYPER, TRAIN, build, make, result, scores, search, trials
 
 from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, paths
 from keras_drmad.data import ArrayBatches
+from keras_drmad.tuners.drmad.costs import COST
 from keras_drmad.tuners.drmad.online import decided, drawn_together
 from keras_drmad.tuners.drmad.place import DIFFERENTIATE, LEARN, STAGE, seed_of
 
@@ -30,6 +31,8 @@ def test_two_trials_learn_and_the_others_are_differentiated(finished):
     stages = [trial.hyperparameters.values[STAGE] for trial in trials(finished)]
     assert stages == [LEARN, LEARN, DIFFERENTIATE, DIFFERENTIATE]
     assert all(np.isfinite(scores(finished)))
+    costs = [trial.metrics.get_best_value(COST + "trainings") for trial in trials(finished)]
+    assert min(costs) > 1.0
 
 
 def test_the_first_to_be_differentiated_has_the_mean_of_the_schedules(finished):

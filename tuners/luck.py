@@ -1,8 +1,46 @@
 """How much of a score is luck: what would be another one with another seed."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+NEIGHBOURS, PRIOR = 3, 2.0  # how many on each side tell of a group, and as how many scores
+
+
+class Estimate(NamedTuple):
+    """The shrunken mean of a group, and how far the true one may be from it."""
+
+    mean: float
+    bound: float
+
+
+def shrunken(groups: Sequence[Sequence[float]]) -> list[Estimate]:
+    """Means of groups that change smoothly from one to the next, each drawn to those beside it.
+
+    Of a group with n scores,
+
+        mean = (sum of scores + 2 · mean of its neighbours' scores) / (n + 2),   bound = s / √(n + 2)
+
+    where its neighbours are the three groups before it, the three after it, and itself, and s is the
+    standard deviation of scores around the means of their groups.
+
+    Example:
+
+    >>> shrunken([[1.0, 3.0], [2.0, 2.0]])[0].mean
+    2.0
+    """
+    around = spread(groups)
+    if not np.isfinite(around):  # no group has two
+        around = float(np.std([value for of in groups for value in of] or [0.0]))
+    found = []
+    for place, group in enumerate(groups):
+        near = groups[max(place - NEIGHBOURS, 0) : place + NEIGHBOURS + 1]
+        beside = np.mean([value for of in near for value in of])
+        count = len(group) + PRIOR
+        mean = float((sum(group) + PRIOR * beside) / count)
+        found.append(Estimate(mean, float(around / np.sqrt(count))))
+    return found
 
 
 def spread(groups: Sequence[Sequence[float]]) -> float:

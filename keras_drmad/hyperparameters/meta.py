@@ -12,7 +12,7 @@ from keras_drmad import compat
 from keras_drmad.arguments import number, of_kind
 from keras_drmad.checked_optimizer import CheckedOptimizer, learning_rate
 from keras_drmad.hyperparameters.scales import Log
-from keras_drmad.typing import Tensor, Vectors
+from keras_drmad.typing import JsonObject, Tensor, Vectors
 
 # Derivatives by a small L2 coefficient's logarithm are small themselves.
 EPSILON = 1e-12
@@ -142,6 +142,12 @@ class Learned(Protocol):
     scales: dict[str, Log]
     displacements: dict[str, keras.Variable]
     learn: tuple[str, ...]
+
+
+def settings(optimizer: keras.optimizers.Optimizer) -> JsonObject:
+    """What a meta-optimizer is, in JSON."""
+    config = optimizer.get_config() | {"name": None}  # Keras counts them
+    return {"class": type(optimizer).__name__, **config}
 
 
 def copy(meta_optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

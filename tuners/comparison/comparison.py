@@ -5,6 +5,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
 
 import keras_tuner
 from keras_tuner.engine.hyperparameters import HyperParameter
@@ -21,9 +22,9 @@ from keras_drmad.arguments import (
 from keras_drmad.typing import JsonObject
 
 from ..arguments import check_objective
+from ..budget import Budget
 from ..storage import settings as storage_settings
 from . import fairness
-from .budget import Budget, Unit
 from .claims import alone, claimed
 from .data import Data, Part
 from .method import Method
@@ -33,6 +34,8 @@ from .progress import Progress
 from .rehearsal import VALIDATION, Rehearsal
 from .result import Comparison
 from .run import Run
+
+Unit = Literal["trainings", "seconds"]
 
 WAIT = 2.0  # seconds, for what other processes do
 
@@ -114,7 +117,7 @@ def compare(
     [2.0]
     """
     _check_methods(methods)
-    whole = Budget(budget, unit)
+    whole = Budget(budget, unit, get_args(Unit))
     numbers = _seeds(seeds)
     positive_integer("epochs", epochs)
     positive_integer("batch_size", batch_size, optional=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, HyperParameter
 
+from ..budget import Budget
 from ..optuna_oracle import OptunaOracle
-from .budget import Budget
 from .data import SUSPICIOUS, Part, overlap
 from .method import Method
 

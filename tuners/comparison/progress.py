@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .budget import Budget
+from ..budget import Budget
 from .outcome import Outcome, TrialRecord, best
 
 

@@ -15,7 +15,7 @@ from keras_tuner.engine.hyperparameters import Fixed, HyperParameter
 from keras_drmad.arguments import did_you_mean
 from keras_drmad.data_checks import not_finite
 
-from .budget import Budget
+from ..budget import Budget
 from .data import NAMES, Part
 from .method import Method
 from .search import make_tuner

@@ -14,10 +14,10 @@ import keras_tuner
 
 from keras_drmad.typing import Logs
 
+from ..budget import Budget
 from ..qan.tuner import QANTuner
 from ..storage import files
 from . import price
-from .budget import Budget
 from .data import Data, Part
 from .meter import Meter
 from .method import Method

@@ -13,11 +13,11 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import JsonObject, Logs
 
+from ..budget import Budget
 from ..distributed.tuner import ResilientTuner
 from ..drmad.place import STAGE
 from ..optuna_oracle import OptunaOracle
 from ..storage import files
-from .budget import Budget
 from .meter import Meter
 from .method import Method, accepts
 from .outcome import TrialRecord
@@ -195,6 +195,7 @@ def _settings(
         "hyperband_iterations": ENDLESS,
         "max_consecutive_failed_trials": FAILURES,
         "keep_checkpoints": ENDLESS,
+        "retests": True,  # as with a budget of its own, for here costs are counted, too
     }
     given = {name: value for name, value in ours.items() if accepts(kind, name)}
     if method.has_episodes:

@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_drmad.typing import JsonObject
 
+from ..budget import ROUNDING, Budget
 from . import statistics, verdict
-from .budget import ROUNDING, Budget
 from .curve import Curve, curve
 from .outcome import Outcome
 from .statistics import Difference

@@ -15,12 +15,14 @@ from .. import compat
 class Searching(Protocol):
     """What is shown of an oracle."""
 
-    max_trials: int
+    @property
+    def max_trials(self) -> int | None: ...
+
     start_order: list[str]
     objective: keras_tuner.Objective
 
     def get_best_trials(self, num_trials: int = 1) -> list[Trial]: ...
-    def time_left(self) -> datetime.timedelta | None: ...
+    def limits(self) -> list[tuple[float, float]]: ...
 
 
 class SearchDisplay(compat.Display):
@@ -54,11 +56,25 @@ class SearchDisplay(compat.Display):
         if self.verbose < 1:
             return
         took = datetime.datetime.now() - self.trial_start[trial.trial_id]
-        times = [f"{duration(took)}"]
-        if (left := self.oracle.time_left()) is not None:
-            times.append(f"at most {duration(left)} left")
-        for line in self.lines(trial, "; ".join(times)):
+        times = [duration(took), self.left()]
+        for line in self.lines(trial, "; ".join(filter(None, times))):
             print(line, flush=True)
+
+    def left(self) -> str:
+        """How much of the search is left, in a few words; "" if that is not known."""
+        left = self.time_left()
+        return "" if left is None else f"at most {duration(left)} left"
+
+    def time_left(self) -> datetime.timedelta | None:
+        """If trials go on as they have; None where that is not known, or all have ended."""
+        ratios = [left / done for done, left in self.oracle.limits() if done > 0]
+        if not ratios or min(ratios) <= 0 or self.search_start is None:
+            return None
+        return (datetime.datetime.now() - self.search_start) * min(ratios)
+
+    def costs(self) -> list[str]:
+        """What the search has cost, in lines."""
+        return []
 
     def lines(self, trial: Trial, *more: str) -> list[str]:
         """What there is to say of an ended trial, and `more`, in lines."""
@@ -79,7 +95,8 @@ class SearchDisplay(compat.Display):
 
     def title(self, trial: Trial) -> str:
         number = self.oracle.start_order.index(trial.trial_id) + 1
-        return f"{self.word} {trial.trial_id} ({number} of {self.oracle.max_trials})"
+        most = self.oracle.max_trials
+        return f"{self.word} {trial.trial_id} ({number}{f' of {most}' if most else ''})"
 
     def score(self, trial: Trial) -> str:
         """The objective's value, and the best one so far where that is another trial's."""

@@ -1,7 +1,6 @@
 """What every oracle here has: nothing is lost when a worker, the chief or the disk fails."""
 
 import contextlib
-import datetime
 import logging
 import time
 import traceback
@@ -50,7 +49,7 @@ class ResilientOracle(keras_tuner.Oracle):
     """
 
     project: Project
-    max_trials: int
+    max_trials: int | None
     seed: int
     # Settings that steer only what comes next: a search may go on with others.
     changeable: Collection[str] = ()
@@ -59,7 +58,7 @@ class ResilientOracle(keras_tuner.Oracle):
     def __init__(
         self,
         objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective],
-        max_trials: int,
+        max_trials: int | None,
         timeout: float | None = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -89,7 +88,6 @@ class ResilientOracle(keras_tuner.Oracle):
         self.broken: str | None = None  # an error in here that has ended the search, as text
         # Trials that had ended at a reload: what failed then may have been mended.
         self._old_ends = 0
-        self._began: float | None = None  # when the first trial was handed out since
         self._is_exhausted = False  # a worker was told to stop
 
     @contextlib.contextmanager
@@ -132,7 +130,6 @@ class ResilientOracle(keras_tuner.Oracle):
                 trial = self._wait_or_stop(tuner_id)
         if trial.status == TrialStatus.RUNNING:
             self.workers.takes(tuner_id, trial.trial_id)
-            self._began = self._began or time.monotonic()
         return trial
 
     def _waits_for_room(self) -> bool:
@@ -198,7 +195,12 @@ class ResilientOracle(keras_tuner.Oracle):
         return None
 
     def _is_done(self) -> bool:
-        return len(self.trials) >= self.max_trials or bool(self.broken) or self.has_failed()
+        has_all = self.max_trials is not None and len(self.trials) >= self.max_trials
+        return has_all or bool(self.broken) or self.has_failed()
+
+    def is_over(self, state: JsonObject) -> bool:
+        """Whether all trials had ended in a saved state."""
+        return self.max_trials is not None and len(state["end_order"]) >= self.max_trials
 
     def has_failed(self) -> bool:
         """Whether the last trials, one after the other, have failed."""
@@ -323,12 +325,12 @@ class ResilientOracle(keras_tuner.Oracle):
     def drop(self, trial_id: str) -> None:
         """Called when a trial has come back once more."""
 
-    def time_left(self) -> datetime.timedelta | None:
-        """At most, if trials go on as they have; None where that is not known, or all have ended."""
-        ended, left = len(self.end_order) - self._old_ends, self.max_trials - len(self.end_order)
-        if not ended or left <= 0 or self._began is None:
-            return None
-        return datetime.timedelta(seconds=(time.monotonic() - self._began) * left / ended)
+    def limits(self) -> list[tuple[float, float]]:
+        """Of each limit of the search: what was done since it was started, and what is left."""
+        if self.max_trials is None:
+            return []
+        ended = len(self.end_order)
+        return [(ended - self._old_ends, self.max_trials - ended)]
 
     # -- files -------------------------------------------------------------------------------
 

@@ -151,7 +151,7 @@ class ResilientTuner(keras_tuner.Tuner):
         if not self._heard:
             return False  # what is there is of the search that will be overwritten
         state = files.read_json(self.project.oracle)
-        return state is not None and len(state["end_order"]) >= self.oracle.max_trials
+        return state is not None and self.oracle.is_over(state)
 
     def _need_not_wait(self, waited: float) -> bool:
         """Whether a worker that has found no chief for so many seconds is to end."""
@@ -254,6 +254,8 @@ class ResilientTuner(keras_tuner.Tuner):
             )
         for trial in best:
             print("\n".join(["", *display.summary(trial)]))
+        if costs := display.costs():
+            print("\n".join(["", *costs]))
         if said := luck.in_words(self.score_noise()):
             print(f"\n{said}")
 

@@ -1,29 +1,40 @@
 """What a hypergradient search prints of a trial."""
 
+import math
 from typing import Protocol
 
 from keras_tuner.engine.trial import Trial
 
 from keras_drmad.words import in_words
 
-from ..distributed.display import SearchDisplay, Searching, metric
+from ..distributed.display import SearchDisplay, Searching, duration, metric
+from .ledger import Ledger
 from .place import (
     DIFFERENTIATE,
     GRADIENT_NUMBER,
     ITERATION,
     LEARN,
     LEARNED,
+    RETEST,
     RUN,
     SCOUT,
     STAGE,
     configuration,
 )
+from .pruning import PRUNED, is_pruned
 
-DOES = {SCOUT: ", trying a start", LEARN: ", learning while it trains", DIFFERENTIATE: ""}
+DOES = {
+    SCOUT: ", trying a start",
+    LEARN: ", learning while it trains",
+    DIFFERENTIATE: "",
+    RETEST: ", once more",
+}
 
 
 class MetaSearching(Searching, Protocol):
     gradients_per_step: int
+    ledger: Ledger
+    needed: float | None
 
 
 class DrMADDisplay(SearchDisplay):
@@ -43,7 +54,28 @@ class DrMADDisplay(SearchDisplay):
 
     def found(self, trial: Trial) -> str:
         numbers = [metric(trial, name) for name in ("hyper_loss", "growth")]
-        return "; ".join(filter(None, [self.score(trial), *numbers]))
+        said = "; ".join(filter(None, [self.score(trial), *numbers]))
+        if not is_pruned(trial):
+            return said
+        epochs = int(trial.metrics.get_best_value(PRUNED))
+        return f"PRUNED after epoch {epochs}: {said}"
+
+    def left(self) -> str:
+        if self.oracle.ledger.budget is None:
+            return super().left()
+        left = self.time_left()
+        about = "" if left is None else f", about {duration(left)} left"
+        return f"{self.oracle.ledger.in_words()}{about}"
+
+    def costs(self) -> list[str]:
+        ledger, needed = self.oracle.ledger, self.oracle.needed
+        if not (split := ledger.split()):
+            return []
+        lines = [f"{ledger.in_words()}, by stage:", *(f"  {line}" for line in split)]
+        if needed is not None and ledger.budget is not None:
+            more = ledger.budget.words(math.ceil(needed))
+            lines.append(f"Another trial takes a budget of {more}.")
+        return lines
 
     def details(self, trial: Trial) -> list[str]:
         values = trial.hyperparameters.values

@@ -4,6 +4,7 @@ what they are trained on."""
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from . import trained_model
 from .data import SearchData
 from .online import learn
 from .outcome import Outcome
-from .place import GRADIENT_NUMBER, LEARN, LEARNED, SCOUT, STAGE, seed_of
+from .place import DIFFERENTIATE, GRADIENT_NUMBER, LEARN, LEARNED, SCOUT, STAGE, seed_of
 from .project import DrMADProject
 from .pruning import Reporting
 from .score import objective_value
@@ -84,9 +85,11 @@ class Executions:
             kept = self._kept(execution) if goes_on else None
             # Later ones are trained again, too: the weights may be of one of these.
             goes_on = kept is not None
+            began = time.perf_counter()
             outcome = kept or self._trained(
                 execution, data, epochs, callbacks(execution), **fit_arguments
             )
+            outcome.cost.setdefault("seconds", time.perf_counter() - began)
             outcomes.append(outcome)
             score = objective_value(self._objective, outcome.logs)
             is_best = best is None or self._objective.better_than(score, best)
@@ -140,7 +143,7 @@ class Executions:
             epochs,
             self._horizon,
             on_step=self._on_step,
-            differentiates=place[STAGE] != SCOUT,
+            differentiates=place[STAGE] == DIFFERENTIATE,
             **each,
         )
         outcome.curve = self._reporting.curve if reports else {}

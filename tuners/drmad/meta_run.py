@@ -38,6 +38,7 @@ class MetaRun:
     stale: int = 0  # meta-iterations since the best
     failures: int = 0  # meta-iterations in a row of which no training came back
     ended: bool = False
+    retests: int = 0  # trainings with the best so far
 
 
 class MetaOptimization:

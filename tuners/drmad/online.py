@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
+from keras_drmad.callbacks.window import Window
 from keras_drmad.data import Batches, for_fit
 from keras_drmad.hyperparameters.groups import INIT_SCALE
 from keras_drmad.hyperparameters.schedules import Knots
@@ -13,6 +14,7 @@ from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optim
 from keras_drmad.paths import Path
 from keras_drmad.typing import Arrays, Structure
 
+from .costs import Laps, StepClock, cost
 from .outcome import Outcome
 from .training import DifferentiatedTraining, last_logs
 
@@ -82,8 +84,9 @@ def learn(
         An `Outcome` without gradients.
     """
     model, optimizer = training.model, training.optimizer
-    learner = LearnHyperparameters(hyper, check=False)
-    callbacks = [learner, *fit_arguments.pop("callbacks", ())]
+    laps = Laps()
+    learner = _TimedLearner(hyper, laps)
+    callbacks = [StepClock(laps), learner, *fit_arguments.pop("callbacks", ())]
     history = model.fit(
         _Feed(batches), epochs=epochs, shuffle=False, callbacks=callbacks, **fit_arguments
     )
@@ -100,6 +103,7 @@ def learn(
         finite=bool(np.isfinite(logs["loss"])),
         growth=1.0,
         hyper_loss=float(np.nan if learner.hyper_loss is None else learner.hyper_loss),
+        cost=cost(training.steps, laps, learner.windows.seconds()),
     )
 
 
@@ -122,6 +126,19 @@ def mean_of(schedules: list[Arrays], earlier: Arrays, count: int) -> Arrays:
         share = count / (count + len(schedules))
         found[name] = share * earlier[name] + (1 - share) * known if count else known
     return found
+
+
+class _TimedLearner(LearnHyperparameters):
+    """Times its windows, and leaves them out of the laps of the training."""
+
+    def __init__(self, hyper: Batches, laps: Laps) -> None:
+        super().__init__(hyper, check=False)
+        self.windows, self._laps = Laps(), laps
+
+    def _end_window(self, window: Window) -> None:
+        self.windows.begin()
+        super()._end_window(window)
+        self._laps.leave_out(self.windows.end(len(window)))
 
 
 class _Feed(keras.utils.PyDataset):

@@ -16,36 +16,31 @@ from keras_drmad.arguments import flag, of_kind, positive_integer, whole_number
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import JsonObject, Logs
 
+from ..budget import Unit
 from ..distributed.guard import entry
-from ..distributed.oracle import ResilientOracle
 from ..distributed.role import role
 from ..storage import files
 from ..storage.damage import DamagedFile
+from .arguments import as_budget, warn_of_rest
+from .budgeted_oracle import BudgetedOracle
 from .configurations import Configurations, default_oracle
 from .display import DrMADDisplay
 from .halving import Halving
 from .meta_run import MetaOptimization, MetaRun
 from .online import LEARNERS
-from .place import (
-    GRADIENT_NUMBER,
-    ITERATION,
-    LEARNED,
-    RUN,
-    SCOUT,
-    SEED,
-    STAGE,
-)
+from .place import LEARNED, RETEST, SCOUT, place
 from .project import DrMADProject
-from .pruning import CURVE, curve, is_behind
+from .pruning import CURVE, mark_pruned, report
 from .result import TrialResult
+from .retests import Retests
 from .stages import Stages
 
 _log = logging.getLogger("keras_drmad")
 
-ITERATIONS_OF_A_CONFIGURATION = 10
+MAX_TRIALS, ITERATIONS_OF_A_CONFIGURATION = 10, 10
 
 
-class DrMADOracle(ResilientOracle):
+class DrMADOracle(BudgetedOracle):
     """Gradient descent on hyperparameters: one trial is one training, and its hypergradient.
 
     A *meta-iteration* trains `gradients_per_step` times with the same hyperparameters (one trial
@@ -61,10 +56,17 @@ class DrMADOracle(ResilientOracle):
     Args:
         objective: What trials are compared by, as in `keras_tuner.Oracle`; its value at the end of
             training counts. Defaults to `"val_loss"`.
-        max_trials: Trainings in all. Defaults to 10.
+        max_trials: The most trials. Defaults to 10; with a `budget`, to no limit.
+        budget: What all trials together may cost. The first one runs in any case, and then those of
+            which the expected cost fits in what is left: the mean of those of the same stage. May be
+            another one when the search goes on.
+        unit: Of `budget`. `"trainings"`: the share of a training's steps that were taken, times 1 + r,
+            with r the time of the way back (or of learning) over that of the training, both measured in
+            the trial. `"steps"`: that, times the steps of a training. `"seconds"`: of everything in a
+            trial, summed over workers. `"trials"`. Defaults to `"trainings"`.
         meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.1, epsilon=1e-12)`.
         meta_iterations: The most meta-iterations of one configuration. Defaults to as many as
-            `max_trials` allows, or 10 where there are discrete hyperparameters.
+            `max_trials` or `budget` allow, or 10 where there are discrete hyperparameters.
         outer_oracle: A `keras_tuner.Oracle` for discrete hyperparameters. Defaults to random search.
         patience: Ends a meta-run after so many meta-iterations without a better objective (the mean
             over its trainings). Defaults to never.
@@ -79,6 +81,9 @@ class DrMADOracle(ResilientOracle):
             none: the start is the compiled one. Defaults to 0.
         prunes: Whether a training that tries a start ends after the epoch in which it falls behind the
             median of the others. Defaults to `True`.
+        retests: Whether after each meta-step there is one more training, without a hypergradient, with
+            the best hyperparameters so far by their shrunken mean. `"auto"`: with a `budget` that is
+            not in trials, where it costs less than a meta-step. Defaults to `"auto"`.
         timeout: After so many seconds of silence a worker's trial is given to the next idle worker
             too; the first result counts. A worker that trains is not silent. Defaults to 60.
         keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
@@ -100,13 +105,16 @@ class DrMADOracle(ResilientOracle):
         "return_after",
         "gradients_per_step",
         "prunes",
+        "retests",
         "outer_oracle_settings",
     )
 
     def __init__(
         self,
         objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
-        max_trials: int = 10,
+        max_trials: int | None = None,
+        budget: float | None = None,
+        unit: Unit = "trainings",
         meta_optimizer: keras.optimizers.Optimizer | None = None,
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
@@ -116,37 +124,30 @@ class DrMADOracle(ResilientOracle):
         online: bool | str = "auto",
         scouts: int = 0,
         prunes: bool = True,
+        retests: bool | str = "auto",
         timeout: float | None = None,
         keep_checkpoints: int = 1,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(objective, max_trials, timeout, seed, **kwargs)
+        limit = positive_integer("max_trials", max_trials, optional=True)
+        self.scouts = whole_number("scouts", scouts)
+        whole = as_budget(budget, unit, limit, self.scouts)
+        if limit is None and whole is None:
+            limit = MAX_TRIALS
+        super().__init__(objective, limit, whole, timeout, seed, **kwargs)
         if meta_optimizer is None:
             meta_optimizer = keras.optimizers.RMSprop(0.1, epsilon=meta.EPSILON)
         meta.check(meta_optimizer)
         self.meta_optimizer = meta_optimizer
         self.gradients_per_step = positive_integer("gradients_per_step", gradients_per_step)
         self.project = DrMADProject(positive_integer("keep_checkpoints", keep_checkpoints))
-        self.max_trials = positive_integer("max_trials", max_trials)
         self.meta_iterations = positive_integer("meta_iterations", meta_iterations, optional=True)
         self.patience = positive_integer("patience", patience, optional=True)
         self.return_after = positive_integer("return_after", return_after, optional=True)
         self.online = flag("online", online, auto=True)
-        self.scouts = whole_number("scouts", scouts)
-        self.prunes = flag("prunes", prunes)
-        if self.scouts >= self.max_trials:
-            raise ValueError(
-                "`scouts` must be less than `max_trials`: they are a part of them. Received: "
-                f"scouts={scouts}, max_trials={max_trials}"
-            )
-        if self.max_trials % self.gradients_per_step:
-            _log.warning(
-                "`max_trials=%d` is not a multiple of `gradients_per_step=%d`: the last meta-iteration "
-                "will be incomplete.",
-                max_trials,
-                gradients_per_step,
-            )
+        self.prunes, self.retests = flag("prunes", prunes), flag("retests", retests, auto=True)
+        warn_of_rest(limit, self.gradients_per_step)
         if outer_oracle is not None:
             of_kind("outer_oracle", outer_oracle, keras_tuner.Oracle, "a `keras_tuner.Oracle`")
         self.outer = Configurations(outer_oracle or default_oracle(self.seed, self.scouts > 0))
@@ -159,6 +160,8 @@ class DrMADOracle(ResilientOracle):
         self.is_learning = online
         self._stages = Stages(int(self.scouts > 0), LEARNERS if online else 0)
         self._halving = Halving(self.scouts, self._stages, self.objective)
+        retests = self.counts_costs if self.retests == "auto" else bool(self.retests)
+        self._retests = Retests(self._stages, self.objective, retests)
         self._meta_optimization = MetaOptimization(
             self.project,
             self.objective,
@@ -181,18 +184,25 @@ class DrMADOracle(ResilientOracle):
                     _log.error("A meta-step waits until files can be written again: %s", error)
                     time.sleep(1)
                     return {"status": TrialStatus.IDLE}
+        self.needed = None
         for run in self._halving.losers(self.runs):
             run.ended = True
         for run in self.runs:
-            is_open = not run.ended and len(run.trial_ids) < self._width(run)
-            if is_open and not self._halving.waits(run, self.runs):
-                return self._training(run, trial_id)
-        if self._may_begin_another():
+            if run.ended or self._halving.waits(run, self.runs):
+                continue
+            if self._retests.is_due(run) and self.affords(RETEST):
+                return self._retest(run)
+            if len(run.trial_ids) < self._width(run):
+                if self.affords(self._stages.of(run.iteration)):
+                    return self._training(run, trial_id)
+                if self._retests.is_possible(run) and self.affords(RETEST):
+                    return self._retest(run)
+                return self.no_trial()
+        if self._may_begin_another() and self.affords(self._stages.of(0)):
             new = self._new_run()
             if new is not None:
                 return self._training(new, trial_id)
-        # In a single meta-run others' trials must come back before there is a next one.
-        return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
+        return self.no_trial()
 
     def _may_begin_another(self) -> bool:
         if self.scouts:
@@ -205,15 +215,22 @@ class DrMADOracle(ResilientOracle):
 
     def _training(self, run: MetaRun, trial_id: str) -> JsonObject:
         """The next training of a meta-iteration."""
-        place: JsonObject = {
-            RUN: run.number,
-            ITERATION: run.iteration,
-            GRADIENT_NUMBER: len(run.trial_ids),
-        }
-        place[SEED] = self.seed  # workers have drawn others, if none was given
-        place[STAGE] = self._stages.of(run.iteration)
         run.trial_ids.append(trial_id)
-        return {"status": TrialStatus.RUNNING, "values": {**run.values, **place}}
+        number, stage = len(run.trial_ids) - 1, self._stages.of(run.iteration)
+        return self._trial(run, run.iteration, number, stage)
+
+    def _retest(self, run: MetaRun) -> JsonObject:
+        """One more training with the best values of a run so far."""
+        best = self._retests.best(run, self.trials.values())
+        run.retests += 1
+        number = self.gradients_per_step + run.retests - 1
+        iteration = best[0].iteration if best else run.iteration - 1
+        return self._trial(run, iteration, number, RETEST)
+
+    def _trial(self, run: MetaRun, iteration: int, number: int, stage: str) -> JsonObject:
+        # With this seed, for workers have drawn others if none was given.
+        values = run.values | place(run.number, iteration, number, self.seed, stage)
+        return {"status": TrialStatus.RUNNING, "values": values}
 
     def has_choices(self) -> bool:
         """Whether the hypermodel asks for anything that an outer oracle could choose."""
@@ -251,6 +268,10 @@ class DrMADOracle(ResilientOracle):
             self.outer.report(run.proposal, run.best)
             run.proposal = None
 
+    def favourite(self) -> str | None:
+        """The trial whose hyperparameters are the best in the mean, where there were retests."""
+        return self._retests.favourite(self.runs, self.trials.values())
+
     # -- coming back -------------------------------------------------------------------------
 
     @entry
@@ -259,17 +280,13 @@ class DrMADOracle(ResilientOracle):
             return super().update_trial(trial_id, metrics, step)
         self._check_holder(trial_id)
         trial = self.trials[trial_id]
-        if not trial.metrics.exists(CURVE):
-            trial.metrics.register(CURVE, direction=self.objective.direction)
-        trial.metrics.update(CURVE, metrics[CURVE], step=step)
-        self._save_trial(trial)
-        others = [curve(other) for name, other in self.trials.items() if name != trial_id]
-        last = max((max(curve) for curve in others if curve), default=-1)
-        behind = is_behind(metrics[CURVE], step, others, last, self.objective.direction)
-        if not self.prunes or not behind or step == last:
-            return trial
+        direction = self.objective.direction
+        is_behind = report(trial, metrics[CURVE], step, self.trials.values(), direction)
         answer = copy.copy(trial)
-        answer.status = TrialStatus.STOPPED
+        if self.prunes and is_behind:
+            mark_pruned(trial, step)
+            answer.status = TrialStatus.STOPPED
+        self._save_trial(trial)
         return answer
 
     def knows(self, trial: Trial) -> bool:
@@ -314,32 +331,27 @@ class DrMADOracle(ResilientOracle):
         if not self.is_saved:
             return  # what is on disk is older, and may need more
         needed = {trial_id for run in self.runs for trial_id in run.trial_ids}
-        self.project.tidy(trial_ids, needed)
+        self.project.tidy(trial_ids, needed | set(filter(None, [self.favourite()])))
         for run in self.runs:
             # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
-            old = [run.iteration - 1, run.iteration] if run.ended else [run.iteration - 2]
-            for iteration in old:
+            old = set(range(run.iteration + 1 if run.ended else run.iteration - 1))
+            stay = [] if run.ended else self._retests.best(run, self.trials.values())
+            for iteration in old.difference(candidate.iteration for candidate in stay):
                 files.remove(self.project.state(run.number, iteration))
 
     def _rank(self, trial: Trial) -> None:
         if trial.status == TrialStatus.COMPLETED:
-            ranked = self.project.ranked
-            ranked.append(trial.trial_id)
-            ranked.sort(key=self.start_order.index)  # of equal ones the first, as KerasTuner has it
-            ranked.sort(
-                key=lambda name: self.trials[name].score,
-                reverse=self.objective.direction == "max",
-            )
+            names = [*self.project.ranked, trial.trial_id]
+            names.sort(key=self.start_order.index)  # of equal ones the first, as KerasTuner has it
+            is_max = self.objective.direction == "max"
+            names.sort(key=lambda name: self.trials[name].score, reverse=is_max)
+            self.project.ranked = names
 
     def settings(self) -> JsonObject:
         """What must be the same when a search goes on, but what is `changeable`."""
         return {
             "objective": str(self.objective),
-            "meta_optimizer": {
-                "class": type(self.meta_optimizer).__name__,
-                **self.meta_optimizer.get_config(),
-                "name": None,  # Keras counts them
-            },
+            "meta_optimizer": meta.settings(self.meta_optimizer),
             "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
             "outer_oracle_settings": self.outer.settings(),
@@ -349,6 +361,7 @@ class DrMADOracle(ResilientOracle):
             "online": self.online,
             "scouts": self.scouts,
             "prunes": self.prunes,
+            "retests": self.retests,
             "seed": self._given_seed,
         }
 

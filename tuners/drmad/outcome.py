@@ -19,6 +19,7 @@ class Outcome:
     finite: bool
     growth: float
     hyper_loss: float
+    cost: Logs  # by unit
     curve: dict[int, float] = field(
         default_factory=dict
     )  # `{epoch: objective}`, if it was reported
@@ -30,6 +31,7 @@ class Outcome:
             logs=self.logs,
             values=self.values,
             gradients=self.gradients,
+            cost=self.cost,
             training={name: getattr(self, name) for name in FLAGS} | {"source": source},
             curve={str(epoch): value for epoch, value in self.curve.items()},
         )
@@ -48,5 +50,6 @@ class Outcome:
             finite=bool(groups["training"]["finite"]),
             growth=float(groups["training"]["growth"]),
             hyper_loss=float(groups["training"]["hyper_loss"]),
+            cost={unit: float(value[()]) for unit, value in groups["cost"].items()},
             curve={int(epoch): float(value) for epoch, value in groups.get("curve", {}).items()},
         )

@@ -8,13 +8,19 @@ import numpy as np
 PLACE = "drmad/"
 RUN, ITERATION, GRADIENT_NUMBER = PLACE + "run", PLACE + "iteration", PLACE + "gradient_number"
 SEED = PLACE + "seed"
-# What a trial does: it tries a start, learns while it trains, or is differentiated when it has trained.
+# What a trial does: it tries a start, learns while it trains, is differentiated when it has trained, or
+# trains the best so far again.
 STAGE = PLACE + "stage"
-SCOUT, LEARN, DIFFERENTIATE = "scout", "learn", "differentiate"
+SCOUT, LEARN, DIFFERENTIATE, RETEST = "scout", "learn", "differentiate", "retest"
 
 # What summaries show of the learned values; not a hyperparameter that anything reads.
 LEARNED = "learned/"
 START = "start/"  # beside it in TensorBoard: what was compiled
+
+
+def place(run: int, iteration: int, number: int, seed: int, stage: str) -> dict[str, Any]:
+    """The values; `number` counts the trainings of an iteration."""
+    return {RUN: run, ITERATION: iteration, GRADIENT_NUMBER: number, SEED: seed, STAGE: stage}
 
 
 def configuration(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Pruning: trainings that are going to lose end early."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import keras_tuner
@@ -13,6 +13,9 @@ from .score import objective_value
 
 # Under which a trial reports its objective after each epoch.
 CURVE = "drmad/curve"
+# Of a trial that was ended early: after how many epochs. KerasTuner, which has no such status, has it
+# as complete.
+PRUNED = "drmad/pruned"
 # Nothing is pruned before so many trainings have come to their end.
 WHOLE = 4
 
@@ -43,6 +46,28 @@ def curve(trial: Trial) -> dict[int, float]:
     if not trial.metrics.exists(CURVE):
         return {}
     return {int(seen.step): float(seen.mean()) for seen in trial.metrics.get_history(CURVE)}
+
+
+def mark_pruned(trial: Trial, step: int) -> None:
+    """Notes that a trial ends after epoch `step`, from 0."""
+    if not trial.metrics.exists(PRUNED):
+        trial.metrics.register(PRUNED, direction="min")
+    trial.metrics.update(PRUNED, step + 1, step=step)
+
+
+def is_pruned(trial: Trial) -> bool:
+    """Whether a trial was ended early, as it fell behind."""
+    return trial.metrics.exists(PRUNED)
+
+
+def report(trial: Trial, value: float, step: int, others: Iterable[Trial], direction: str) -> bool:
+    """Writes down a trial's objective after an epoch; whether the trial falls behind the others."""
+    if not trial.metrics.exists(CURVE):
+        trial.metrics.register(CURVE, direction=direction)
+    trial.metrics.update(CURVE, value, step=step)
+    curves = [curve(other) for other in others if other is not trial]
+    last = max((max(curve) for curve in curves if curve), default=-1)
+    return step != last and is_behind(value, step, curves, last, direction)
 
 
 class Reporting(keras.callbacks.Callback):

@@ -10,6 +10,7 @@ from keras_tuner.engine.trial import Trial
 from keras_drmad.typing import Logs
 
 from .. import luck
+from .costs import COST
 from .outcome import Outcome
 from .place import ITERATION, RUN
 
@@ -52,12 +53,13 @@ def _logs_nothing(callback: keras.callbacks.Callback) -> bool:
 
 
 def metrics(objective: keras_tuner.Objective, outcomes: Sequence[Outcome]) -> Logs:
-    """Mean logs of a trial's trainings, and the objective."""
+    """Mean logs of a trial's trainings, the objective, and what they cost together."""
     means = {n: np.mean([o.logs[n] for o in outcomes]) for n in outcomes[0].logs}
     means["hyper_loss"] = np.mean([o.hyper_loss for o in outcomes])
     if outcomes[0].gradients:
         means["growth"] = np.max([o.growth for o in outcomes])
     means[objective.name] = np.mean([objective_value(objective, o.logs) for o in outcomes])
+    means |= {COST + n: np.sum([o.cost[n] for o in outcomes]) for n in outcomes[0].cost}
     # KerasTuner cannot compare what is not a number.
     return {name: float(mean) for name, mean in means.items() if not np.isnan(mean)}
 

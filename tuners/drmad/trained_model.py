@@ -49,12 +49,12 @@ def save(model: keras.Model, path: str) -> None:
         model.save_weights(temporary)
 
 
-def load(model: keras.Model, path: str, inputs: JsonObject, steps: int) -> None:
+def load(model: keras.Model, path: str | None, inputs: JsonObject, steps: int) -> None:
     """Reads the weights into a new model, which is built here if it is not.
 
     Args:
         model: compiled with a learnable optimizer.
-        path: the file.
+        path: the file; None to build it only.
         inputs: `shapes` of what the model is called on.
         steps: of the training, which a learned schedule spans.
 
@@ -66,6 +66,8 @@ def load(model: keras.Model, path: str, inputs: JsonObject, steps: int) -> None:
     learnable_optimizer(model).span_schedule(steps)
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
+    if path is None:
+        return
     try:
         model.load_weights(path)
     except OSError as error:

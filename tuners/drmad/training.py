@@ -18,6 +18,7 @@ from keras_drmad.training_loop import fit
 from keras_drmad.typing import Arrays, Logs, Structure
 
 from ..retraining import Retraining
+from .costs import Laps, cost
 from .data import SearchData
 from .learned import Learned
 from .outcome import Outcome
@@ -65,6 +66,7 @@ class DifferentiatedTraining:
         self.engine = Engine.of(model, example, path, others, jit_compile, check)
         self._compiled = self.learned.values
         self.compiled = self.learned.effective()
+        self._compiles_back = True  # when it is next done
 
     def restart(
         self, seed: int, values: Arrays | None = None, start: Mapping[str, float] | None = None
@@ -115,17 +117,25 @@ class DifferentiatedTraining:
 
         Does not walk back unless it `differentiates`.
         """
+        forth, back = Laps(), Laps()
+        begins = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs: forth.begin()
+        )
+        arguments = fit_arguments | {"callbacks": [*fit_arguments.pop("callbacks", ()), begins]}
+        on_lap = _then(forth, on_step)
         history, run = fit(
-            self.model, self.engine, batches, epochs, horizon, on_step, self.judge, **fit_arguments
+            self.model, self.engine, batches, epochs, horizon, on_lap, self.judge, **arguments
         )
         logs = last_logs(self, history, fit_arguments)
         if not differentiates:
             loss = self.engine.programs.validation_loss(run.end, hyper)
-            finite = bool(np.isfinite(loss))
-            return Outcome(logs, self.learned.values, {}, finite, growth=1.0, hyper_loss=loss)
+            finite, values = bool(np.isfinite(loss)), self.learned.values
+            return Outcome(logs, values, {}, finite, 1.0, loss, cost(self.steps, forth, 0.0))
         self._check_horizon(horizon, run)
-        back = _walking_back(fit_arguments["verbose"], run, on_step)
-        found = self.engine.differentiate(run, hyper, back)
+        on_lap = _walking_back(fit_arguments["verbose"], run, _then(back, on_step))
+        back.begin()
+        found = self.engine.differentiate(run, hyper, on_lap)
+        beside, self._compiles_back = back.seconds(self._compiles_back), False
         gradients = self.learned.gradients(found.adjoint)
         return Outcome(
             logs=logs,
@@ -135,6 +145,7 @@ class DifferentiatedTraining:
             finite=found.finite and all(np.isfinite(g).all() for g in gradients.values()),
             growth=found.growth,
             hyper_loss=found.validation_loss,
+            cost=cost(self.steps, forth, beside),
         )
 
     def result(self, outcomes: list[Outcome]) -> TrialResult:
@@ -188,7 +199,18 @@ def last_logs(
     return logs
 
 
-def _walking_back(verbose: int | str, run: Trajectory, on_step: OnStep | None) -> OnStep | None:
+def _then(laps: Laps, on_step: OnStep | None) -> OnStep:
+    """Ends a lap at each `on_step`."""
+
+    def step(steps: int) -> None:
+        laps.end(steps)
+        if on_step:
+            on_step(steps)
+
+    return step
+
+
+def _walking_back(verbose: int | str, run: Trajectory, on_step: OnStep) -> OnStep:
     """Says that the way back begins; returns `on_step` with a bar of its steps, as `fit` has one."""
     if not verbose:
         return on_step
@@ -199,8 +221,7 @@ def _walking_back(verbose: int | str, run: Trajectory, on_step: OnStep | None) -
 
     def step(steps: int) -> None:
         bar.add(steps)
-        if on_step:
-            on_step(steps)
+        on_step(steps)
 
     return step
 

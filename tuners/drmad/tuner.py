@@ -16,6 +16,7 @@ from keras_drmad.paths import Path, SegmentMeans
 from keras_drmad.typing import Arrays, JsonObject, Logs, Structure
 
 from ..arguments import check_hypermodel, checked_callbacks
+from ..budget import Unit
 from ..data_checks import as_fit_data
 from ..distributed.role import role
 from ..distributed.tuner import ResilientTuner
@@ -53,7 +54,11 @@ class DrMADTuner(ResilientTuner):
             with one. What it asks `hp` for is chosen by `outer_oracle`.
         objective: What trials are compared by. Defaults to `"val_loss"`. Its value at the end of
             training counts, on `selection_data` if `search` is given any.
-        max_trials: Trainings in all. Defaults to 10.
+        max_trials: The most trials. Defaults to 10; with a `budget`, to no limit.
+        budget: What the trials together may cost, in trainings without hypergradients: a trial costs
+            the part of a training that it has taken, times 1 + r, with r the measured time of its way
+            back (or of its learning) over that of the training. `unit` says what else is counted:
+            `"steps"`, `"seconds"` or `"trials"`. See `DrMADOracle`.
         path: A `keras_drmad.paths.Path`. Defaults to `SegmentMeans()`.
         meta_optimizer: A `keras.optimizers.Optimizer`. Defaults to `RMSprop(0.1, epsilon=1e-12)`;
             `keras_drmad.Sign(0.1)` moves as the DrMAD paper does.
@@ -72,9 +77,9 @@ class DrMADTuner(ResilientTuner):
             `"auto"`.
         starts: `{kind: (low, high)}`, between which `scouts` are drawn; of `"learning_rate"`,
             `"momentum"`, `"l2"`, `"weight_decay"`. Defaults to ranges about the compiled values.
-        scouts, prunes, meta_iterations, outer_oracle, patience, return_after, gradients_per_step,
-            timeout, keep_checkpoints, seed, hyperparameters, tune_new_entries, allow_new_entries,
-            max_retries_per_trial: As in `DrMADOracle`.
+        scouts, prunes, retests, meta_iterations, outer_oracle, patience, return_after,
+            gradients_per_step, timeout, keep_checkpoints, seed, hyperparameters, tune_new_entries,
+            allow_new_entries, max_retries_per_trial: As in `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
             seeds of their own, whose hypergradients and metrics are averaged), `max_model_size`,
             as in `keras_tuner.Tuner`.
@@ -103,7 +108,9 @@ class DrMADTuner(ResilientTuner):
         self,
         hypermodel: keras_tuner.HyperModel | Callable[[keras_tuner.HyperParameters], keras.Model],
         objective: str | keras_tuner.Objective | list[str | keras_tuner.Objective] = "val_loss",
-        max_trials: int = 10,
+        max_trials: int | None = None,
+        budget: float | None = None,
+        unit: Unit = "trainings",
         path: Path | None = None,
         judge: str = "last",
         meta_optimizer: keras.optimizers.Optimizer | None = None,
@@ -117,6 +124,7 @@ class DrMADTuner(ResilientTuner):
         scouts: int = 0,
         starts: Mapping[str, Sequence[float]] | None = None,
         prunes: bool = True,
+        retests: bool | str = "auto",
         meta_iterations: int | None = None,
         outer_oracle: keras_tuner.Oracle | None = None,
         patience: int | None = None,
@@ -147,6 +155,8 @@ class DrMADTuner(ResilientTuner):
         oracle = DrMADOracle(
             objective=objective,
             max_trials=max_trials,
+            budget=budget,
+            unit=unit,
             meta_optimizer=meta_optimizer,
             meta_iterations=meta_iterations,
             outer_oracle=outer_oracle,
@@ -156,6 +166,7 @@ class DrMADTuner(ResilientTuner):
             online=online,
             scouts=scouts,
             prunes=prunes,
+            retests=flag("retests", retests, auto=True) if resample else False,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
             seed=seed,
@@ -340,13 +351,17 @@ class DrMADTuner(ResilientTuner):
     # -- results -----------------------------------------------------------------------------
 
     def score_noise(self) -> float:
-        return noise(self.oracle.get_best_trials(self.oracle.max_trials), self.resample)
+        return noise(self.oracle.get_best_trials(len(self.oracle.trials)), self.resample)
 
     def load_model(self, trial: Trial) -> keras.Model:
         """The trained model of a trial, its optimizer with the trial's hyperparameters."""
         checkpoint = self.project.checkpoint(trial.trial_id)
         if not os.path.exists(checkpoint):
             raise ValueError(self.project.without_weights(trial.trial_id))
+        return self._model(trial, checkpoint)
+
+    def _model(self, trial: Trial, checkpoint: str | None) -> keras.Model:
+        """With a trial's hyperparameters, and the weights of a checkpoint if there is one."""
         self._trainings.forget()  # clearing the session ends its programs
         result = TrialResult.read(self.project.result(trial.trial_id))
         self._trainings.online = self.oracle.is_learning
@@ -359,6 +374,8 @@ class DrMADTuner(ResilientTuner):
     def get_best_optimizer(self, steps: int | None = None) -> LearnableOptimizer:
         """A fresh optimizer with the best trial's hyperparameters, for another training.
 
+        Where the best were trained again, those that are best in the (shrunken) mean over their trials.
+
         Args:
             steps: Training steps that a learned schedule is stretched to. Defaults to those of the
                 search.
@@ -366,7 +383,9 @@ class DrMADTuner(ResilientTuner):
         steps = positive_integer("steps", steps, optional=True)
         if not (best := self.oracle.get_best_trials(1)):
             raise ValueError("No trial has ended with a score: call `search` first.")
-        optimizer = learnable_optimizer(model := self.load_model(best[0]))
+        favourite = self.oracle.favourite()
+        trial = best[0] if favourite is None else self.oracle.trials[favourite]
+        optimizer = learnable_optimizer(model := self._model(trial, checkpoint=None))
         if optimizer.schedule is not None and steps is not None:
             optimizer.schedule = optimizer.schedule.over(steps)
         return keras.saving.deserialize_keras_object(

@@ -160,7 +160,7 @@ class QANOracle(ResilientOracle):
         self.logs = EpisodeLogs(self.project)
         self.learner.check()
         self.curriculum = Curriculum.with_defaults(
-            self.max_trials,
+            max_trials,
             schedule_trials,
             random_trials,
             guided_trials,

@@ -7,9 +7,10 @@ import numpy as np
 
 from keras_drmad.arguments import number, whole_number
 
+from ...luck import PRIOR
 from ..training.actions import Actions
 from .episode import CONTEST, GUIDED, RANDOM, SCHEDULE, TEST, TRAIN, Episode
-from .ranking import PRIOR, Ranking
+from .ranking import Ranking
 from .schedules import Schedule, propose
 
 RETESTED = 3  # best schedules, each on fresh seeds

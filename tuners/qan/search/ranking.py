@@ -11,8 +11,6 @@ from ..training.goals import Goal
 from .episode import CONTEST, SCHEDULE, TEST, Episode
 from .schedules import KINDS, Schedule
 
-NEIGHBOURS, PRIOR = 3, 2.0  # how many snapshots on each side tell of one, and as how many tests
-
 
 class RankedSchedule(NamedTuple):
     """A schedule that was searched, the episodes that have done it, and their mean rank."""
@@ -63,12 +61,7 @@ class Contest(NamedTuple):
 class Ranking:
     """Compares episodes that have ended.
 
-    Of a snapshot with n tests,
-
-        m = (sum of ranks + 2 · mean rank of its neighbours) / (n + 2),   b = s / √(n + 2)
-
-    where its neighbours are the three snapshots before it, the three after it, and itself, and s is
-    the standard deviation of tests around the means of their snapshots.
+    The m and b of a snapshot are its tests' shrunken mean and bound; see `luck.shrunken`.
 
     Args:
         episodes: of the search.
@@ -125,15 +118,12 @@ class Ranking:
         for episode in self.done(TEST):
             if episode.snapshot is not None:
                 episodes.setdefault(episode.snapshot, []).append(episode)
-        ranks = {number: [self.rank(e) for e in of] for number, of in episodes.items()}
-        spread, ordered, found = _spread(list(ranks.values())), sorted(ranks), []
-        for place, number in enumerate(ordered):
-            near = ordered[max(place - NEIGHBOURS, 0) : place + NEIGHBOURS + 1]
-            around = np.mean([rank for neighbour in near for rank in ranks[neighbour]])
-            tests = len(ranks[number]) + PRIOR
-            mean = float((sum(ranks[number]) + PRIOR * around) / tests)
-            bound = float(spread / np.sqrt(tests))
-            found.append(RankedSnapshot(number, episodes[number], mean, bound))
+        ordered = sorted(episodes)
+        estimates = luck.shrunken([[self.rank(e) for e in episodes[n]] for n in ordered])
+        found = [
+            RankedSnapshot(number, episodes[number], *estimate)
+            for number, estimate in zip(ordered, estimates, strict=True)
+        ]
         return [ranked for ranked in found if ranked.number not in self.dropped]
 
     def contest(self) -> Contest:
@@ -185,11 +175,3 @@ class Ranking:
 def standard_error(values: np.ndarray) -> float:
     """Standard error of a mean."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
-
-
-def _spread(ranks: list[list[float]]) -> float:
-    """The standard deviation around the means of groups, of their sum if no group has two."""
-    around = luck.spread(ranks)
-    if np.isfinite(around):
-        return around
-    return float(np.std([rank for of in ranks for rank in of] or [0.0]))
