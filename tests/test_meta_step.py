@@ -56,3 +56,15 @@ def test_going_back_halves_the_step():
     assert at.values == at.best
     after = step(at, [gradient(1, 0)], BOUNDS, keras.optimizers.SGD(0.5))
     assert after.values["learning_rate"] == [0.25 - 0.25]
+
+
+def test_a_step_has_the_rate_of_now():
+    """A search may go on with another one; the half of it that going back leaves stays the half."""
+    slow, fast = keras.optimizers.SGD(0.25), keras.optimizers.SGD(0.5)
+    at = step(state(), [gradient(1, 0)], BOUNDS, slow)
+    at.best = at.values
+    assert step(at, [gradient(1, 0)], BOUNDS, fast).values["learning_rate"] == [-0.75]
+    at = step(back_to_best(at, slow), [gradient(1, 0)], BOUNDS, fast)
+    assert at.values["learning_rate"] == [-0.5]
+    at = step(at, [], BOUNDS, fast)  # backs off
+    assert step(at, [gradient(1, 0)], BOUNDS, fast).rate == {"share": 0.5}

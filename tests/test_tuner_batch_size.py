@@ -34,6 +34,11 @@ def test_each_configuration_trains_in_batches_of_its_size(tmp_path: Any) -> None
     tuner = make(tmp_path, sized, max_trials=2, meta_iterations=1, keep_checkpoints=2)
     search(tuner)
     assert steps(tuner) == {10: 16, 40: 4}
+
+
+@pytest.mark.slow
+def test_a_size_that_is_asked_for_is_as_one_that_is_given(tmp_path: Any) -> None:
+    tuner = search(make(tmp_path, sized, max_trials=1))
     first = trials(tuner)[0]
     size = first.hyperparameters.values["batch_size"]
     given = search(make(tmp_path, max_trials=1, project_name="given"), batch_size=size)
@@ -52,6 +57,7 @@ def test_learned_schedules_and_folds_follow_the_batch_size(tmp_path: Any) -> Non
         assert np.isfinite(model.evaluate(*HYPER, verbose=0)).all()
 
 
+@pytest.mark.slow
 def test_a_configuration_that_is_too_short_for_the_horizon_says_so(tmp_path: Any) -> None:
     tuner = search(make(tmp_path, sized, max_trials=4, meta_iterations=2, horizon=5))
     ended = {t.hyperparameters.values["batch_size"]: t for t in trials(tuner)}

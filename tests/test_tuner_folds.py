@@ -89,6 +89,7 @@ def test_data_in_batches_are_not_split(tmp_path: Any, argument: Any) -> None:
         make(tmp_path).search(data, verbose=0, **argument)
 
 
+@pytest.mark.slow
 def test_a_search_on_split_arrays_is_that_on_its_parts(tmp_path: Any) -> None:
     found = []
     for name, data, sets in (

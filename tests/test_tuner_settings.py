@@ -31,16 +31,20 @@ def test_some_settings_may_change_and_are_logged(tmp_path: Any, caplog: Any) -> 
 def test_a_search_goes_on_with_what_may_change(tmp_path: Any, caplog: Any) -> None:
     search(make(tmp_path, max_trials=1))
     more = {"patience": 5, "return_after": None, "meta_iterations": 9, "prunes": False}
+    more["meta_optimizer"] = keras.optimizers.RMSprop(0.2, epsilon=1e-12)
     free = {"keep_checkpoints": 2, "timeout": 9.0}
     changed = search(make(tmp_path, max_trials=2, **more, **free), validation_batch_size=7)
     assert len(scores(changed)) == 2
     for name in more:
-        assert f"{name}: " in caplog.text
+        assert f"{name}: " in caplog.text or f"{name}.learning_rate: 0.1" in caplog.text
     assert "validation" not in caplog.text and "timeout" not in caplog.text
     with pytest.raises(ValueError, match=r"epochs: 2 before, 3 now\. Use them"):
         search(make(tmp_path, max_trials=2), epochs=3)
     with pytest.raises(ValueError, match=r"meta_optimizer.class: 'RMSprop' before"):
         search(make(tmp_path, max_trials=2, meta_optimizer=keras.optimizers.SGD(0.1)))
+    falling = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    with pytest.raises(ValueError, match=r"meta_optimizer.learning_rate_schedule: None before"):
+        search(make(tmp_path, meta_optimizer=keras.optimizers.RMSprop(falling, epsilon=1e-12)))
     with pytest.raises(ValueError, match=r"data.batch_size: 10 before, 20 now"):
         search(make(tmp_path, max_trials=2), batch_size=20)
 

@@ -145,8 +145,10 @@ class Learned(Protocol):
 
 
 def settings(optimizer: keras.optimizers.Optimizer) -> JsonObject:
-    """What a meta-optimizer is, in JSON."""
+    """What a meta-optimizer is, in JSON; a schedule is another setting than a learning rate."""
     config = optimizer.get_config() | {"name": None}  # Keras counts them
+    if not isinstance(config["learning_rate"], float):
+        config["learning_rate_schedule"] = config.pop("learning_rate")
     return {"class": type(optimizer).__name__, **config}
 
 

@@ -26,12 +26,14 @@ class MetaState:
         good: the last values under which training gave a usable hypergradient; empty if there were none.
         best: the values of the best meta-iteration so far; empty before the first has ended.
         slots: the variables of the meta-optimizer, by their number; empty before its first step.
+        rate: the share of the meta-optimizer's learning rate that steps have; empty for all of it.
     """
 
     values: Arrays
     good: Arrays = field(default_factory=dict)
     best: Arrays = field(default_factory=dict)
     slots: Arrays = field(default_factory=dict)
+    rate: Arrays = field(default_factory=dict)
 
 
 def step(
@@ -64,7 +66,7 @@ def step(
         name: np.clip(variable.numpy(), *bounds[name])
         for name, variable in zip(state.values, variables, strict=True)
     }
-    return MetaState(values, good=state.values, best=state.best, slots=_slots(optimizer))
+    return MetaState(values, state.values, state.best, _slots(optimizer), state.rate)
 
 
 def back_to_best(state: MetaState, meta_optimizer: keras.optimizers.Optimizer) -> MetaState:
@@ -72,10 +74,8 @@ def back_to_best(state: MetaState, meta_optimizer: keras.optimizers.Optimizer) -
 
     The meta-optimizer's learning rate is halved unless it has a schedule.
     """
-    optimizer, _ = _restored(state, meta_optimizer)
-    if isinstance(meta_optimizer.get_config()["learning_rate"], float):
-        optimizer.learning_rate = optimizer.learning_rate / 2
-    return MetaState(state.best, state.good, state.best, _slots(optimizer))
+    rate = {"share": np.asarray(_share(state) / 2)}
+    return MetaState(state.best, state.good, state.best, state.slots, rate)
 
 
 def _restored(
@@ -90,7 +90,14 @@ def _restored(
     optimizer.build(variables)
     for name, value in state.slots.items():
         optimizer.variables[int(name)].assign(value)
+    rate = meta_optimizer.get_config()["learning_rate"]
+    if isinstance(rate, float):  # that of now, which may be another one than when the search began
+        optimizer.learning_rate = rate * _share(state)
     return optimizer, variables
+
+
+def _share(state: MetaState) -> float:
+    return float(state.rate.get("share", 1.0))
 
 
 def _slots(optimizer: keras.optimizers.Optimizer) -> Arrays:
@@ -108,4 +115,4 @@ def _backed_off(state: MetaState, bounds: Bounds) -> MetaState:
         name: np.clip(value, *bounds[name]).astype(state.values[name].dtype)
         for name, value in values.items()
     }
-    return MetaState(values, state.good, state.best, state.slots)
+    return MetaState(values, state.good, state.best, state.slots, state.rate)

@@ -39,6 +39,16 @@ _log = logging.getLogger("keras_drmad")
 
 MAX_TRIALS, ITERATIONS_OF_A_CONFIGURATION = 10, 10
 
+# Arguments that say only what comes next.
+STEERING = (
+    "meta_iterations",
+    "patience",
+    "return_after",
+    "gradients_per_step",
+    "prunes",
+    "retests",
+)
+
 
 class DrMADOracle(BudgetedOracle):
     """Gradient descent on hyperparameters: one trial is one training, and its hypergradient.
@@ -99,15 +109,7 @@ class DrMADOracle(BudgetedOracle):
 
     project: DrMADProject
     display_class = DrMADDisplay
-    changeable = (
-        "meta_iterations",
-        "patience",
-        "return_after",
-        "gradients_per_step",
-        "prunes",
-        "retests",
-        "outer_oracle_settings",
-    )
+    changeable = (*STEERING, "meta_optimizer.learning_rate", "outer_oracle_settings")
 
     def __init__(
         self,
@@ -350,18 +352,12 @@ class DrMADOracle(BudgetedOracle):
         return {
             "objective": str(self.objective),
             "meta_optimizer": meta.settings(self.meta_optimizer),
-            "meta_iterations": self.meta_iterations,
             "outer_oracle": type(self.outer.oracle).__name__,
             "outer_oracle_settings": self.outer.settings(),
-            "patience": self.patience,
-            "return_after": self.return_after,
-            "gradients_per_step": self.gradients_per_step,
             "online": self.online,
             "scouts": self.scouts,
-            "prunes": self.prunes,
-            "retests": self.retests,
             "seed": self._given_seed,
-        }
+        } | {name: getattr(self, name) for name in STEERING}
 
     # -- files -------------------------------------------------------------------------------
 

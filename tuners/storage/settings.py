@@ -27,7 +27,8 @@ def check(
         path: the file they are in.
         settings: nested dictionaries.
         other: the argument by which there would be another search.
-        changeable: names of those that may differ: what there is already means the same with them.
+        changeable: names of those that may differ, dotted if they are in others: what there is already
+            means the same with them.
 
     Raises:
         ValueError: a list of what changed.
@@ -36,7 +37,7 @@ def check(
     if before is None:
         return
     differ = _differ(before, _as_read(settings))
-    changed = [one for one in differ if one[0].partition(".")[0] not in changeable]
+    changed = [one for one in differ if not {one[0], one[0].partition(".")[0]} & set(changeable)]
     if changed:
         raise ValueError(
             f"The project of {path} was searched with other settings: {_in_words(changed)}. Use "
