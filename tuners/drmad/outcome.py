@@ -20,9 +20,8 @@ class Outcome:
     growth: float
     hyper_loss: float
     cost: Logs  # by unit
-    curve: dict[int, float] = field(
-        default_factory=dict
-    )  # `{epoch: objective}`, if it was reported
+    # `{epoch: objective}`, if it was reported.
+    curve: dict[int, float] = field(default_factory=dict)
 
     def write(self, path: str, source: str) -> None:
         """Writes the file, all or nothing; `source` tells of what training it is."""
