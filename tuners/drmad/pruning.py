@@ -1,6 +1,6 @@
 """Pruning: trainings that are going to lose end early."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import keras_tuner
