@@ -4,8 +4,8 @@
 
 - tuning: test error over the start rate (1e-5 … 1, 10) on digits, MNIST with 2000 images and, with
   `--data`, questions of TREC (a text classifier): learned; SGD alone and with ReduceLROnPlateau from
-  the same start; Keras's Adam and AdamW with cosine decay; SGD with a one-cycle schedule, its peak
-  rate tuned on the hyper set in 20 trainings. `start_rates.py` draws it.
+  the same start; Keras's Adam, AdamW with cosine decay and ScheduleFreeAdamW; SGD with a one-cycle
+  schedule, its peak rate tuned on the hyper set in 20 trainings. `start_rates.py` draws it.
 - ablations: the same with the parts left out: judge, guard, samples, path, horizon.
 - clarke: Fashion-MNIST as in Clarke et al. (ICLR 2022): random starts of rate, momentum and L2.
 - energy, kin8nm: UCI regression as there, from `FOLDER/energy.npz` (`x`, `y` in the file's order).
@@ -219,6 +219,8 @@ def tuning(results, options):
                 run("SGD, ReduceLROnPlateau", rate, sgd(rate), callbacks=[plateau])
             run("Adam", "–", lambda steps: keras.optimizers.Adam())
             run("AdamW, cosine", "–", adamw)
+            if hasattr(keras.optimizers, "ScheduleFreeAdamW"):  # of newer versions of Keras
+                run("ScheduleFreeAdamW", "–", lambda steps: keras.optimizers.ScheduleFreeAdamW())
             peaks = np.geomspace(1e-3, 1.0, options.ceiling)
             tried = [run(f"one cycle {p:.3g}", "–", one_cycle(p)) for p in peaks]
             best = min(tried, key=lambda entry: entry["hyper_loss"])

@@ -35,6 +35,10 @@ LINES = {
     ),
     "Adam": ("Adam, Keras's defaults", {"color": "black", "linestyle": ":", "linewidth": 2}),
     "AdamW, cosine": ("AdamW, cosine", {"color": "#CC79A7", "linestyle": "-."}),
+    "ScheduleFreeAdamW": (
+        "ScheduleFreeAdamW, Keras's defaults",
+        {"color": "#56B4E9", "linestyle": (0, (1, 3))},
+    ),
     TUNED: ("SGD, one cycle, best of {}", {"color": "#009E73", "linestyle": (0, (5, 1))}),
 }
 
