@@ -63,7 +63,8 @@ def read(path):
 def draw(ax, task, methods):
     rates = sorted(start for start in methods["learned"] if start != "–")
     for method, (label, style) in LINES.items():
-        by_start = methods[method]
+        if (by_start := methods.get(method)) is None:
+            continue  # of a version of Keras that has no such optimizer
         rows = [list((by_start.get(r) or by_start["–"]).values()) for r in rates]
         means = [np.mean([row["error"] for row in of]) for of in rows]
         ax.plot(rates, means, label=label.format(rows[0][0]["tried"]), **style)
