@@ -154,9 +154,7 @@ def main() -> None:
     parser.add_argument("what", choices=["learn", "search"])
     parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder of the files")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-5, 1e-4, 1e-3, 1e-2])
-    parser.add_argument(
-        "--horizon", type=int, help="steps of a window"
-    )
+    parser.add_argument("--horizon", type=int, help="steps of a window")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--budget", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)

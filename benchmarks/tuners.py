@@ -104,15 +104,18 @@ class Task:
         def build(hp: keras_tuner.HyperParameters) -> keras.Model:
             model = self.build(per, learn=())
             if decays:
-                self._decay(hp, model.optimizer)
-            if self.optimizer is DrMADAdamW:
-                self._warm_up(hp, model.optimizer)
+                self._average(hp, model.optimizer)
             model.optimizer.build(model.trainable_variables)
             asked = {
                 group: {kind: self._ask(hp, group, kind, value) for kind, value in entries.items()}
                 for group, entries in model.optimizer.hyperparameters.items()
             }
             model.optimizer.set_hyperparameters(asked)
+            # Afterwards: rates are multiples of the one that is in force when they are set.
+            if decays:
+                self._decay(hp, model.optimizer)
+            if self.optimizer is DrMADAdamW:
+                self._warm_up(hp, model.optimizer)
             return model
 
         return build
@@ -121,6 +124,8 @@ class Task:
         if hp.Boolean("cosine decay"):
             rate = middle(self.ranges["learning_rate"])
             optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(rate, self.steps)
+
+    def _average(self, hp: keras_tuner.HyperParameters, optimizer) -> None:
         optimizer.use_ema = True  # with 0 the average is the last weights
         optimizer.ema_momentum = hp.Choice("average", [0.0, 0.9, 0.97])
 
