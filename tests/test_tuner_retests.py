@@ -7,6 +7,7 @@ from drmad_task import make as make_tuner
 from drmad_task import search
 from oracle_trials import end, make, place, rate
 
+from keras_drmad import plots
 from keras_drmad.tuners import luck
 from keras_drmad.tuners.drmad.costs import COST
 from keras_drmad.tuners.drmad.place import DIFFERENTIATE, RETEST, STAGE, seed_of
@@ -103,7 +104,7 @@ def test_a_search_goes_on_with_the_same_retests(tmp_path):
 def test_the_best_optimizer_is_that_of_the_best_mean(tmp_path):
     tuner = make_tuner(tmp_path, max_trials=6, retests=True)
     search(tuner)
-    trials = tuner.oracle.trials.values()
+    trials = list(tuner.oracle.trials.values())
     assert [stage(t) for t in trials] == [DIFFERENTIATE, RETEST] * 3
     favourite = tuner.oracle.trials[tuner.oracle.favourite()]
     same = [t for t in trials if place(t)[1] == place(favourite)[1]]
@@ -111,6 +112,10 @@ def test_the_best_optimizer_is_that_of_the_best_mean(tmp_path):
     optimizer = tuner.get_best_optimizer()
     assert isinstance(optimizer, keras.optimizers.Optimizer) and int(optimizer.iterations) == 0
     assert np.isfinite(tuner.score_noise())
+    assert "once more" in tuner.oracle.display.place(trials[1])
+    assert "training" not in tuner.oracle.display.place(trials[1])
+    marks = {line.get_label(): line.get_xdata() for line in plots.search(tuner)[0].get_lines()}
+    assert list(marks["refining"]) == [0, 2, 4] and list(marks["retesting"]) == [1, 3, 5]
 
 
 @pytest.mark.parametrize("resample, expected", [(True, RETEST), (False, DIFFERENTIATE)])

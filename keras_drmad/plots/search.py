@@ -14,6 +14,7 @@ def search(tuner: object, ax: "Axes | Sequence[Axes] | np.ndarray | None" = None
     """Draws a search that has ended, or is still going on.
 
     Of a `DrMADTuner`: the objective and the hyper loss of each trial, with the best so far as a line.
+    Marks say what a trial did: it scouted, learned, was refined or retested; empty ones were pruned.
     Then the learned values of each group over the meta-iterations of the best configuration, a panel
     for each kind.
 

@@ -48,8 +48,9 @@ class DrMADDisplay(SearchDisplay):
         if chosen := configuration(values):
             words = (f"{n}={in_words(v) if isinstance(v, float) else v}" for n, v in chosen.items())
             said += f" of configuration {values[RUN]} ({', '.join(words)})"
-        if (number := values[GRADIENT_NUMBER]) or self.oracle.gradients_per_step > 1:
-            said += f", training {number + 1} of {self.oracle.gradients_per_step}"
+        number, count = values[GRADIENT_NUMBER], self.oracle.gradients_per_step
+        if values[STAGE] != RETEST and (number or count > 1):
+            said += f", training {number + 1} of {count}"
         return said
 
     def found(self, trial: Trial) -> str:

@@ -10,13 +10,22 @@ from keras_drmad.plots import figures
 from keras_drmad.plots.hyperparameters import by_kind, draw_kind
 
 from ..storage import files
-from .place import ITERATION, RUN
+from .place import DIFFERENTIATE, ITERATION, LEARN, RETEST, RUN, SCOUT, STAGE
+from .pruning import epochs_until_pruned
 from .tuner import DrMADTuner
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HYPER_LOSS = "hyper_loss"
+WIDE = 5.0  # losses that are so many times as large as others
+# Of the trials of each stage.
+MARKS = {
+    SCOUT: ("^", "scouting"),
+    LEARN: ("s", "learning"),
+    DIFFERENTIATE: ("o", "refining"),
+    RETEST: ("D", "retesting"),
+}
 
 
 def draw_search(
@@ -53,6 +62,24 @@ def _learned(tuner: DrMADTuner, trials: list[Trial]) -> tuple[list[int], dict[st
     return iterations, {name: [by_iteration[i][name] for i in iterations] for name in names}
 
 
+def _draw_stages(
+    panel: "Axes", trials: list[Trial], numbers: list[int], scores: np.ndarray, name: str
+) -> None:
+    """A mark for each trial: which one says what it did, and an empty one that it was pruned."""
+    stages = [trial.hyperparameters.values[STAGE] for trial in trials]
+    pruned = np.array([epochs_until_pruned(trial) > 0 for trial in trials])
+    for stage, (marker, does) in MARKS.items():
+        own = np.array([one == stage for one in stages])
+        for chosen, face, label in (
+            (own & ~pruned, figures.COLOURS[0], does if len(set(stages)) > 1 else name),
+            (own & pruned, "none", f"{does}, pruned"),
+        ):
+            if chosen.any():
+                x, y = np.array(numbers)[chosen], scores[chosen]
+                style = {"color": figures.COLOURS[0], "markerfacecolor": face}
+                panel.plot(x, y, marker, label=label, **style)
+
+
 def _draw_losses(tuner: DrMADTuner, panel: "Axes", trials: list[Trial]) -> None:
     """Objective and hyper loss of each trial, and the best so far."""
     objective = tuner.oracle.objective
@@ -60,12 +87,17 @@ def _draw_losses(tuner: DrMADTuner, panel: "Axes", trials: list[Trial]) -> None:
     scores = figures.with_gaps([float(trial.score or 0.0) for trial in trials], objective.name)
     best = np.fmin if objective.direction == "min" else np.fmax
     panel.step(numbers, best.accumulate(scores), color="0.7", where="post", label="best so far")
-    panel.plot(numbers, scores, "o", color=figures.COLOURS[0], label=objective.name)
+    _draw_stages(panel, trials, numbers, scores, objective.name)
     if objective.name != HYPER_LOSS and all(t.metrics.exists(HYPER_LOSS) for t in trials):
         losses = np.array([t.metrics.get_best_value(HYPER_LOSS) for t in trials], "float64")
         if not np.allclose(losses, scores, equal_nan=True):  # where there is a selection set
             shown = figures.with_gaps(losses, "hyper loss")
             panel.plot(numbers, shown, "x", color=figures.COLOURS[1], label="hyper loss")
+    known = scores[np.isfinite(scores)]
+    if objective.direction == "min" and known.size and known.min() * WIDE < known.max():
+        panel.set_yscale(
+            "log" if known.min() > 0 else "linear"
+        )  # bad starts leave the others no room
     panel.set(xlabel="trial", ylabel=objective.name.replace("_", " "))
     panel.locator_params(axis="x", integer=True)
     figures.legend(panel, columns=3)
