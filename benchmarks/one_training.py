@@ -28,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from keras_drmad import DrMADSGD, LearnHyperparameters, paths
@@ -116,6 +117,8 @@ def train(task, seed, optimizer, options, learn=None, callbacks=(), metric="accu
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     steps = epochs * -(-len(training[1]) // batch_size)
     model.compile(optimizer(steps), loss, metrics=["accuracy"])
+    # `fit` would build ScheduleFreeAdamW with zeros where it needs the initial weights (Keras 3.15).
+    model.optimizer.build(model.trainable_variables)
     callbacks = list(callbacks)
     if learn is not None:
         callbacks.append(LearnHyperparameters(hyper, **learn))
@@ -306,9 +309,9 @@ def regression(results, options):
             model.compile(optimizer, "mse")
             learn = LearnHyperparameters(parts[1])
             begun = time.perf_counter()
-            epochs = options.epochs or 4000  # of one step: full batches
-            batch = len(parts[0][0])
-            model.fit(*parts[0], batch_size=batch, epochs=epochs, verbose=0, callbacks=[learn])
+            epochs = options.epochs or 40  # of 100 full batches: epochs of one take longer to begin
+            whole = tf.data.Dataset.from_tensors(parts[0]).repeat(100)
+            model.fit(whole, epochs=epochs, verbose=0, callbacks=[learn])
             error = float(model.evaluate(*parts[2], batch_size=4096, verbose=0)) * scale**2
             return {"loss": error, "seconds": time.perf_counter() - begun}
 
