@@ -76,8 +76,8 @@ def _draw_stages(
         ):
             if chosen.any():
                 x, y = np.array(numbers)[chosen], scores[chosen]
-                style = {"color": figures.COLOURS[0], "markerfacecolor": face}
-                panel.plot(x, y, marker, label=label, **style)
+                colour = figures.COLOURS[0]
+                panel.plot(x, y, marker, color=colour, markerfacecolor=face, label=label)
 
 
 def _draw_losses(tuner: DrMADTuner, panel: "Axes", trials: list[Trial]) -> None:
