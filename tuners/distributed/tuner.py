@@ -68,6 +68,7 @@ class ResilientTuner(keras_tuner.Tuner):
         self._last_word = LastWord(self.project.last_word)
         # Who hands out trials: in a worker KerasTuner's client, otherwise the oracle itself.
         self._chief, self.oracle = self.oracle, oracle
+        self._own = oracle  # in a worker that searches, too
         if role() == "worker":
             from .client import Link
 
@@ -151,7 +152,7 @@ class ResilientTuner(keras_tuner.Tuner):
         if not self._heard:
             return False  # what is there is of the search that will be overwritten
         state = files.read_json(self.project.oracle)
-        return state is not None and self.oracle.is_over(state)
+        return state is not None and self._own.is_over(state)
 
     def _need_not_wait(self, waited: float) -> bool:
         """Whether a worker that has found no chief for so many seconds is to end."""
