@@ -161,6 +161,9 @@ def test_hypergradients_are_paid_for(tmp_path, monkeypatch):
     monkeypatch.setattr(price, "prices", lambda *arguments: {DIFFERENTIATE: 1.5})
     model = lambda hp: compiled(DrMADSGD(0.01), eager=False)  # noqa: E731
     method = Method(model, DrMADTuner, jit_compile=False)
+    found = make(tmp_path / "retested", {"ours": method}, budget=4, seeds=1)
+    assert [trial.cost for trial in found.outcomes[0].trials] == pytest.approx([1.5, 1.0, 1.5])
+    method = Method(model, DrMADTuner, jit_compile=False, retests=False)
     found = make(tmp_path, {"ours": method}, budget=[2, 4], seeds=1)
     outcome = found.outcomes[0]
     assert [trial.cost for trial in outcome.trials] == pytest.approx([1.5, 1.5])

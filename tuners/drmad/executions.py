@@ -88,9 +88,7 @@ class Executions:
             # Later ones are trained again, too: the weights may be of one of these.
             goes_on = kept is not None
             began = time.perf_counter()
-            outcome = kept or self._trained(
-                execution, data, epochs, callbacks(execution), **fit_arguments
-            )
+            outcome = kept or self._trained(execution, data, epochs, callbacks, **fit_arguments)
             outcome.cost.setdefault("seconds", time.perf_counter() - began)
             outcomes.append(outcome)
             score = objective_value(self._objective, outcome.logs)
@@ -125,16 +123,17 @@ class Executions:
         execution: int,
         data: SearchData,
         epochs: int,
-        callbacks: list[keras.callbacks.Callback],
+        callbacks: Callable[[int], list[keras.callbacks.Callback]],
         **fit_arguments: Any,
     ) -> Outcome:
         place, training, data = self._place, self._training, data.fold(execution)
         seed = seed_of(place, execution, self._resample)
         training.restart(seed, self._values, displacements(place, training.optimizer))
+        own = callbacks(execution)  # now, as TensorBoard shows what it trains with
         batches = data.training(seed, place[GRADIENT_NUMBER])
         reports = place[STAGE] == SCOUT and not execution
         each = fit_arguments | {
-            "callbacks": [*callbacks, self._reporting] if reports else callbacks,
+            "callbacks": [*own, self._reporting] if reports else own,
             "validation_data": data.selection,
         }
         if place[STAGE] == LEARN:
