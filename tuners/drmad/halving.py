@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras_tuner
 
 from .meta_run import MetaRun
+from .score import sign
 from .stages import Stages
 
 # Of the starts that are scouted one in so many learns, and one of these is refined.
@@ -40,9 +41,9 @@ class Halving:
         rung = min((self._rung(run) for run in going_on), default=0)
         if not rung or len(going_on) <= self._sizes[rung - 1]:
             return []
-        sign = 1.0 if self._objective.direction == "min" else -1.0
+        way = sign(self._objective.direction)
         ranked = sorted(
-            going_on, key=lambda run: float("inf") if run.best is None else sign * run.best
+            going_on, key=lambda run: float("inf") if run.best is None else way * run.best
         )
         return ranked[self._sizes[rung - 1] :]
 

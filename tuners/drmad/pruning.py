@@ -9,7 +9,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_drmad.typing import Logs
 
-from .score import objective_value
+from .score import objective_value, sign
 
 # Under which a trial reports its objective after each epoch.
 CURVE = "drmad/curve"
@@ -37,8 +37,7 @@ def is_behind(
     seen = [curve[step] for curve in others if step in curve]
     if not np.isfinite(value):
         return True
-    sign = 1.0 if direction == "min" else -1.0
-    return bool(sign * value > np.median(sign * np.array(seen)))
+    return bool(sign(direction) * value > np.median(sign(direction) * np.array(seen)))
 
 
 def curve(trial: Trial) -> dict[int, float]:

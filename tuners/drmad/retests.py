@@ -10,6 +10,7 @@ from keras_tuner.engine.trial import Trial
 from .. import luck
 from .meta_run import MetaRun
 from .place import ITERATION, RUN
+from .score import sign
 from .stages import Stages
 
 # Meta-iterations that may still be the best of a run: their values stay on disk.
@@ -38,7 +39,7 @@ class Retests:
 
     def __init__(self, stages: Stages, objective: keras_tuner.Objective, is_on: bool) -> None:
         self._stages, self._is_on = stages, is_on
-        self._sign = 1.0 if objective.direction == "min" else -1.0
+        self._sign = sign(objective.direction)
 
     def is_due(self, run: MetaRun) -> bool:
         """Whether a run has ended more meta-iterations than it has had retests."""

@@ -26,6 +26,11 @@ def objective_value(objective: keras_tuner.Objective, logs: Logs) -> float:
     return worst if np.isnan(found) else float(found)
 
 
+def sign(direction: str) -> float:
+    """What scores are multiplied by, that less is better."""
+    return 1.0 if direction == "min" else -1.0
+
+
 def check_logged(
     objective: keras_tuner.Objective, logs: Logs, callbacks: Sequence[keras.callbacks.Callback]
 ) -> None:
