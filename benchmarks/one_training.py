@@ -19,7 +19,6 @@ Seeds below 100 are for results. Defaults were chosen with seeds from 100 on (`-
 
 import argparse
 import gzip
-import json
 import os
 import pathlib
 import time
@@ -29,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from results import Results
 from sklearn.datasets import load_digits
 
 from keras_drmad import DrMADSGD, LearnHyperparameters, paths
@@ -170,26 +170,6 @@ def one_cycle(peak):
 
 
 # -- results ---------------------------------------------------------------------------------
-
-
-class Results:
-    """Lines of JSON, one a training; each is found by its key."""
-
-    def __init__(self, path):
-        self.path, self.found = path, {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                entry = json.loads(line)
-                self.found[tuple(entry["key"])] = entry
-
-    def get(self, key, measure):
-        if key not in self.found:
-            entry = {"key": key, **measure()}
-            with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            self.found[key] = entry
-            print(*key, {k: round(v, 4) for k, v in entry.items() if k != "key"}, flush=True)
-        return self.found[key]
 
 
 def shown(values, digits=2):

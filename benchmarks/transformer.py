@@ -19,12 +19,15 @@ import collections
 import gzip
 import os
 import pathlib
+import time
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import keras_tuner
 import numpy as np
+from results import Results
 
 from keras_drmad import DrMADAdamW, LearnHyperparameters
 from keras_drmad.tuners import DrMADTuner, Method, compare
@@ -91,27 +94,50 @@ class Questions:
 
 
 def learn(questions: Questions, options: argparse.Namespace) -> None:
-    """Test accuracies, as a table."""
+    """Test accuracies, as a table. Each training is a line of `learn.jsonl`, and is trained once."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    results = Results(options.folder / "learn.jsonl")
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     print("| learning rate | AdamW | learned from there | learning rates then |\n|---|---|---|---|")
     for rate in options.rates:
-        accuracies: dict[bool, list[float]] = {False: [], True: []}
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            for learned, found in accuracies.items():
-                keras.utils.set_random_seed(seed)
-                optimizer = DrMADAdamW(rate) if learned else keras.optimizers.AdamW(rate)
-                model = transformer(optimizer)
-                callbacks = []
-                if learned:
-                    hyper = questions.part("hyper", seed)
-                    callbacks = [LearnHyperparameters(hyper, horizon=options.horizon)]
-                train = questions.part("train", seed)
-                fit = {"epochs": options.epochs, "batch_size": 32, "verbose": 0}
-                model.fit(*train, **fit, callbacks=callbacks)
-                found.append(100 * model.evaluate(*questions.part("test", seed), verbose=0)[1])
-        # Of the last seed's training; the learned one came last.
+        rows = [
+            [
+                results.get(
+                    (rate, learned, seed, options.epochs, options.horizon),
+                    lambda: train(questions, seed, rate, learned, options),  # noqa: B023
+                )
+                for seed in seeds
+            ]
+            for learned in (False, True)
+        ]
+        theirs, ours = (spread([entry["accuracy"] for entry in row]) for row in rows)
+        low, high = np.median([entry["rates"] for entry in rows[1]], axis=0)
+        print(f"| {rate:g} | {theirs} | {ours} | {low:.1e} – {high:.1e} |", flush=True)
+
+
+def train(
+    questions: Questions, seed: int, rate: float, learned: bool, options: argparse.Namespace
+) -> dict[str, Any]:
+    """`{"accuracy" (%), "rates" (least and largest), "seconds"}` of one training."""
+    keras.utils.set_random_seed(seed)
+    optimizer = DrMADAdamW(rate) if learned else keras.optimizers.AdamW(rate)
+    model, callbacks = transformer(optimizer), []
+    if learned:
+        hyper = questions.part("hyper", seed)
+        callbacks = [LearnHyperparameters(hyper, horizon=options.horizon)]
+    begun = time.perf_counter()
+    train = questions.part("train", seed)
+    model.fit(*train, epochs=options.epochs, batch_size=32, verbose=0, callbacks=callbacks)
+    seconds = time.perf_counter() - begun
+    rates = [rate]
+    if learned:
         rates = [g["learning_rate"] for g in model.optimizer.hyperparameters.values()]
-        ours, theirs = (spread(accuracies[learned]) for learned in (True, False))
-        print(f"| {rate:g} | {theirs} | {ours} | {min(rates):.1e} – {max(rates):.1e} |", flush=True)
+    accuracy = model.evaluate(*questions.part("test", seed), verbose=0)[1]
+    return {
+        "accuracy": 100 * accuracy,
+        "rates": [float(min(rates)), float(max(rates))],
+        "seconds": seconds,
+    }
 
 
 def spread(values: list[float]) -> str:

@@ -155,7 +155,7 @@ def test_a_training_that_begins_within_a_step():
     optimizer = DrMADSGD(0.1, **ACCUMULATES)
     optimizer.build([keras.Variable([1.0], name="w")])
     compat.step_counter(optimizer).assign(4)
-    engine = SimpleNamespace(optimizer=optimizer, read=lambda: None)
+    engine = SimpleNamespace(path=None, optimizer=optimizer, read=lambda: None)
     going, lengths = window.Window(engine, 6), []
     for number in range(1, 12):
         going._rates.append(0.1)

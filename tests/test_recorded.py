@@ -1,4 +1,4 @@
-"""Windows that were recorded step by step: one program finds what the engine finds."""
+"""Windows that were recorded step by step: they find what the engine finds."""
 
 import copy
 
@@ -15,10 +15,10 @@ from keras_drmad.engine.flat import Flat
 from keras_drmad.engine.recorded import RecordedWindows, Step
 
 
-@pytest.mark.parametrize("judge", ["mean", "last"])
+@pytest.mark.parametrize("judge", ["mean", "last", "mean_of_ragged"])
 @pytest.mark.parametrize("xla", [False, True])
 def test_recorded_windows_find_what_the_engine_finds(judge, xla, request):
-    """The one program of a window, compiled or not, and short of its capacity."""
+    """Compiled or not, short of the capacity, and with smaller batches at the ends of epochs."""
     engine, run, expected, hyper = request.getfixturevalue("trained_" + judge)
     windows = RecordedWindows(_Xla(engine, xla), 5)
     steps = [
@@ -28,12 +28,13 @@ def test_recorded_windows_find_what_the_engine_finds(judge, xla, request):
                     **{k: [a[i] for a in record[k]] for k in ("weights", "state")}
                 )._replace(slots={"velocity": [a[i] for a in record["slots"]["velocity"]]})
             ),
-            run.batches.batch(i),
+            run.batches.batch(step),
             0.1,
         )
-        for record in run.records.values()
-        for i in range(4)
+        for piece, record in run.records.items()
+        for i, step in enumerate(piece)
     ]
+    assert len(steps) == 4
     batch = tf.nest.map_structure(lambda a: a[None], hyper.batch(0))
     found = windows.differentiate(steps, run.end, 0, batch, float(judge == "last"))
     assert found.loss == pytest.approx(expected.validation_loss, rel=1e-5)
@@ -71,10 +72,10 @@ class _Xla:
         self.programs.xla = xla
 
 
-def _trained(judge):
+def _trained(judge, batch_size=20):
     model = mlp()
     hyper = as_validation(HYPER)
-    batches = ArrayBatches((X, Y), 20)
+    batches = ArrayBatches((X, Y), batch_size)
     engine = Engine.of(model, batches.batch(0), paths.Stored(), jit_compile=False)
     run = engine.train(engine.read(), batches, np.full(4, 0.1), judge=judge)
     return engine, run, engine.differentiate(run, hyper), hyper
@@ -88,3 +89,12 @@ def trained_mean():
 @pytest.fixture(scope="module")
 def trained_last():
     return _trained("last")
+
+
+@pytest.fixture(scope="module")
+def trained_mean_of_ragged():
+    batch_size = len(X) * 2 // 3
+    engine, run, *found = _trained("mean", batch_size)
+    shapes = [run.batches.batch(step)[0].shape[0] for step in range(4)]
+    assert shapes == [batch_size, len(X) - batch_size] * 2
+    return engine, run, *found

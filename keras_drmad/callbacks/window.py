@@ -55,7 +55,7 @@ class Window:
         self.start, self._first = engine.read(), engine.optimizer.steps_taken()
         self._batches = BufferedBatches()
         self._rates: list[float] = []
-        self._is_recorded, self._states = True, list[Snapshot]()
+        self._is_recorded, self._states = RecordedWindows.serve(engine), list[Snapshot]()
         self.end = self.start
 
     def __len__(self) -> int:
@@ -71,8 +71,8 @@ class Window:
     def add(self, batch: Batch) -> None:
         """Notes the step that is taken next."""
         self._batches.append(batch)
-        self._is_recorded = self._is_recorded and self._recorded.takes(self._batches, len(self))
         if self._is_recorded:
+            self._engine.see(self._batches.signature(len(self)))
             self._states.append(self._recorded.snapshot())
         optimizer = self._engine.optimizer
         if optimizer.follows_schedule():  # as far as the loss scale leaves no step out

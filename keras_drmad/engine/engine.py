@@ -126,7 +126,7 @@ class Engine(ModelVariables):
             raise error
         self._compile(xla=False)
 
-    def _see(self, signature: Signature, validating: bool = False) -> None:
+    def see(self, signature: Signature, validating: bool = False) -> None:
         """Before a batch of a new shape: one program too many is for all shapes."""
         if self.stacks.sees_too_many(signature, validating):
             self._compile(xla=False)
@@ -289,7 +289,7 @@ class Engine(ModelVariables):
 
     def _pieces(self, run: Trajectory, steps: Sequence[int]) -> Iterator[tuple[list[int], int]]:
         for piece, capacity in self.stacks.pieces(run, steps):
-            self._see(run.batches.signature(piece[0]))
+            self.see(run.batches.signature(piece[0]))
             yield piece, self.stacks.capacity(piece, capacity)
 
     # -- reverse -----------------------------------------------------------------------------
@@ -385,7 +385,7 @@ class Engine(ModelVariables):
         assert validation.epoch_steps is not None  # `as_validation` has seen to it
         limit = STACK_STEPS if validation.in_memory else 1
         for steps, capacity in validation.pieces(range(validation.epoch_steps), limit):
-            self._see(validation.signature(steps[0]), validating=True)
+            self.see(validation.signature(steps[0]), validating=True)
             batches = validation.stack(steps, self.stacks.capacity(steps, capacity))
             constants = end, run.hyper_variables
             total, _ = self.programs.validate(constants, total, batches, len(steps))

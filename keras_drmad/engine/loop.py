@@ -38,15 +38,27 @@ class Loop:
         self._program = Program(program, jit_compile=xla, reduce_retracing=relaxed)
 
     def __call__(
-        self, constants: Structure, carry: Structure, xs: Structure, length: int | Tensor
+        self,
+        constants: Structure,
+        carry: Structure,
+        xs: Structure,
+        length: int | Tensor,
+        first: int | Tensor = 0,
     ) -> tuple[Structure, Structure]:
-        """`(carry, outputs)` after the first `length` entries of `xs`; outputs are stacked like `xs`."""
+        """`(carry, outputs)` after the entries `first` to `length - 1` of `xs`.
+
+        With XLA outputs are stacked like `xs`, without it only those of these entries.
+        """
         if self._xla:
-            return self._program(constants, carry, xs, tf.convert_to_tensor(length))
-        length = int(length)
-        outputs: list[Structure] = [()] * length
-        for i in reversed(range(length)) if self._reverse else range(length):
-            carry, outputs[i] = self._program(constants, carry, xs, tf.constant(i))
+            bounds = tf.convert_to_tensor(first), tf.convert_to_tensor(length)
+            return self._program(constants, carry, xs, *bounds)
+        steps = range(int(first), int(length))
+        outputs: list[Structure] = []
+        for i in reversed(steps) if self._reverse else steps:
+            carry, output = self._program(constants, carry, xs, tf.constant(i))
+            outputs.append(output)
+        if self._reverse:
+            outputs.reverse()
         return carry, tf.nest.map_structure(lambda *parts: tf.stack(parts), *outputs)
 
     def _step(
@@ -55,7 +67,7 @@ class Loop:
         return self._body(constants, carry, _at(xs, at))
 
     def _while(
-        self, constants: Structure, carry: Structure, xs: Structure, length: Tensor
+        self, constants: Structure, carry: Structure, xs: Structure, first: Tensor, length: Tensor
     ) -> tuple[Structure, Structure]:
         size = tf.nest.flatten(xs)[0].shape[0]
         like = self._outputs(constants, carry, _at(xs, 0))
@@ -73,11 +85,11 @@ class Loop:
             return at + stride, carry, stacks
 
         # Counts down itself: an index computed from `length` would make XLA compile each length.
-        first, stride = (length - 1, -1) if self._reverse else (0, 1)
+        begin, stride = (length - 1, -1) if self._reverse else (first, 1)
         _, carry, stacks = tf.while_loop(
-            lambda at, *_: at >= 0 if self._reverse else at < length,
+            lambda at, *_: at >= first if self._reverse else at < length,
             step,
-            (tf.convert_to_tensor(first), carry, stacks),
+            (begin, carry, stacks),
             parallel_iterations=1,
         )
         return carry, tf.nest.pack_sequence_as(like, [s.stack() for s in stacks])

@@ -1,23 +1,24 @@
-"""The way back over a short window of training that was recorded step by step, as one program."""
+"""The way back over a short window of training that was recorded step by step."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad import sums
-from keras_drmad.data import Batch, Batches, Signature
+from keras_drmad.data import Batch, BufferedBatches, Signature
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.flat import Flat, Vectors
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.model_variables import value_of
 from keras_drmad.engine.programs import Adjoint, Inputs, TrainingState
 from keras_drmad.paths.exact import Stored
-from keras_drmad.tf_function import tf_function
+from keras_drmad.tf_function import Program, tf_function
 from keras_drmad.typing import Structure, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate
 
@@ -71,10 +72,11 @@ class WindowDerivatives(NamedTuple):
 
 
 class RecordedWindows:
-    """Differentiates recorded windows of up to `capacity` steps, of which all batches are alike.
+    """Differentiates recorded windows of up to `capacity` steps.
 
-    Where the engine uses XLA, validation and the way back are one program. `last` is a share:
-    the loss is taken at `last · w_T + (1 − last) · mean`, so that one program serves every judge.
+    Each shape of batches has a program for the way back, as the last batch of an epoch is often
+    smaller. `last` is a share: the loss is taken at `last · w_T + (1 − last) · mean`, so that one
+    program serves every judge.
 
     Args:
         engine: of the model that is trained, with a `Stored` path.
@@ -90,7 +92,6 @@ class RecordedWindows:
 
     def __init__(self, engine: Engine, capacity: int) -> None:
         self._engine, self._programs, self._capacity = engine, engine.programs, capacity
-        self._signature: Signature | None = None
         programs = engine.programs
         self._validate = Loop(programs.add_validation, lambda *_: (), xla=programs.xla)
         at = engine.variables
@@ -101,7 +102,9 @@ class RecordedWindows:
         self._snapshot = tf_function(lambda: self.packed(tf.nest.map_structure(value_of, at)))
         self._values = tf_function(engine.optimizer.hyper_values)
         self._reverse = Loop(self._step_back, lambda *_: (), xla=programs.xla, reverse=True)
-        self._program = tf_function(self._back, jit_compile=True) if programs.xla else self._back
+        # Without XLA the loop over hyper samples is one of Python.
+        self._begin = Program(self._judge, jit_compile=True) if programs.xla else self._judge
+        self._end = Program(self._found, jit_compile=programs.xla)
 
     def snapshot(self) -> Snapshot:
         """The state that the model is in."""
@@ -112,14 +115,10 @@ class RecordedWindows:
         others = tf.nest.flatten((state.slots, state.state))
         return Snapshot(self._weights.pack(state.weights), self._others.pack(others), state.random)
 
-    def takes(self, batches: Batches, step: int) -> bool:
-        """Whether a step can be a part of these windows: its batch has the shape of the first."""
-        engine = self._engine
-        if type(engine.path) is not Stored or engine.loss_scale.is_dynamic:
-            return False
-        signature = batches.signature(step)
-        self._signature = self._signature or signature
-        return signature == self._signature
+    @staticmethod
+    def serve(engine: Engine) -> bool:
+        """Whether they can be used: the path keeps each step, and each step is taken."""
+        return type(engine.path) is Stored and not engine.loss_scale.is_dynamic
 
     def differentiate(
         self, steps: Sequence[Step], end: TrainingState, first: int, hyper: Batch, last: float
@@ -139,30 +138,54 @@ class RecordedWindows:
             "state": end.state,
             "segment_data": (),
         }
-        numbers = tf.constant([len(steps), tf.nest.flatten(hyper)[0].shape[0]])
+        batches = BufferedBatches(step.batch for step in steps)
         inputs, share = self._inputs(steps, first), tf.constant(last, "float32")
+        length, samples = tf.constant(len(steps)), tf.constant(len(tf.nest.flatten(hyper)[0]))
+        before = inputs.record.weights
         try:
-            found = self._program(constants, inputs, end, hyper, numbers, share)
+            judged = self._begin(constants, before, end, hyper, length, samples, share)
+            constants |= {"size": judged["size"], "added": judged["added"]}
+            zero = tf.constant(0.0)
+            carry = (judged["adjoint"], judged["after"], zero, zero, zero, zero)
+            for run, batch in self._runs(batches):
+                at = inputs._replace(batch=batch)
+                carry, _ = self._reverse(constants, carry, at, run.stop, run.start)
+            found = self._end(
+                judged["loss"], judged["size"], carry, before, judged["after"], length
+            )
         except tf.errors.InvalidArgumentError as error:
             self._engine.give_up_xla(error)
             again = RecordedWindows.of(self._engine, self._capacity)
             return again.differentiate(steps, end, first, hyper, last)
-        loss, judged, growth, *others = map(float, found["numbers"].numpy())
+        loss, judged, growth, *others = map(float, found.numpy())
         finite = np.isfinite([loss, judged, growth]).all()
         growth = growth / max(judged, 1e-30) if finite else math.inf
-        return WindowDerivatives(loss, found["hyper"], growth, *others)
+        return WindowDerivatives(loss, carry[0].hyper, growth, *others)
+
+    def _runs(self, batches: BufferedBatches) -> Iterator[tuple[range, Structure]]:
+        """Steps in a row whose batches are alike, the last ones first; and the window's such batches.
+
+        Batches are where their steps are; another one of their shape fills the places between.
+        """
+        alike: dict[Signature, list[int]] = {}
+        for step in range(len(batches)):
+            alike.setdefault(batches.signature(step), []).append(step)
+        stacks = {}
+        for signature, steps in alike.items():
+            after = np.searchsorted(steps, range(self._capacity)).clip(max=len(steps) - 1)
+            stacks[signature] = batches.stack([steps[i] for i in after], self._capacity)
+        runs = [[*run] for _, run in itertools.groupby(range(len(batches)), batches.signature)]
+        for run in reversed(runs):
+            yield range(run[0], run[-1] + 1), stacks[batches.signature(run[0])]
 
     def _inputs(self, steps: Sequence[Step], first: int) -> Inputs:
-        """The steps, stacked, and padded with the last one up to the capacity."""
+        """The steps but for their batches, stacked, and padded with the last one up to the capacity."""
         padded = [*steps, *[steps[-1]] * (self._capacity - len(steps))]
         iterations = first + np.arange(self._capacity)
 
-        def stack(*leaves: Any) -> Tensor:
-            return tf.stack(leaves) if tf.is_tensor(leaves[0]) else tf.constant(np.stack(leaves))
-
-        before = tf.nest.map_structure(stack, *[s.before for s in padded])
+        before = tf.nest.map_structure(lambda *of: tf.stack(of), *[s.before for s in padded])
         return Inputs(
-            batch=tf.nest.map_structure(stack, *[s.batch for s in padded]),
+            batch=(),
             learning_rate=tf.constant([s.learning_rate for s in padded]),
             random=before.random,
             step=tf.range(self._capacity, dtype=tf.float32),
@@ -171,17 +194,21 @@ class RecordedWindows:
             record=before,
         )
 
-    def _back(
+    def _judge(
         self,
         constants: dict[str, Any],
-        inputs: Inputs,
+        before: Vectors,
         end: TrainingState,
         hyper: Structure,
-        numbers: Tensor,
+        length: Tensor,
+        batches: Tensor,
         last: Tensor,
     ) -> dict[str, Any]:
-        length, batches = numbers[0], numbers[1]
-        before, after = inputs.record.weights, self._weights.pack(end.weights)
+        """The loss of the hyper samples, and the adjoint that the way back begins with.
+
+        Also its `size`, and what each step's weights have `added` to theirs, as a part of the mean.
+        """
+        after = self._weights.pack(end.weights)
         mean = {dtype: self._mean(before[dtype], w, length) for dtype, w in after.items()}
         judged = {
             dtype: w + tf.cast(last, w.dtype) * (after[dtype] - w) for dtype, w in mean.items()
@@ -198,20 +225,31 @@ class RecordedWindows:
             hyper=tf.nest.map_structure(tf.zeros_like, constants["hyper"]),
             hyper_variables=[],
         )
-        size = self._norm(dw)
-        constants = constants | {"size": size, "added": [g * tf.cast(share, g.dtype) for g in dw]}
-        zero = tf.constant(0.0)
-        carry = (adjoint, after, zero, zero, zero, zero)
-        (adjoint, _, first, losses, off, way), _ = self._reverse(constants, carry, inputs, length)
-        found = [loss / samples, size, self._norm(adjoint.weights)]
+        return {
+            "loss": loss / samples,
+            "size": self._norm(dw),
+            "added": [g * tf.cast(share, g.dtype) for g in dw],
+            "adjoint": adjoint,
+            "after": after,
+        }
+
+    def _found(
+        self,
+        loss: Tensor,
+        size: Tensor,
+        carry: Structure,
+        before: Vectors,
+        after: Vectors,
+        length: Tensor,
+    ) -> Tensor:
+        """The numbers of `WindowDerivatives`, in one tensor; for growth, two norms of the adjoint."""
+        adjoint, _, first, losses, off, way = carry
         begun = [w[0] for w in before.values()]
         moved = [a - b for a, b in zip(after.values(), begun, strict=True)]
+        found = [loss, size, self._norm(adjoint.weights)]
         found += [first, losses / tf.cast(length, tf.float32), sums.norm(moved)]
         found += [sums.norm(begun), tf.sqrt(off), tf.sqrt(way)]
-        return {
-            "numbers": tf.stack([tf.cast(x, tf.float64) for x in found]),
-            "hyper": adjoint.hyper,
-        }
+        return tf.stack([tf.cast(x, tf.float64) for x in found])
 
     def _record(self, at: Snapshot) -> Structure:
         """What the path keeps of a step."""

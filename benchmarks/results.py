@@ -1,0 +1,34 @@
+"""A file of results, so that a benchmark goes on where it was broken off."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+Entry = dict[str, Any]
+
+
+class Results:
+    """Lines of JSON, one a training; each is found by its key.
+
+    Args:
+        path: of the file, which is made if there is none.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.found: dict[tuple[Any, ...], Entry] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                self.found[tuple(entry["key"])] = entry
+
+    def get(self, key: tuple[Any, ...], measure: Callable[[], Entry]) -> Entry:
+        """The entry of `key`. It is measured, written and printed if it is not there yet."""
+        if key not in self.found:
+            entry = {"key": key, **measure()}
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            self.found[key] = entry
+            print(json.dumps(entry), flush=True)
+        return self.found[key]
