@@ -96,6 +96,7 @@ def hypergradient(
     hyper_variables: Sequence[keras.Variable] = (),
     batch_size: int | None = None,
     validation_batch_size: int | None = None,
+    shuffle: bool = True,
     seed: int | None = None,
     jit_compile: bool | str = "auto",
     check: bool = True,
@@ -125,8 +126,10 @@ def hypergradient(
         hyper_variables: Further `keras.Variable`s that the training loss reads.
         batch_size: Of `train_data`, if arrays. Defaults to 32.
         validation_batch_size: Of `validation_data`, if arrays. Defaults to 256.
-        seed: Arrays are shuffled by it, afresh each epoch. Defaults to a draw from NumPy's global
-            generator, which `keras.utils.set_random_seed` seeds.
+        shuffle: Whether arrays are shuffled, afresh each epoch, as in `fit`. Without, their order is
+            kept. Defaults to `True`.
+        seed: Of the shuffling. Defaults to a draw from NumPy's global generator, which
+            `keras.utils.set_random_seed` seeds.
         jit_compile: Whether to compile with XLA. `"auto"` leaves it out where it takes minutes
             (convolutions and recurrent layers on CPU) or would draw other dropout masks than `fit`.
         check: Whether two steps are first taken beside Keras's own `train_step`, on copies, and
@@ -152,7 +155,7 @@ def hypergradient(
     ['learning_rate', 'momentum', 'l2']
     """
     optimizer = learnable_optimizer(model)
-    seed = whole_number("seed", seed, optional=True)
+    seed, shuffle = whole_number("seed", seed, optional=True), flag("shuffle", shuffle)
     positive_integer("batch_size", batch_size, optional=True)
     positive_integer("validation_batch_size", validation_batch_size, optional=True)
     jit_compile, check = flag("jit_compile", jit_compile, auto=True), flag("check", check)
@@ -161,10 +164,10 @@ def hypergradient(
         of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
     path = SegmentMeans() if path is None else path
     choice("judge", judge, JUDGES)
-    if seed is None:
+    if shuffle and seed is None:
         seed = int(np.random.randint(2**31))  # follows `keras.utils.set_random_seed`
     with named("train_data"):
-        batches = as_batches(train_data, batch_size, seed)
+        batches = as_batches(train_data, batch_size, seed if shuffle else None)
         batches.batch(0)
     with named("validation_data"):
         validation = as_validation(validation_data, validation_batch_size)

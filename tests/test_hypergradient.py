@@ -239,6 +239,19 @@ def test_the_same_seed_is_the_same_run():
     assert first.validation_loss != other.validation_loss
 
 
+def test_unshuffled_arrays_are_trained_on_in_their_order():
+    model = mlp()
+    restore = restorable(model)
+    arguments = {"steps": STEPS, "jit_compile": False, "verbose": 0}
+    first = hypergradient(model, (X, Y), (XH, YH), shuffle=False, batch_size=16, **arguments)
+    restore()
+    in_order = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
+    again = hypergradient(model, in_order, (XH, YH), **arguments)
+    assert first.validation_loss == again.validation_loss
+    with pytest.raises(ValueError, match="`shuffle`"):
+        hypergradient(model, (X, Y), (XH, YH), shuffle="batch")
+
+
 def test_divergence_is_said():
     model = mlp(learning_rate=1e6)
     found = run(model, paths.Stored(), steps=50)
