@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.devices import only_cpus
 from keras_drmad.typing import Tensor, Tensors
 
@@ -48,7 +49,7 @@ def norm(tensors: Tensors) -> Tensor:
     return tf.sqrt(inner(tensors, tensors))
 
 
-@tf.custom_gradient
+@compat.custom_gradient
 def scaled(tensor: Tensor, by: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
     """`tensor * by`, of which the derivative by a scalar is a `total`."""
 

@@ -1,5 +1,8 @@
 """The private names of Keras and TensorFlow that `compat` uses: which one a new release has lost."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -152,3 +155,28 @@ def test_hyperparameters_are_reached_through_a_loss_scale_optimizer():
         assert not hasattr(plain, name)
     with pytest.raises(AttributeError, match="SGD has none"):
         _ = plain.hyperparameters
+
+
+def test_graphs_with_own_derivatives_are_forgotten():
+    """With `tf.custom_gradient` TensorFlow would keep them for ever."""
+
+    @compat.custom_gradient
+    def cubed(x):
+        return x**3, lambda upstream: upstream * 3 * x**2
+
+    def second_derivative(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = cubed(x)
+            slope = tape.gradient(y, x)
+        return outer.gradient(slope, x)
+
+    assert second_derivative(tf.constant(2.0)) == 12
+    traced = tf.function(second_derivative)
+    assert traced(tf.constant(2.0)) == 12
+    graph = weakref.ref(traced.get_concrete_function(tf.constant(2.0)).graph)
+    del traced
+    gc.collect()
+    assert graph() is None

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from keras_drmad import compat
 from keras_drmad.sums import scaled
 from keras_drmad.typing import Slots, Tensor, Tensors
 from keras_drmad.update_rules.base import Iterate, UpdateRule, Values
@@ -62,7 +63,7 @@ def correction(beta_1: Tensor, beta_2: float, iteration: Tensor) -> Tensor:
     return tf.sqrt(1 - of_second) / (1 - tf.pow(beta_1, step))
 
 
-@tf.custom_gradient
+@compat.custom_gradient
 def _root(squares: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """A square root whose derivative at 0 is 0.
 
