@@ -24,10 +24,10 @@ from .place import (
 from .pruning import epochs_until_pruned
 
 DOES = {
-    SCOUT: ", trying a start",
-    LEARN: ", learning while it trains",
+    SCOUT: "a start of",
+    LEARN: "learning in",
     DIFFERENTIATE: "",
-    RETEST: ", once more",
+    RETEST: "a retest of",
 }
 
 
@@ -44,7 +44,7 @@ class DrMADDisplay(SearchDisplay):
 
     def place(self, trial: Trial) -> str:
         values = trial.hyperparameters.values
-        said = f"meta-iteration {values[ITERATION]}{DOES[values[STAGE]]}"
+        said = f"{DOES[values[STAGE]]} meta-iteration {values[ITERATION]}".lstrip()
         if chosen := configuration(values):
             words = (f"{n}={in_words(v) if isinstance(v, float) else v}" for n, v in chosen.items())
             said += f" of configuration {values[RUN]} ({', '.join(words)})"
