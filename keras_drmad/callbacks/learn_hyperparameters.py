@@ -47,10 +47,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
         δ ← meta_optimizer(δ, ∂L_val/∂value · ∂value/∂δ)
 
-    L_val is that of the *mean* of the weights after each step of the window, and near the end of
-    training that of the last weights. The loss at the end of a short window is the less, the smaller
-    the learning rate: it stops the noise, and does not show how far the weights were carried. The
-    mean does.
+    L_val is taken at the *mean* of the weights after each step of the window, and in the last fifth of
+    training at the last weights. At the end of a short window, small learning rates have the lower loss:
+    they stop the noise. How far they carry the weights shows in the mean.
 
     A window that went wrong is taken back (`guard`): training goes on from where it last went well,
     with zero velocities and smaller learning rates. So the weights are always weights that training
@@ -73,7 +72,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         samples: How many samples of the hyper set each window is judged by, drawn afresh (of data in
             batches, so many batches). Defaults to as many as are trained on in a window.
         averages: Whether the mean of the weights after each step of the last fifth of training is
-            kept, and replaces the last weights at the end if its hyper loss is less. Defaults to
+            kept, and replaces the last weights at the end if its hyper loss is lower. Defaults to
             `False`.
         batch_size: Of `validation_data`, if arrays. Defaults to 256.
         check: As in `hypergradient`. Defaults to `True`.
