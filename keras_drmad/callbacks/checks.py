@@ -43,10 +43,10 @@ def checked_horizon(horizon: object) -> int | None:
     Raises:
         ValueError: It is something else, such as targets beside their inputs.
     """
-    if getattr(horizon, "shape", ()):
+    if shape := getattr(horizon, "shape", ()):
         raise ValueError(
             "`validation_data` must be one argument: `LearnHyperparameters((x, y))`. Received: an array "
-            f"as a second one, `horizon`, of shape {tuple(horizon.shape)}"
+            f"as a second one, `horizon`, of shape {tuple(shape)}"
         )
     return positive_integer("horizon", horizon, optional=True)
 
