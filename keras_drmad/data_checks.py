@@ -130,9 +130,15 @@ def check_targets(name: str, model: keras.Model, batches: Batches) -> None:
 
 
 def check_inputs(name: str, model: keras.Model, batches: Batches) -> None:
-    """Raises a ValueError if the samples have another size than a built model takes, as one array."""
+    """Raises a ValueError if an input of a built model is missing, or one array has another size."""
     takes = getattr(model, "input_shape", None) if model.built else None
     x = batches.batch(0)[0]
+    inputs, given = getattr(model, "inputs", None) or (), len(tf.nest.flatten(x))
+    if given < len(inputs):
+        raise ValueError(
+            f"`{name}` must hold {len(inputs)} inputs, as the model takes them: "
+            f"{[tensor.name for tensor in inputs]}. Received: {given}"
+        )
     if not isinstance(takes, tuple) or tf.nest.is_nested(x) or len(takes) != len(x.shape):
         return
     sizes = zip(takes[1:], x.shape[1:], strict=True)

@@ -16,10 +16,11 @@ from qan_task import make as make_qan
 
 from keras_drmad import DrMADSGD, Knots, LearnHyperparameters, hypergradient, plots
 from keras_drmad.data import as_validation
-from keras_drmad.data_checks import check_targets, check_values, overlap
+from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap
 from keras_drmad.tuners import Actions, Policy
 from keras_drmad.tuners.qan.search.schedules import Schedule
 
+layers = keras.layers
 NAN, INF = float("nan"), float("inf")
 SIZES = [0, -1, 2.5, True, "4", NAN, INF]
 SEEDS, FLAGS = [-1, 1.5, True, "a"], ["no", 2, 1, None]
@@ -109,6 +110,20 @@ def test_hyper_variables_that_no_loss_reads_are_refused(model):
     unread = keras.Variable(1.0, trainable=False, name="unread")
     with pytest.raises(ValueError, match=r"`hyper_variables` must be read.*\[0\]='unread'"):
         hypergradient(model, TRAIN, HYPER, steps=2, hyper_variables=[unread], jit_compile=False)
+
+
+def test_inputs_that_are_missing_are_named():
+    a, b = layers.Input((2,), name="a"), layers.Input((3,), name="b")
+    model = keras.Model({"a": a, "b": b}, layers.Dense(1)(layers.Concatenate()([a, b])))
+    known = as_validation(({"a": XS[:, :2], "b": XS[:, 2:]}, YS))
+    check_inputs("validation_data", model, known)
+    with pytest.raises(ValueError, match=r"`validation_data` must hold 2 inputs.*'b'.*Received: 1"):
+        check_inputs("validation_data", model, as_validation((XS, YS)))
+
+
+def test_inputs_and_targets_of_a_hyper_set_are_one_argument():
+    with pytest.raises(ValueError, match=r"one argument: `LearnHyperparameters\(\(x, y\)\)`"):
+        LearnHyperparameters(XS, YS)
 
 
 @pytest.mark.parametrize("wrong", [-1, 3])

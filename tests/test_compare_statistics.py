@@ -137,7 +137,7 @@ GOOD, LIKE_IT, BAD = (
             "within the noise of 5 seeds.",
         ),
         ({"a": GOOD[:1], "b": BAD[:1]}, "Nothing can be said of noise"),
-        ({"a": GOOD[:2], "b": BAD[:2]}, "3 seeds are the fewest"),
+        ({"a": GOOD[:2], "b": BAD[:2]}, "take 3 seeds or more"),
         ({"a": GOOD}, "'a' is alone"),
         ({"a": GOOD, "b": [*BAD[:3], None, None]}, "'b' has no result with 2 of 5 seeds"),
         ({"a": [None, None], "b": [None, None]}, "No method has a result."),

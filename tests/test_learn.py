@@ -327,3 +327,10 @@ def test_other_optimizers_are_refused():
     model.compile(DrMADSGD(learn=()), "mse")
     with pytest.raises(ValueError, match="Nothing to learn"):
         arrays(model, verbose=0, callbacks=[LearnHyperparameters(HYPER)])
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_training_of_unknown_length_that_is_too_short_is_warned_of(caplog):
+    batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(40).filter(lambda x, y: True)
+    mlp().fit(batches, shuffle=False, verbose=0, callbacks=[LearnHyperparameters(HYPER)])
+    assert "training ended after 2 steps, before the first window of 10" in caplog.text

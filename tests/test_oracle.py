@@ -202,6 +202,16 @@ def test_the_outer_oracle_writes_nothing(tmp_path):
     assert not list((tmp_path / "project").glob("configurations/**/*.json"))
 
 
+def test_a_summary_says_where_only_one_configuration_was_tried(tmp_path):
+    oracle = make(tmp_path, space=True, meta_iterations=2)
+    for count in (2, 1):
+        for _ in range(count):
+            end(oracle, oracle.create_trial("a"))
+        said = oracle.display.costs()[-1]
+        assert ("Only one configuration was tried" in said) == (len(oracle.runs) == 1)
+    assert len(oracle.runs) == 2
+
+
 def test_fixed_values_are_no_configurations(tmp_path):
     oracle = make(tmp_path)
     oracle.hyperparameters.Fixed("width", 3)

@@ -81,6 +81,7 @@ def test_a_win_below_two_standard_errors_is_no_clear_difference(tmp_path, policy
     assert ("is better" in said) == clear
     assert ("No clear difference" in said) != clear
     assert "`get_best_policy` returns" in said  # in any case
+    assert "by -0" not in said
 
 
 def test_of_an_objective_to_be_raised_the_difference_is_one_of_its_values(tmp_path):

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.arguments import choice, flag, of_kind, positive_integer, verbosity
+from keras_drmad.callbacks import checks
 from keras_drmad.callbacks.averages import Averages
-from keras_drmad.callbacks.checks import check_alone, check_data, check_horizon, checked_hyper_set
 from keras_drmad.callbacks.guard import Anchor, Guard
 from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.mover import Mover
@@ -47,10 +47,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
         δ ← meta_optimizer(δ, ∂L_val/∂value · ∂value/∂δ)
 
-    L_val is that of the *mean* of the weights after each step of the window, and near the end of
-    training that of the last weights. The loss at the end of a short window is the less, the smaller
-    the learning rate: it stops the noise, and does not show how far the weights were carried. The
-    mean does.
+    L_val is taken at the *mean* of the weights after each step of the window, and in the last fifth of
+    training at the last weights. At the end of a short window, small learning rates have the lower loss:
+    they stop the noise. How far they carry the weights shows in the mean.
 
     A window that went wrong is taken back (`guard`): training goes on from where it last went well,
     with zero velocities and smaller learning rates. So the weights are always weights that training
@@ -73,7 +72,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         samples: How many samples of the hyper set each window is judged by, drawn afresh (of data in
             batches, so many batches). Defaults to as many as are trained on in a window.
         averages: Whether the mean of the weights after each step of the last fifth of training is
-            kept, and replaces the last weights at the end if its hyper loss is less. Defaults to
+            kept, and replaces the last weights at the end if its hyper loss is lower. Defaults to
             `False`.
         batch_size: Of `validation_data`, if arrays. Defaults to 256.
         check: As in `hypergradient`. Defaults to `True`.
@@ -124,7 +123,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
             of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
         if meta_optimizer is not None:
             meta.check(meta_optimizer)
-        self.horizon = positive_integer("horizon", horizon, optional=True)
+        self.horizon = checks.checked_horizon(horizon)
         self.samples = positive_integer("samples", samples, optional=True)
         self.judge = choice("judge", judge, ("auto", *JUDGES))
         self.path = path
@@ -132,7 +131,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.meta_optimizer = meta_optimizer or meta.Rprop()
         self.check, self.verbose = flag("check", check), verbosity("verbose", verbose)
         positive_integer("batch_size", batch_size, optional=True)
-        self.validation = checked_hyper_set(validation_data, batch_size)
+        self.validation = checks.checked_hyper_set(validation_data, batch_size)
         self.hyper_loss: float | None = None
         self._mover: Mover | None = None
         self._recorder: Recorder | None = None
@@ -152,8 +151,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self.optimizer.is_learning = True
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        check_alone(self)
-        check_horizon(self.horizon, self.params)
+        checks.check_alone(self)
+        checks.check_horizon(self.horizon, self.params)
         self._engine: Engine | None = None
         self._window: Window | None = None
         self._guard: Guard | None = None
@@ -198,10 +197,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         if not self._draws and self._window is not None:
             _log.warning(
-                "Nothing was learned: training ended after %d steps, before the first window of "
-                "`horizon=%d`.",
+                "Nothing was learned: training ended after %d steps, before the first window of %d.",
                 len(self._window),
-                self.horizon,
+                self._capacity,
             )
         if self._engine is not None and self._averages.loss < (self.hyper_loss or -math.inf):
             self._engine.write(self._averages.state(self._engine.read()), 0)
@@ -236,7 +234,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def _begin(self, batch: Batch) -> None:
         """Prepares all that the first batch has to be known for."""
-        check_data(self.model, self.validation, BufferedBatches([batch]))
+        checks.check_data(self.model, self.validation, BufferedBatches([batch]))
         together = self.optimizer.accumulation
         self._capacity = self.horizon or self._progress.window(together)
         self._capacity = -(-self._capacity // together) * together

@@ -9,10 +9,10 @@ from keras_drmad.update_rules.base import Iterate
 
 
 class Linear(Path):
-    """DrMAD as published: the chord `(1 − s) w_0 + s w_T`, `s = t / T`. Memory: 1 × weights.
+    """DrMAD as published: the chord `(1 − s) w_0 + s w_T`, `s = t / T`. Memory: 2 × weights.
 
-    Kept unmended, for reproduction: on training runs of any length its hypergradients grow without
-    bound, since the chord leaves the valley in which training went.
+    For reproduction only. On all but the shortest trainings its hypergradients are far too large, as the
+    chord leaves the valley in which training went.
 
     Args:
         backward_steps: How many of the steps the reverse pass takes, evenly spread. The original

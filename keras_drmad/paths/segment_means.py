@@ -16,7 +16,7 @@ SHORTEST = 4  # steps a segment, on average: fewer knots for shorter training
 
 
 class SegmentMeans(Path):
-    """A line through the mean iterates of segments of training. Memory: `knots` × weights.
+    """A line through the mean iterates of segments of training. Memory: `knots + 4` × weights.
 
     Training is cut into `knots` segments, short ones first (their ends at `T · (i / knots)^1.5`).
     The path runs through each segment's mean iterate, at its middle, and through both ends of
@@ -26,7 +26,7 @@ class SegmentMeans(Path):
 
         v_t = w_t − w_{t−1}        g_t = (μ v_t − v_{t+1}) / α
 
-    Two guards keep the adjoint of a stable training run from growing, which it must not:
+    Two guards keep the adjoint of a stable training from growing:
 
     - `floor`: negative curvature along the adjoint is taken out of each Hessian-vector product. With
       `d` the adjoint of the gradient and `h = H d`: where `κ = ⟨d, h⟩ / ⟨d, d / α⟩` is negative,
@@ -36,7 +36,7 @@ class SegmentMeans(Path):
       the adjoint is scaled back to that.
 
     Args:
-        knots: Number of segments; at most a quarter of the steps are used. Defaults to `16`.
+        knots: Number of segments, at most a quarter of the number of steps. Defaults to `16`.
         floor: Whether negative curvature is taken out. Defaults to `True`.
     """
 

@@ -35,8 +35,8 @@ def _of_tuning(
     if untuned and len(untuned) < len(methods):
         yield (
             f"{_listed(untuned)} {'is' if len(untuned) == 1 else 'are'} not tuned, and others are: "
-            "that may be all the difference there is. Give it a `tuner`, or read it as a measure of "
-            "what tuning does."
+            "that alone may make the difference. Pass a `tuner`, or take this as a measure of what "
+            "tuning does."
         )
     for name, method in methods.items():
         if not spaces[name] and method.is_tuned and not _needs_none(method):

@@ -57,8 +57,8 @@ def _of_the_best(
     unclear = [name for name in others if name not in clear]
     if max((d.seeds for d in of_first), default=0) < FEWEST:
         return (
-            f"{first!r} has the best mean {metric}. {FEWEST} seeds are the fewest of which a difference "
-            "can be told from noise."
+            f"{first!r} has the best mean {metric}. To tell a difference from noise, take {FEWEST} "
+            "seeds or more."
         )
     if not clear:
         return (

@@ -9,6 +9,7 @@ from keras_drmad.words import in_words
 
 from ..distributed.display import SearchDisplay, Searching, duration, metric
 from .ledger import Lack, Ledger
+from .meta_run import MetaRun
 from .place import (
     DIFFERENTIATE,
     GRADIENT_NUMBER,
@@ -24,10 +25,10 @@ from .place import (
 from .pruning import epochs_until_pruned
 
 DOES = {
-    SCOUT: ", trying a start",
-    LEARN: ", learning while it trains",
+    SCOUT: "a start of",
+    LEARN: "learning in",
     DIFFERENTIATE: "",
-    RETEST: ", once more",
+    RETEST: "a retest of",
 }
 
 
@@ -35,6 +36,9 @@ class MetaSearching(Searching, Protocol):
     gradients_per_step: int
     ledger: Ledger
     lacks: Lack | None
+    runs: list[MetaRun]
+
+    def has_choices(self) -> bool: ...
 
 
 class DrMADDisplay(SearchDisplay):
@@ -44,7 +48,7 @@ class DrMADDisplay(SearchDisplay):
 
     def place(self, trial: Trial) -> str:
         values = trial.hyperparameters.values
-        said = f"meta-iteration {values[ITERATION]}{DOES[values[STAGE]]}"
+        said = f"{DOES[values[STAGE]]} meta-iteration {values[ITERATION]}".lstrip()
         if chosen := configuration(values):
             words = (f"{n}={in_words(v) if isinstance(v, float) else v}" for n, v in chosen.items())
             said += f" of configuration {values[RUN]} ({', '.join(words)})"
@@ -75,6 +79,11 @@ class DrMADDisplay(SearchDisplay):
             more = ledger.budget.words(math.ceil(lacks.budget))
             guess = ", at a guess" if lacks.is_guess else ""
             lines.append(f"Another trial ({lacks.stage}) takes a budget of {more}{guess}.")
+        if self.oracle.has_choices() and len(self.oracle.runs) == 1:
+            lines.append(
+                "Only one configuration was tried. For others raise `max_trials` or `budget`, or lower "
+                "`meta_iterations`."
+            )
         return lines
 
     def details(self, trial: Trial) -> list[str]:

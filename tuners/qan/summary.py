@@ -86,7 +86,9 @@ def _winner(oracle: QANOracle) -> str:
         else ""
     )
     missed = oracle.goal.value is not None and not all(e.hit for e in policy + schedule)
-    note = " (to win, a miss counts the more, the farther it was from the goal)" if missed else ""
+    note = (
+        " (which of them wins also depends on how far misses were from the goal)" if missed else ""
+    )
     if contest.is_clear():
         return f"The {winner} is better{by}{note}: `get_best_policy` returns it."
     why = "it is below two standard errors" if len(gains) > 1 else "one seed does not tell"
@@ -98,5 +100,5 @@ def _winner(oracle: QANOracle) -> str:
 
 def _signed(gains: np.ndarray, winner: str) -> str:
     """A policy's mean gain, as the winner's, with its standard error."""
-    mean = np.mean(gains) * (1 if winner == "policy" else -1)
+    mean = np.mean(gains if winner == "policy" else -gains) + 0.0  # not "-0"
     return f"{mean:.4g} ± {standard_error(gains):.2g}" if len(gains) > 1 else f"{mean:.4g}"

@@ -114,9 +114,9 @@ class Curriculum:
         number("early_stop_factor", self.early_stop_factor, 1)
         if self.least_trials > self.max_trials:
             raise ValueError(
-                f"`max_trials` must be at least {self.least_trials}, or there is none to learn in: "
-                f"random ones take {self.random_trials}, schedules {self.schedule_trials}, guided ones "
-                f"{self.guided_trials}, the last tests {self.final_tests}, the contest "
+                f"`max_trials` must be at least {self.least_trials}, or there is no episode to learn "
+                f"in: random ones take {self.random_trials}, schedules {self.schedule_trials}, guided "
+                f"ones {self.guided_trials}, the last tests {self.final_tests}, the contest "
                 f"{2 * self.contest}, and there must be a test. Received: max_trials={self.max_trials}"
             )
 

@@ -17,7 +17,7 @@ DROP, WARM_UP = 0.1, 0.3  # the factor of a step; the share of one cycle until i
 class Schedule:
     """A learning rate as a function of the step t.
 
-    With p = t / over, cut to [0, 1], and a least rate of `FLOOR` · peak:
+    With p = t / over, cut to [0, 1], and a least rate of peak / 100:
 
         constant:   peak
         step:       peak, 0.1 · peak from p = 1 on
@@ -25,9 +25,9 @@ class Schedule:
         one_cycle:  linear from peak / 25 to peak at p = 0.3, then down to the least by half a cosine
 
     Args:
-        kind: One of `KINDS`.
+        kind: `"constant"`, `"step"`, `"cosine"` or `"one_cycle"`.
         peak: The highest rate.
-        over: Steps. Defaults to 1, for constants, which need none.
+        over: Steps until its end. Defaults to 1, for constants, which need none.
 
     Raises:
         ValueError: An unknown kind, or a number that is not positive.

@@ -22,7 +22,7 @@ RAISED = ("f1_score", "fbeta_score", "r2_score", "io_u", "iou", "similarity", "c
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
 class Goal:
-    """A metric and the value that it shall reach, soon; or, without a value, as good as it can be.
+    """A metric, and the value that it should reach soon; without a value, it is made as good as can be.
 
     How far a training is from its goal is its *gap*, 0 where the goal is reached:
 

@@ -107,8 +107,7 @@ class Ratios(State):
     With `per="layer"`, rate, update, gradient, angle and momentum are the layer's own.
 
     Args:
-        names: Those to take. Defaults to `Ratios.FEW`; `Ratios.ALL` are all. A policy has to find out
-            which of them do not matter, from some hundred episodes.
+        names: Those to take. Defaults to `Ratios.FEW`, seven of them; `Ratios.ALL` are all.
 
     Raises:
         ValueError: Unknown names, or none.
