@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -29,6 +29,16 @@ PARTS = ("inputs", "targets", "sample weights")  # of a batch
 
 Batch: TypeAlias = tuple[Structure, Structure, Structure]
 Signature: TypeAlias = tuple[tuple[tuple[int, ...], Any], ...]  # shape and dtype of each array
+
+
+class Shares(NamedTuple):
+    """A batch as the parts that replicas train on, some of which may be empty."""
+
+    parts: tuple[Batch, ...]
+
+    def whole(self) -> Batch:
+        """The batch."""
+        return tf.nest.map_structure(lambda *leaves: keras.ops.concatenate(leaves), *self.parts)
 
 
 def as_batch(data: Structure) -> Batch:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.data import as_arguments
+from keras_drmad.data import Shares, as_arguments
 from keras_drmad.engine import hidden_state, second_derivatives
 from keras_drmad.engine.loss_scale import DynamicScale, FixedScale
 from keras_drmad.typing import Structure, Tensor, Tensors
@@ -60,6 +60,7 @@ class Objective:
         random: variables of other dtypes that it changes (seeds of dropout, counters).
         idle: for each weight, whether no gradient reaches it; Keras then leaves it as it is.
         operations: the types of the TensorFlow operations in the loss and its gradient.
+        draws: whether random numbers are among them.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Objective:
         self.idle: tuple[bool, ...] = ()
         operations = self._probe(example)
         self.operations = {kind for kind, _ in operations}
+        self.draws = any("Random" in kind for kind in self.operations)
         if check:
             hidden_state.check(model, operations)
         second_derivatives.check(model, operations, self._differentiate_twice, example)
@@ -145,7 +147,14 @@ class Objective:
         return gradients, *after, loss
 
     def _parts(self, batch: Structure) -> list[_Part]:
-        """A batch cut into a part for each device; their shares of the samples sum to 1."""
+        """A batch cut into a part for each device; their shares of the samples sum to 1.
+
+        Parts that `fit` has made count alike, as Keras adds up the mean losses of its replicas.
+        """
+        if isinstance(batch, Shares):
+            share = 1.0 / len(batch.parts)
+            cut = zip(self.devices, batch.parts, strict=True)
+            return [_Part(device, share, _of_any_size(part)) for device, part in cut]
         leaves = tf.nest.flatten(batch)
         samples = leaves[0].shape[0]
         if len(self.devices) == 1 or samples is None or samples < len(self.devices):
@@ -271,6 +280,17 @@ class _Part(NamedTuple):
     device: str | None
     share: float
     batch: Structure
+
+
+def _of_any_size(batch: Structure) -> Structure:
+    """A batch whose number of samples Keras does not look at: it would take no mean of none."""
+
+    def hidden(leaf: Tensor) -> Tensor:
+        if leaf.shape[0] != 0:
+            return leaf
+        return tf.compat.v1.placeholder_with_default(leaf, (None, *leaf.shape[1:]))
+
+    return tf.nest.map_structure(hidden, batch)
 
 
 def _mean(parts: list[tuple[float, Any]]) -> Any:
