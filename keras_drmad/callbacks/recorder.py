@@ -69,18 +69,14 @@ class Recorder:
 
 def _seen(strategy: tf.distribute.Strategy, data: Structure) -> Batch | Shares:
     """A batch, or its parts for the replicas of a strategy."""
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
-        return as_batch(data)
 
     def part(leaf: Any, replica: int) -> Any:
         if not isinstance(leaf, tf.distribute.DistributedValues):
             return leaf
         return strategy.experimental_local_results(leaf)[replica]
 
-    return Shares(
-        tuple(
-            as_batch(tf.nest.map_structure(lambda leaf, i=i: part(leaf, i), data))
-            for i in range(replicas)
-        )
-    )
+    parts = [
+        as_batch(tf.nest.map_structure(lambda leaf, i=i: part(leaf, i), data))
+        for i in range(strategy.num_replicas_in_sync)
+    ]
+    return parts[0] if len(parts) == 1 else Shares(tuple(parts))

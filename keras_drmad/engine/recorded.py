@@ -77,8 +77,8 @@ class RecordedWindows:
     """Differentiates recorded windows of up to `capacity` steps.
 
     Each shape of batches has a program for the way back, as the last batch of an epoch is often
-    smaller; beyond `stacks.SIGNATURES` shapes, one program serves all. `last` is a share: the loss is taken at `last · w_T + (1 − last) · mean`, so that one
-    program serves every judge.
+    smaller; where shapes are many, one program serves all (`Engine.see`). `last` is a share: the loss
+    is taken at `last · w_T + (1 − last) · mean`, so that one program serves every judge.
 
     Args:
         engine: of the model that is trained, with a `Stored` path.
