@@ -6,7 +6,6 @@ import pytest
 from test_learn import HYPER, X, Y, _without_xla, arrays, mlp, weights  # noqa: F401  (a fixture)
 
 from keras_drmad import DrMADAdamW, LearnHyperparameters
-from keras_drmad.callbacks import window
 from keras_drmad.callbacks.guard import DIVISOR, Anchor, Guard, Outcome
 from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.progress import Progress
@@ -270,17 +269,6 @@ def test_two_replicas_find_what_one_device_finds(two_replicas):
     with two_replicas.scope():
         model = mlp()
     np.testing.assert_allclose(learned(model), learned(mlp()), rtol=1e-4)
-
-
-def test_what_replicas_train_on_is_followed(two_replicas, monkeypatch, caplog):
-    """Of a last batch of 10, TensorFlow gives all to one replica; Keras adds up means of losses."""
-    monkeypatch.setattr(window, "TOLERANCE", 1e-4)
-    with two_replicas.scope():
-        model = mlp()
-    learn = LearnHyperparameters(HYPER, **SHORT)
-    arrays(model, X[:70], Y[:70], epochs=2, verbose=0, callbacks=[learn])
-    assert "skipped" not in caplog.text
-    assert any(np.any(d.numpy()) for d in model.optimizer.displacements.values())
 
 
 def test_adamw_from_a_start_that_is_too_small():
