@@ -283,13 +283,13 @@ class SequenceBatches(Batches):
 class BufferedBatches(Batches):
     """Batches that were seen, kept in memory: one epoch's bytes for one epoch's steps."""
 
-    def __init__(self, batches: Iterable[Batch] = ()) -> None:
-        self._batches = list(batches)
+    def __init__(self, batches: Iterable[Batch | Shares] = ()) -> None:
+        self._batches: list[Any] = list(batches)
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch | Shares) -> None:
         self._batches.append(batch)
 
     def batch(self, step: int) -> Batch:

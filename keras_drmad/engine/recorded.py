@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import sums
-from keras_drmad.data import Batch, BufferedBatches, Signature
+from keras_drmad.data import Batch, BufferedBatches, Shares, Signature
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.flat import Flat, Vectors
 from keras_drmad.engine.loop import Loop
@@ -43,7 +43,7 @@ class Step(NamedTuple):
     """
 
     before: Snapshot
-    batch: Batch
+    batch: Batch | Shares
     learning_rate: float
 
 
@@ -172,16 +172,12 @@ class RecordedWindows:
         one program takes stacks of all lengths, none holds more than its steps.
         """
         signatures = [batches.signature(step) for step in range(len(batches))]
-        runs = [
-            range(run[0], run[-1] + 1)
-            for _, steps in itertools.groupby(range(len(signatures)), signatures.__getitem__)
-            if (run := [*steps])
-        ]
+        groups = itertools.groupby(range(len(signatures)), signatures.__getitem__)
+        runs = [range(step, step + 1 + len(others)) for _, (step, *others) in groups]
         if self._is_relaxed:
             for run in reversed(runs):
                 part = tf.nest.map_structure(lambda a, at=run: a[at.start : at.stop], inputs)
-                batch = batches.stack(run, len(run))
-                yield range(len(run)), part._replace(batch=batch)
+                yield range(len(run)), part._replace(batch=batches.stack(run, len(run)))
             return
 
         @functools.lru_cache(SIGNATURES)  # not of all shapes at once, where XLA has to serve many
