@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -29,6 +29,16 @@ PARTS = ("inputs", "targets", "sample weights")  # of a batch
 
 Batch: TypeAlias = tuple[Structure, Structure, Structure]
 Signature: TypeAlias = tuple[tuple[tuple[int, ...], Any], ...]  # shape and dtype of each array
+
+
+class Shares(NamedTuple):
+    """A batch as the parts that replicas train on, some of which may be empty."""
+
+    parts: tuple[Batch, ...]
+
+    def whole(self) -> Batch:
+        """The batch."""
+        return tf.nest.map_structure(lambda *leaves: keras.ops.concatenate(leaves), *self.parts)
 
 
 def as_batch(data: Structure) -> Batch:
@@ -273,13 +283,13 @@ class SequenceBatches(Batches):
 class BufferedBatches(Batches):
     """Batches that were seen, kept in memory: one epoch's bytes for one epoch's steps."""
 
-    def __init__(self, batches: Iterable[Batch] = ()) -> None:
-        self._batches = list(batches)
+    def __init__(self, batches: Iterable[Batch | Shares] = ()) -> None:
+        self._batches: list[Any] = list(batches)
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch | Shares) -> None:
         self._batches.append(batch)
 
     def batch(self, step: int) -> Batch:

@@ -248,19 +248,53 @@ def test_logs(tmp_path):
     assert history.history["hidden/kernel/l2"][-1] == pytest.approx(last)
 
 
-def test_no_retracing_after_the_first_window():
+@pytest.mark.parametrize(
+    ("sizes", "programs"),
+    [
+        ([20, 20, 20, 20], 1),
+        ([20, 20, 20, 10], 2),  # the last batch of an epoch is smaller
+        (
+            [9, 9, 9, 8, 7, 6, 5, 4, 3, 2],
+            3,
+        ),  # one for all, once two lengths and two sizes were seen
+    ],
+)
+def test_no_retracing_after_the_first_epoch(sizes, programs):
+    class Sized(keras.utils.PyDataset):
+        def __len__(self):
+            return len(sizes)
+
+        def __getitem__(self, i):
+            return X[: sizes[i]], Y[: sizes[i]]
+
     model = mlp()
     counts = []
 
     class Count(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             (engine,) = model.optimizer.engines.by_key.values()
-            windows = engine.further[4]
+            windows = engine.further[len(sizes)]
             counts.append((windows._validate.programs(), windows._reverse.programs()))
 
-    learn = LearnHyperparameters(HYPER, horizon=4)
-    arrays(model, epochs=3, verbose=0, callbacks=[learn, Count()])
-    assert counts == [(1, 1)] * 3
+    learn = LearnHyperparameters(HYPER, horizon=len(sizes))
+    model.fit(Sized(), epochs=3, shuffle=False, verbose=0, callbacks=[learn, Count()])
+    assert counts == [(1, programs)] * 3
+
+
+def test_smaller_last_batches_are_learned_from_as_without_a_record(monkeypatch):
+    def learned():
+        model = mlp(momentum=0.5)
+        before = model.optimizer.as_logs()
+        meta = keras.optimizers.SGD(0.5)
+        learn = LearnHyperparameters(HYPER, horizon=5, meta_optimizer=meta)
+        arrays(model, X[:70], Y[:70], epochs=4, verbose=0, callbacks=[learn])
+        return [np.log(value / before[name]) for name, value in model.optimizer.as_logs().items()]
+
+    recorded = learned()
+    monkeypatch.setattr(RecordedWindows, "serve", staticmethod(lambda engine: False))
+    again = learned()
+    assert np.abs(again).min() > 1e-4
+    np.testing.assert_allclose(recorded, again, rtol=1e-3)
 
 
 def test_an_exploding_hypergradient_is_skipped_with_advice(caplog, monkeypatch):

@@ -2,13 +2,14 @@
 
 import copy
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from test_learn import HYPER, X, Y, mlp
 
-from keras_drmad import paths
-from keras_drmad.data import ArrayBatches, as_validation
+from keras_drmad import DrMADSGD, paths
+from keras_drmad.data import ArrayBatches, BufferedBatches, as_validation
 from keras_drmad.engine import model_setup
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.flat import Flat
@@ -62,6 +63,24 @@ def test_tensors_of_several_dtypes_are_packed():
 def test_xla_where_it_pays(steps, is_compiled, request):
     objective = request.getfixturevalue("trained_mean")[0].objective
     assert model_setup.prefers_xla(mlp(), objective, steps) == is_compiled
+
+
+@pytest.mark.parametrize(
+    ("jit_compile", "rate", "stays"),
+    [
+        ("auto", 0.0, False),
+        (True, 0.0, True),  # who asks for XLA gets it
+        ("auto", 0.5, True),  # `fit` draws with XLA: without, the masks would be others
+    ],
+)
+def test_one_program_serves_many_shapes_where_it_may(jit_compile, rate, stays):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dropout(rate), keras.layers.Dense(1)])
+    model.compile(DrMADSGD(0.1), "mse", jit_compile=True)
+    batches = BufferedBatches((X[:size], Y[:size], ()) for size in range(1, 6))
+    engine = Engine.of(model, batches.batch(0), paths.Stored(), jit_compile=jit_compile)
+    for step in range(len(batches)):
+        engine.see(batches.signature(step))
+    assert (engine.xla, engine.stacks.is_relaxed) == (stays, not stays)
 
 
 class _Xla:

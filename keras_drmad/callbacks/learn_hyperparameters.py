@@ -21,7 +21,7 @@ from keras_drmad.callbacks.progress import Progress
 from keras_drmad.callbacks.recorder import Recorder
 from keras_drmad.callbacks.schedule_record import ScheduleRecord
 from keras_drmad.callbacks.window import Window, path_for
-from keras_drmad.data import Batch, BufferedBatches
+from keras_drmad.data import Batch, BufferedBatches, Shares
 from keras_drmad.engine.derivatives import GROWTH_LIMIT
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.judge import JUDGES
@@ -213,9 +213,9 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     # -- steps -------------------------------------------------------------------------------
 
-    def _before_step(self, batch: Batch) -> None:
+    def _before_step(self, batch: Batch | Shares) -> None:
         if self._engine is None:
-            self._begin(batch)
+            self._begin(batch.whole() if isinstance(batch, Shares) else batch)
         assert self._engine is not None
         if self._window is None:
             self._window = Window(self._engine, self._capacity)

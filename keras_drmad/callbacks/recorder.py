@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_drmad.data import Batch, as_batch
+from keras_drmad.data import Batch, Shares, as_batch
 from keras_drmad.typing import Logs, Structure
 
 
@@ -23,7 +23,7 @@ class Recorder:
 
     Args:
         model: whose steps are seen.
-        before: called with each batch, before its step.
+        before: called with each batch, before its step; of several replicas with its `Shares`.
         after: called after each step.
 
     Attributes:
@@ -33,7 +33,10 @@ class Recorder:
     step: Callable[[], object]
 
     def __init__(
-        self, model: keras.Model, before: Callable[[Batch], None], after: Callable[[], None]
+        self,
+        model: keras.Model,
+        before: Callable[[Batch | Shares], None],
+        after: Callable[[], None],
     ) -> None:
         assert model.train_function is not None  # `fit` makes it before training begins
         self._model, self._train = model, model.train_function
@@ -53,7 +56,7 @@ class Recorder:
         logs: Logs | None = None
         for data in itertools.islice(iterator, self._model.steps_per_execution):
             self.step = functools.partial(self._take, data)
-            self._before(_whole(self._model.distribute_strategy, data))
+            self._before(_seen(self._model.distribute_strategy, data))
             logs = self.step()
             self._after()
         if logs is None:
@@ -64,12 +67,16 @@ class Recorder:
         return self._train(iter([data]))
 
 
-def _whole(strategy: tf.distribute.Strategy, data: Structure) -> Batch:
-    """A batch as one, out of its parts for the replicas of a strategy."""
+def _seen(strategy: tf.distribute.Strategy, data: Structure) -> Batch | Shares:
+    """A batch, or its parts for the replicas of a strategy."""
 
-    def join(leaf: Any) -> Any:
+    def part(leaf: Any, replica: int) -> Any:
         if not isinstance(leaf, tf.distribute.DistributedValues):
             return leaf
-        return keras.ops.concatenate(strategy.experimental_local_results(leaf))
+        return strategy.experimental_local_results(leaf)[replica]
 
-    return as_batch(tf.nest.map_structure(join, data))
+    parts = [
+        as_batch(tf.nest.map_structure(lambda leaf, i=i: part(leaf, i), data))
+        for i in range(strategy.num_replicas_in_sync)
+    ]
+    return parts[0] if len(parts) == 1 else Shares(tuple(parts))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_drmad import sums
 from keras_drmad.callbacks.guard import LEAST_SIZE, Outcome
 from keras_drmad.callbacks.hyper_samples import HyperSamples
-from keras_drmad.data import Batch, BufferedBatches
+from keras_drmad.data import Batch, BufferedBatches, Shares
 from keras_drmad.engine import step_check
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.recorded import RecordedWindows, Snapshot, Step, WindowDerivatives
@@ -68,7 +68,7 @@ class Window:
         most = len(self) > self._capacity - optimizer.accumulation
         return most and not optimizer.is_accumulating()
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch | Shares) -> None:
         """Notes the step that is taken next."""
         self._batches.append(batch)
         if self._is_recorded:

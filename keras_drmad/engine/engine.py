@@ -117,7 +117,6 @@ class Engine(ModelVariables):
             xla,
             self.stacks.is_relaxed,
         )
-
         self.further.clear()
 
     def give_up_xla(self, error: tf.errors.InvalidArgumentError) -> None:
@@ -127,7 +126,10 @@ class Engine(ModelVariables):
         self._compile(xla=False)
 
     def see(self, signature: Signature, validating: bool = False) -> None:
-        """Before a batch of a new shape: one program too many is for all shapes."""
+        """Before a batch of a new shape: one program too many is for all shapes, where one can be."""
+        must_use_xla = self.xla and (self.objective.draws or not self._free_to_choose)
+        if must_use_xla or len(self.objective.devices) > 1:  # which split batches of known sizes
+            return
         if self.stacks.sees_too_many(signature, validating):
             self._compile(xla=False)
 

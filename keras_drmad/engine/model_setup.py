@@ -109,11 +109,10 @@ def prefers_xla(model: keras.Model, objective: Objective, steps: int | None = No
         return False  # its programs run on one device
     if not all(layer.supports_jit for layer in (model, *compat.all_layers(model))):
         return False
-    draws = any("Random" in kind for kind in objective.operations)
-    if draws and not model.jit_compile:
+    if objective.draws and not model.jit_compile:
         return False  # XLA draws other masks of dropout from the same seeds than `fit` would
     if not only_cpus():
         return True
-    if steps is not None and steps < FEW_STEPS and not draws:
+    if steps is not None and steps < FEW_STEPS and not objective.draws:
         return False
     return not any(name in kind for kind in objective.operations for name in SLOW_UNDER_XLA_ON_CPU)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.data import as_arguments
+from keras_drmad.data import Shares, as_arguments
 from keras_drmad.engine import hidden_state, second_derivatives
 from keras_drmad.engine.loss_scale import DynamicScale, FixedScale
 from keras_drmad.typing import Structure, Tensor, Tensors
@@ -60,6 +60,7 @@ class Objective:
         random: variables of other dtypes that it changes (seeds of dropout, counters).
         idle: for each weight, whether no gradient reaches it; Keras then leaves it as it is.
         operations: the types of the TensorFlow operations in the loss and its gradient.
+        draws: whether random numbers are among them.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Objective:
         self.idle: tuple[bool, ...] = ()
         operations = self._probe(example)
         self.operations = {kind for kind, _ in operations}
+        self.draws = any("Random" in kind for kind in self.operations)
         if check:
             hidden_state.check(model, operations)
         second_derivatives.check(model, operations, self._differentiate_twice, example)
@@ -94,14 +96,10 @@ class Objective:
 
         `scale` is that of the loss, where it is a dynamic one.
         """
-        parts = [
-            (part.share, self._part_gradient(at, part.batch, scale)) for part in self._parts(batch)
-        ]
-        (_, first), *others = parts
-        if not others:
-            return first
-        gradients, after, loss = _mean([(share, (g, s, loss)) for share, (g, s, _, loss) in parts])
-        return gradients, after, first[2], loss
+        parts = self._parts(batch)
+        found = [self._part_gradient(at, part.batch, scale) for part in parts]
+        gradients, state, loss = self._together(parts, [(g, s, loss) for g, s, _, loss in found])
+        return gradients, state, found[0][2], loss
 
     def vjp(
         self, at: ModelValues, batch: Structure, scale: Tensor = ()
@@ -111,25 +109,61 @@ class Objective:
         `vjp(gradients, state)` returns the adjoints of `(weights, state, hyper_variables)`: a
         product with the Hessian of the loss.
         """
-        sources, found = (at.weights, at.state, at.hyper_variables), []
-        for part in self._parts(batch):
+        sources, parts = (at.weights, at.state, at.hyper_variables), self._parts(batch)
+        tapes, found = [], []
+        for part in parts:
             with tf.device(part.device), tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
                 gradients, after, _, loss = self._part_gradient(at, part.batch, scale)
-            found.append((part, tape, (gradients, after), loss))
+            tapes.append(tape)
+            found.append((gradients, after, loss))
 
-        def vjp(*adjoints: Tensors) -> tuple[Tensors, Tensors, Tensors]:
+        def vjp(gradients: Tensors, state: Tensors) -> tuple[Tensors, Tensors, Tensors]:
             back = []
-            for part, tape, results, _ in found:
+            for part, tape, (*results, _) in zip(parts, tapes, found, strict=True):
+                pushed = (
+                    gradients,
+                    [
+                        a if share == part.share else a * tf.cast(share / part.share, a.dtype)
+                        for a, share in zip(state, self._state_shares(part), strict=True)
+                    ],
+                )
                 with tf.device(part.device):
                     pulled = tape.gradient(
-                        results, sources, output_gradients=adjoints, unconnected_gradients="zero"
+                        results, sources, output_gradients=pushed, unconnected_gradients="zero"
                     )
                     back.append((part.share, tf.nest.map_structure(_dense, pulled)))
             return _mean(back)
 
-        results = [(part.share, (*results, loss)) for part, _, results, loss in found]
-        return *_mean(results), vjp
+        return *self._together(parts, found), vjp
+
+    def _together(
+        self, parts: list[_Part], found: list[tuple[Tensors, Tensors, Tensor]]
+    ) -> tuple[Tensors, Tensors, Tensor]:
+        """`(gradients, state, loss)` of a batch, out of those of its parts."""
+        if len(parts) == 1:
+            return found[0]
+        gradients, loss = _mean(
+            [(part.share, (g, loss)) for part, (g, _, loss) in zip(parts, found, strict=True)]
+        )
+        shares = zip(*map(self._state_shares, parts), strict=True)
+        states = zip(*[state for _, state, _ in found], strict=True)
+        state = [
+            tf.add_n(
+                [v * tf.cast(s, v.dtype) for s, v in zip(*of, strict=True) if s]
+            )  # not 0 · NaN
+            for of in zip(shares, states, strict=True)
+        ]
+        return gradients, state, loss
+
+    def _state_shares(self, part: _Part) -> list[float]:
+        """How much of a part's is in each variable of the state after a step.
+
+        Keras aggregates a variable over replicas only where its layer says so. Else each keeps its
+        own, as the moving statistics of a batch normalization, and that of the first one is read.
+        """
+        shares = {"mean": part.share, "sum": 1.0}
+        return [shares.get(v.aggregation, 1.0 if part.is_first else 0.0) for v in self.state]
 
     def _part_gradient(
         self, at: ModelValues, batch: Structure, scale: Tensor
@@ -145,7 +179,14 @@ class Objective:
         return gradients, *after, loss
 
     def _parts(self, batch: Structure) -> list[_Part]:
-        """A batch cut into a part for each device; their shares of the samples sum to 1."""
+        """A batch cut into a part for each device; their shares of the samples sum to 1.
+
+        Parts that `fit` has made count alike, as Keras adds up the mean losses of its replicas.
+        """
+        if isinstance(batch, Shares):
+            share, (first, *_) = 1.0 / len(batch.parts), self.devices
+            cut = zip(self.devices, batch.parts, strict=True)
+            return [_Part(d, share, _of_any_size(part), d == first) for d, part in cut]
         leaves = tf.nest.flatten(batch)
         samples = leaves[0].shape[0]
         if len(self.devices) == 1 or samples is None or samples < len(self.devices):
@@ -155,7 +196,10 @@ class Objective:
         split = [[leaf[stop - size : stop] for size, stop in parts] for leaf in leaves]
         return [
             _Part(
-                device, size / samples, tf.nest.pack_sequence_as(batch, [leaf[i] for leaf in split])
+                device,
+                size / samples,
+                tf.nest.pack_sequence_as(batch, [leaf[i] for leaf in split]),
+                is_first=i == 0,
             )
             for i, (device, size) in enumerate(zip(self.devices, sizes, strict=True))
         ]
@@ -271,6 +315,18 @@ class _Part(NamedTuple):
     device: str | None
     share: float
     batch: Structure
+    is_first: bool = True
+
+
+def _of_any_size(batch: Structure) -> Structure:
+    """A batch whose number of samples Keras does not look at: it would take no mean of none."""
+
+    def hidden(leaf: Tensor) -> Tensor:
+        if leaf.shape[0] != 0:
+            return leaf
+        return tf.compat.v1.placeholder_with_default(leaf, (None, *leaf.shape[1:]))
+
+    return tf.nest.map_structure(hidden, batch)
 
 
 def _mean(parts: list[tuple[float, Any]]) -> Any:

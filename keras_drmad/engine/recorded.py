@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import sums
-from keras_drmad.data import Batch, BufferedBatches, Signature
+from keras_drmad.data import Batch, BufferedBatches, Shares, Signature
 from keras_drmad.engine.engine import Engine
 from keras_drmad.engine.flat import Flat, Vectors
 from keras_drmad.engine.loop import Loop
 from keras_drmad.engine.model_variables import value_of
 from keras_drmad.engine.programs import Adjoint, Inputs, TrainingState
+from keras_drmad.engine.stacks import SIGNATURES
 from keras_drmad.paths.exact import Stored
 from keras_drmad.tf_function import Program, tf_function
 from keras_drmad.typing import Structure, Tensor, Tensors
@@ -41,7 +43,7 @@ class Step(NamedTuple):
     """
 
     before: Snapshot
-    batch: Batch
+    batch: Batch | Shares
     learning_rate: float
 
 
@@ -75,8 +77,8 @@ class RecordedWindows:
     """Differentiates recorded windows of up to `capacity` steps.
 
     Each shape of batches has a program for the way back, as the last batch of an epoch is often
-    smaller. `last` is a share: the loss is taken at `last · w_T + (1 − last) · mean`, so that one
-    program serves every judge.
+    smaller; where shapes are many, one program serves all (`Engine.see`). `last` is a share: the loss
+    is taken at `last · w_T + (1 − last) · mean`, so that one program serves every judge.
 
     Args:
         engine: of the model that is trained, with a `Stored` path.
@@ -101,7 +103,9 @@ class RecordedWindows:
         # In one call each: many small operations would take longer than a step of a small model.
         self._snapshot = tf_function(lambda: self.packed(tf.nest.map_structure(value_of, at)))
         self._values = tf_function(engine.optimizer.hyper_values)
-        self._reverse = Loop(self._step_back, lambda *_: (), xla=programs.xla, reverse=True)
+        self._is_relaxed = engine.stacks.is_relaxed
+        kind = {"xla": programs.xla, "relaxed": self._is_relaxed}
+        self._reverse = Loop(self._step_back, lambda *_: (), reverse=True, **kind)
         # Without XLA the loop over hyper samples is one of Python.
         self._begin = Program(self._judge, jit_compile=True) if programs.xla else self._judge
         self._end = Program(self._found, jit_compile=programs.xla)
@@ -147,8 +151,7 @@ class RecordedWindows:
             constants |= {"size": judged["size"], "added": judged["added"]}
             zero = tf.constant(0.0)
             carry = (judged["adjoint"], judged["after"], zero, zero, zero, zero)
-            for run, batch in self._runs(batches):
-                at = inputs._replace(batch=batch)
+            for run, at in self._runs(batches, inputs):
                 carry, _ = self._reverse(constants, carry, at, run.stop, run.start)
             found = self._end(
                 judged["loss"], judged["size"], carry, before, judged["after"], length
@@ -162,21 +165,29 @@ class RecordedWindows:
         growth = growth / max(judged, 1e-30) if finite else math.inf
         return WindowDerivatives(loss, carry[0].hyper, growth, *others)
 
-    def _runs(self, batches: BufferedBatches) -> Iterator[tuple[range, Structure]]:
-        """Steps in a row whose batches are alike, the last ones first; and the window's such batches.
+    def _runs(self, batches: BufferedBatches, inputs: Inputs) -> Iterator[tuple[range, Inputs]]:
+        """Steps in a row whose batches are alike, the last ones first: `(their places, inputs)`.
 
-        Batches are where their steps are; another one of their shape fills the places between.
+        Batches are where their steps are; another one of their shape fills the places between. Where
+        one program takes stacks of all lengths, none holds more than its steps.
         """
-        alike: dict[Signature, list[int]] = {}
-        for step in range(len(batches)):
-            alike.setdefault(batches.signature(step), []).append(step)
-        stacks = {}
-        for signature, steps in alike.items():
+        signatures = [batches.signature(step) for step in range(len(batches))]
+        groups = itertools.groupby(range(len(signatures)), signatures.__getitem__)
+        runs = [range(step, step + 1 + len(others)) for _, (step, *others) in groups]
+        if self._is_relaxed:
+            for run in reversed(runs):
+                part = tf.nest.map_structure(lambda a, at=run: a[at.start : at.stop], inputs)
+                yield range(len(run)), part._replace(batch=batches.stack(run, len(run)))
+            return
+
+        @functools.lru_cache(SIGNATURES)  # not of all shapes at once, where XLA has to serve many
+        def stack(signature: Signature) -> Structure:
+            steps = [step for step, of in enumerate(signatures) if of == signature]
             after = np.searchsorted(steps, range(self._capacity)).clip(max=len(steps) - 1)
-            stacks[signature] = batches.stack([steps[i] for i in after], self._capacity)
-        runs = [[*run] for _, run in itertools.groupby(range(len(batches)), batches.signature)]
+            return batches.stack([steps[i] for i in after], self._capacity)
+
         for run in reversed(runs):
-            yield range(run[0], run[-1] + 1), stacks[batches.signature(run[0])]
+            yield run, inputs._replace(batch=stack(signatures[run.start]))
 
     def _inputs(self, steps: Sequence[Step], first: int) -> Inputs:
         """The steps but for their batches, stacked, and padded with the last one up to the capacity."""

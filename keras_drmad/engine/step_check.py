@@ -152,7 +152,7 @@ def _keras_step(engine: Engine, example: Batch) -> Callable[[], object]:
 
 def _draws_with_xla(engine: Engine) -> bool:
     """Whether other random numbers would be drawn without XLA."""
-    return engine.xla and any("Random" in kind for kind in engine.objective.operations)
+    return engine.xla and engine.objective.draws
 
 
 def _first_difference(
