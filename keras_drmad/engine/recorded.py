@@ -193,7 +193,6 @@ class RecordedWindows:
         """The steps but for their batches, stacked, and padded with the last one up to the capacity."""
         padded = [*steps, *[steps[-1]] * (self._capacity - len(steps))]
         iterations = first + np.arange(self._capacity)
-
         before = tf.nest.map_structure(lambda *of: tf.stack(of), *[s.before for s in padded])
         return Inputs(
             batch=(),
