@@ -28,7 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
-from results import Results
+from results import Results, shown
 from sklearn.datasets import load_digits
 
 from keras_drmad import DrMADSGD, LearnHyperparameters, paths
@@ -170,14 +170,6 @@ def one_cycle(peak):
 
 
 # -- results ---------------------------------------------------------------------------------
-
-
-def shown(values, digits=2):
-    values = np.array(values)
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():.{digits}f} ± {error:.{digits}f}"
 
 
 def tuning(results, options):

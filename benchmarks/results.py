@@ -1,9 +1,11 @@
-"""A file of results, so that a benchmark goes on where it was broken off."""
+"""Results: a file of them, so that a benchmark goes on where it was broken off, and their means."""
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 Entry = dict[str, Any]
 
@@ -32,3 +34,12 @@ class Results:
             self.found[key] = entry
             print(json.dumps(entry), flush=True)
         return self.found[key]
+
+
+def shown(values: Sequence[float], digits: int = 2) -> str:
+    """Mean and standard error; of one value just that."""
+    array = np.array(values)
+    if len(array) == 1:
+        return f"{array[0]:.{digits}f}"
+    error = array.std(ddof=1) / np.sqrt(len(array))
+    return f"{array.mean():.{digits}f} ± {error:.{digits}f}"

@@ -27,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import keras_tuner
 import numpy as np
-from results import Results
+from results import Results, shown
 
 from keras_drmad import DrMADAdamW, LearnHyperparameters
 from keras_drmad.tuners import DrMADTuner, Method, compare
@@ -110,9 +110,9 @@ def learn(questions: Questions, options: argparse.Namespace) -> None:
             ]
             for learned in (False, True)
         ]
-        theirs, ours = (spread([entry["accuracy"] for entry in row]) for row in rows)
+        theirs, ours = (shown([entry["accuracy"] for entry in row], 1) for row in rows)
         low, high = np.median([entry["rates"] for entry in rows[1]], axis=0)
-        print(f"| {rate:g} | {theirs} | {ours} | {low:.1e} – {high:.1e} |", flush=True)
+        print(f"| {rate:g} | {theirs} % | {ours} % | {low:.1e} – {high:.1e} |", flush=True)
 
 
 def train(
@@ -138,12 +138,6 @@ def train(
         "rates": [float(min(rates)), float(max(rates))],
         "seconds": seconds,
     }
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard error, in percent."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return f"{np.mean(values):.1f} ± {error:.1f} %"
 
 
 def search(questions: Questions, options: argparse.Namespace) -> None:
