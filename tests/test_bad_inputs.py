@@ -121,11 +121,6 @@ def test_inputs_that_are_missing_are_named():
         check_inputs("validation_data", model, as_validation((XS, YS)))
 
 
-def test_inputs_and_targets_of_a_hyper_set_are_one_argument():
-    with pytest.raises(ValueError, match=r"one argument: `LearnHyperparameters\(\(x, y\)\)`"):
-        LearnHyperparameters(XS, YS)
-
-
 @pytest.mark.parametrize("wrong", [-1, 3])
 @pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", None])
 def test_targets_that_are_no_classes_are_refused(wrong, loss):

@@ -1,4 +1,4 @@
-"""What a training that learns comes back from: bad starts, bad batches, and being broken off."""
+"""What a training that learns comes back from: bad starts and bad batches."""
 
 import keras
 import numpy as np
@@ -131,53 +131,6 @@ def test_one_step_an_epoch_and_one_sample():
     history = model.fit(X, Y, batch_size=80, epochs=4, verbose=0, callbacks=[learn]).history
     assert len(history["hyper_loss"]) == 4
     assert any(np.any(d.numpy()) for d in model.optimizer.displacements.values())
-
-
-def test_an_exception_in_another_callback():
-    class Breaks(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            raise RuntimeError("of the user's")
-
-    model = mlp()
-    with pytest.raises(RuntimeError, match="of the user's"):
-        arrays(model, verbose=0, callbacks=[LearnHyperparameters(HYPER, **SHORT), Breaks()])
-    arrays(model, epochs=2, verbose=0)  # goes on without it
-    learn = LearnHyperparameters(HYPER, **SHORT)
-    arrays(model, verbose=0, callbacks=[learn])
-    assert learn.hyper_loss is not None
-
-
-def test_a_training_that_is_broken_off_goes_on_to_the_same_result(tmp_path):
-    """The meta-optimizer, the guard, its place to go back to, and the draws of hyper samples."""
-
-    class Breaks(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
-                raise KeyboardInterrupt
-
-    def fit(model, *more):
-        np.random.seed(len(more))  # the seed of the draws is restored, too
-        learn = LearnHyperparameters(HYPER, samples=10, batch_size=5, averages=True, **SHORT)
-        callbacks = [learn, keras.callbacks.BackupAndRestore(tmp_path / "backup"), *more]
-        arrays(model, epochs=6, verbose=0, callbacks=callbacks)
-
-    def whole():
-        model = mlp()
-        np.random.seed(1)
-        learn = LearnHyperparameters(HYPER, samples=10, batch_size=5, averages=True, **SHORT)
-        arrays(model, epochs=6, verbose=0, callbacks=[learn])
-        return model
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(mlp(), Breaks())
-    resumed, expected = mlp(), whole()
-    fit(resumed)
-    for ours, theirs in zip(weights(resumed), weights(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
-    for ours, theirs in zip(
-        resumed.optimizer.as_logs().values(), expected.optimizer.as_logs().values(), strict=True
-    ):
-        assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_averages_replace_the_last_weights_where_they_are_better(monkeypatch):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.engine import judge
 from keras_drmad.engine.programs import TrainingState
 from keras_drmad.typing import Arrays, Tensors
 
@@ -26,7 +27,8 @@ class Averages:
         self._count = int(arrays.get("average_count", 0))
         names = [f"average_{i}" for i in range(len(arrays))]
         self._sums: Tensors = [tf.constant(arrays[name]) for name in names if name in arrays]
-        self._pending: list[Tensors] = []
+        self._pending: Tensors = []
+        self._pending_count = 0
         self.loss = math.inf
 
     def __bool__(self) -> bool:
@@ -34,24 +36,28 @@ class Averages:
 
     def add(self, weights: Tensors) -> None:
         """Adds the weights after a step of the window that goes on."""
-        self._pending.append(weights)
+        pending = self._pending or judge.totals("mean", weights)
+        self._pending = [s + tf.cast(w, s.dtype) for s, w in zip(pending, weights, strict=True)]
+        self._pending_count += 1
 
     def accept(self) -> None:
         """Counts the steps since the last window."""
-        for weights in self._pending:
-            self._count += 1
-            self._sums = (
-                [s + w for s, w in zip(self._sums, weights, strict=True)] if self._sums else weights
-            )
-        self._pending = []
+        if self._sums and self._pending:
+            self._pending = [a + b for a, b in zip(self._sums, self._pending, strict=True)]
+        self._sums = self._pending or self._sums
+        self._count += self._pending_count
+        self.drop()
 
     def drop(self) -> None:
         """Forgets the steps since the last window."""
-        self._pending = []
+        self._pending, self._pending_count = [], 0
 
     def state(self, now: TrainingState) -> TrainingState:
         """`now` with the mean of the weights."""
-        return now._replace(weights=[s / self._count for s in self._sums])
+        means = [
+            tf.cast(s / self._count, w.dtype) for s, w in zip(self._sums, now.weights, strict=True)
+        ]
+        return now._replace(weights=means)
 
     def arrays(self) -> Arrays:
         """All that it is, in arrays."""

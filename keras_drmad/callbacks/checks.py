@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad.arguments import named, positive_integer
+from keras_drmad.arguments import named
 from keras_drmad.data import Batches, BufferedBatches, as_validation
 from keras_drmad.data_checks import check_inputs, check_targets, check_values, overlap, overlapping
 from keras_drmad.typing import Structure
@@ -35,20 +35,6 @@ def check_alone(callback: keras.callbacks.Callback) -> None:
                 "out."
             )
     _LEARNING.add(callback)
-
-
-def checked_horizon(horizon: object) -> int | None:
-    """`horizon` as an `int`, or None.
-
-    Raises:
-        ValueError: It is something else, such as targets beside their inputs.
-    """
-    if shape := getattr(horizon, "shape", ()):
-        raise ValueError(
-            "`validation_data` must be one argument: `LearnHyperparameters((x, y))`. Received: an array "
-            f"as a second one, `horizon`, of shape {tuple(shape)}"
-        )
-    return positive_integer("horizon", horizon, optional=True)
 
 
 def check_horizon(horizon: int | None, params: dict[str, Any] | None) -> None:

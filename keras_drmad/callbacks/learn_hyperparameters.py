@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.arguments import choice, flag, of_kind, positive_integer, verbosity
-from keras_drmad.callbacks import checks
+from keras_drmad.callbacks import checks, saved_state
 from keras_drmad.callbacks.averages import Averages
 from keras_drmad.callbacks.guard import Anchor, Guard
 from keras_drmad.callbacks.hyper_samples import HyperSamples
@@ -74,7 +73,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         averages: Whether the mean of the weights after each step of the last fifth of training is
             kept, and replaces the last weights at the end if its hyper loss is lower. Defaults to
             `False`.
-        batch_size: Of `validation_data`, if arrays. Defaults to 256.
+        validation_batch_size: Of `validation_data`, if arrays. Defaults to 256.
         check: As in `hypergradient`. Defaults to `True`.
         verbose: 1 prints a line at the end of each epoch.
 
@@ -107,6 +106,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def __init__(
         self,
         validation_data: Any,
+        *,
         horizon: int | None = None,
         path: Path | None = None,
         judge: str = "auto",
@@ -114,7 +114,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         meta_optimizer: keras.optimizers.Optimizer | None = None,
         samples: int | None = None,
         averages: bool = False,
-        batch_size: int | None = None,
+        validation_batch_size: int | None = None,
         check: bool = True,
         verbose: int = 0,
     ) -> None:
@@ -123,15 +123,15 @@ class LearnHyperparameters(keras.callbacks.Callback):
             of_kind("path", path, Path, "a `keras_drmad.paths.Path`")
         if meta_optimizer is not None:
             meta.check(meta_optimizer)
-        self.horizon = checks.checked_horizon(horizon)
+        self.horizon = positive_integer("horizon", horizon, optional=True)
         self.samples = positive_integer("samples", samples, optional=True)
         self.judge = choice("judge", judge, ("auto", *JUDGES))
         self.path = path
         self.guard, self.averages = flag("guard", guard), flag("averages", averages)
         self.meta_optimizer = meta_optimizer or meta.Rprop()
         self.check, self.verbose = flag("check", check), verbosity("verbose", verbose)
-        positive_integer("batch_size", batch_size, optional=True)
-        self.validation = checks.checked_hyper_set(validation_data, batch_size)
+        positive_integer("validation_batch_size", validation_batch_size, optional=True)
+        self.validation = checks.checked_hyper_set(validation_data, validation_batch_size)
         self.hyper_loss: float | None = None
         self._mover: Mover | None = None
         self._recorder: Recorder | None = None
@@ -149,6 +149,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
                 "and again: use `keras_drmad.tuners.DrMADTuner`."
             )
         self.optimizer.is_learning = True
+        self._found = self.optimizer.companion_state  # `BackupAndRestore` loads another one later
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         checks.check_alone(self)
@@ -255,9 +256,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         self._mover.limit_memory(2 * self._capacity // together)
         if self.optimizer.schedule is not None:
             self._record = ScheduleRecord(self.optimizer.positions, self.optimizer.layout.knots)
-        if self.optimizer.companion_state:
-            self._restore(self.optimizer.companion_state)
-            self.optimizer.companion_state = None
+        self._restore()
         samples = self.samples or self._capacity * len(tf.nest.flatten(batch)[0])
         self._hyper = HyperSamples(self.validation, samples, self._seed)
 
@@ -358,41 +357,27 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._engine is None or self._mover is None:
             return {}
         state = {"draws": np.array([self._draws, self._seed])}
-        state |= _numbered("meta", self._mover.read()[1])
+        state |= saved_state.numbered("meta", self._mover.read()[1])
         if self._guard is not None:
-            anchor = self._guard.anchor
-            state["guard"] = self._guard.numbers()
-            state |= _numbered("anchor", tf.nest.flatten(anchor.state))
-            state |= _numbered("anchor_meta", anchor.meta)
-            displaced = anchor.displacements.items()
-            state |= {f"displaced_{kind}": np.asarray(value) for kind, value in displaced}
+            state |= saved_state.of_guard(self._guard)
         if self._record is not None:
             state |= self._record.arrays()
         return state | self._averages.arrays()
 
-    def _restore(self, state: Arrays) -> None:
+    def _restore(self) -> None:
+        """Goes on with a training that was broken off, if this is one.
+
+        What a checkpoint has says nothing about a training that begins anew, maybe on other data.
+        """
+        state, self.optimizer.companion_state = self.optimizer.companion_state, None
+        goes_on = self._progress.epoch > 0 or state is not self._found
+        if not (state and goes_on):
+            return
         assert self._engine is not None and self._mover is not None
+        saved_state.check(state, self._mover)
         self._draws, self._seed = map(int, state["draws"])
-        self._mover.put_back(_listed("meta", state))
+        self._mover.put_back(saved_state.listed("meta", state))
         self._averages = Averages(state)
         if self._record is not None:
             self._record.restore(state)
-        if "guard" in state:
-            like = self._engine.read()
-            flat = [tf.constant(a) for a in _listed("anchor", state)]
-            anchor = Anchor(
-                tf.nest.pack_sequence_as(like, flat),
-                {kind: state[f"displaced_{kind}"] for kind in self._mover.read()[0]},
-                _listed("anchor_meta", state),
-            )
-            self._guard = Guard(0.0, anchor)
-            self._guard.restore(state["guard"])
-
-
-def _numbered(name: str, values: Iterable[Any]) -> Arrays:
-    return {f"{name}_{i}": np.asarray(value) for i, value in enumerate(values)}
-
-
-def _listed(name: str, state: Arrays) -> list[np.ndarray]:
-    count = sum(key.rpartition("_")[0] == name for key in state)
-    return [state[f"{name}_{i}"] for i in range(count)]
+        self._guard = saved_state.guard_from(state, self._engine.read(), self._mover)

@@ -22,15 +22,16 @@ class Progress:
 
     Attributes:
         steps: of an epoch, if `fit` knows them.
+        epoch: the one that goes on, from 0.
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self._epochs, self.steps = int(params.get("epochs") or 1), params.get("steps")
         self._length: int | None = self.steps  # what an epoch has turned out to have
-        self._epoch, self._step = 0, 0
+        self.epoch, self._step = 0, 0
 
     def begin_epoch(self, epoch: int) -> None:
-        self._epoch, self._step = epoch, 0
+        self.epoch, self._step = epoch, 0
 
     def end_step(self) -> None:
         self._step += 1
@@ -47,7 +48,7 @@ class Progress:
     def done(self) -> float:
         """The share of training that is done."""
         share = min(self._step / self._length, 1.0) if self._length else 0.0
-        return (self._epoch + share) / self._epochs
+        return (self.epoch + share) / self._epochs
 
     def window(self, together: int = 1) -> int:
         """How many steps a window should have, so that windows end with epochs.

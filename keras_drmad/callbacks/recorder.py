@@ -39,7 +39,10 @@ class Recorder:
         after: Callable[[], None],
     ) -> None:
         assert model.train_function is not None  # `fit` makes it before training begins
-        self._model, self._train = model, model.train_function
+        train = model.train_function
+        while isinstance(left := getattr(train, "__self__", None), Recorder):
+            train = left._train  # of a `fit` that broke off
+        self._model, self._train = model, train
         self._before, self._after = before, after
         self.is_expecting = False
         model.train_function = self._record
