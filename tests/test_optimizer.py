@@ -206,3 +206,13 @@ def test_learned_schedules_go_with_accumulated_gradients(kind):
     optimizer = kind.of(schedule=Knots(2, steps=8), learn=(), gradient_accumulation_steps=2)
     train(classifier(optimizer), epochs=1)
     assert optimizer.steps_taken() > 0
+
+
+@both
+def test_learned_schedules_span_batches(kind):
+    """Four batches are one step of the optimizer, which knots are counted by."""
+    optimizer = kind.of(schedule=Knots(2), gradient_accumulation_steps=4)
+    optimizer.span_schedule(100)
+    assert optimizer.schedule.steps == 25
+    optimizer.stretch_schedule(202)
+    assert optimizer.schedule.steps == 51

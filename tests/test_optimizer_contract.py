@@ -190,8 +190,12 @@ def test_arrays_of_unit_coefficients(kind):
     [
         ({"hiden": {"PENALTY": 0.1}}, "'hiden'. Did you mean 'hidden'"),
         ({"out": {"MEANN": 0.1}}, "Did you mean 'MEAN'"),
-        ({"out": {"MEAN": 1.0}}, r"\['out'\]\['MEAN'\].*\[0, 0.9999\]"),
-        ({"out": {"learning_rate": 0.0}}, r"\['learning_rate'\].*\(0"),
+        ({"out": {"MEAN": 1.0}}, r"\['out'\]\['MEAN'\] must be 0, or lie in .*, 0.9999\]"),
+        ({"out": {"MEAN": 1e-5}}, r"must be 0, or lie in .*Received: 1e-05"),  # would become 0
+        ({"out": {"PENALTY": 1e-30}}, r"must be 0, or lie in .*Received: 1e-30"),
+        ({"out": {"learning_rate": 0.0}}, r"\['learning_rate'\] must lie in"),
+        ({"out": {"learning_rate": 1e-9}}, r"must lie in \[\d+e-0\d, \d+\].*Received: 1e-09"),
+        ({"out": {"learning_rate": 1e5}}, r"must lie in \[\d+e-0\d, \d+\].*Received: 100000"),
         ({"out": {"PENALTY": -1e-3}}, r"\['PENALTY'\]"),
         ({"out": {"PENALTY": float("nan")}}, r"\['PENALTY'\]"),
         ({"out": {"PENALTY": [1e-3, 1e-3]}}, r"must be a number.*shape \(2,\)"),

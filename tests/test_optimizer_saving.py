@@ -1,5 +1,7 @@
 """What an optimizer of ours has learned survives saving, loading, checkpoints and its config."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -98,6 +100,20 @@ def test_a_clone_starts_fresh(kind):
     clone.compile(kind.of(), "mse")
     clone.optimizer.build(clone.trainable_variables)
     assert clone.optimizer.hyperparameters["out"][kind.mean] == pytest.approx(0.9)
+
+
+@both
+def test_what_was_set_before_the_build_survives(kind):
+    optimizer = kind.of()
+    optimizer.set_hyperparameters({"out": {kind.mean: 0.25, kind.penalty: np.float32(0.5)}})
+    optimizer.set_hyperparameters({"out": {kind.mean: 0.5}})
+    config = json.loads(json.dumps(optimizer.get_config()))
+    again = kind.make.from_config(config)
+    model = classifier(again)
+    again.build(model.trainable_variables)
+    found = again.hyperparameters["out"]
+    assert found[kind.mean] == pytest.approx(0.5) and found[kind.penalty] == pytest.approx(0.5)
+    assert "pending" not in again.get_config()
 
 
 ARGUMENTS = {

@@ -104,6 +104,13 @@ def test_the_check_can_be_left_out():
     model.fit(*TRAIN, verbose=0, callbacks=[LearnHyperparameters(HYPER, check=False)])
 
 
+def test_leaving_it_out_once_does_not_leave_it_out_for_good():
+    model = mlp(model=Doubled)
+    hypergradient(model, TRAIN, HYPER, **QUICK, check=False)
+    with pytest.raises(ValueError, match="train_step"):
+        hypergradient(model, TRAIN, HYPER, **QUICK)
+
+
 def test_the_callback_refuses_before_the_first_step():
     model = mlp(model=Doubled)
     model.optimizer.build(model.trainable_variables)

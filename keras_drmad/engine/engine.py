@@ -67,7 +67,7 @@ class Engine(ModelVariables):
         rule = optimizer.update_rule(model.trainable_variables)
         rule = dataclasses.replace(rule, layout=optimizer.layout)  # the same object each time
         averages = optimizer.use_ema, optimizer.ema_momentum, optimizer.loss_scale_factor
-        key = (path, jit_compile, model.run_eagerly, averages, rule, tuple(map(id, traced)))
+        key = (path, jit_compile, model.run_eagerly, check, averages, rule, tuple(map(id, traced)))
         engines = optimizer.engines.by_key
         if key not in engines:
             engine = cls(model, example, path, hyper_variables, jit_compile, check, steps)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_drmad import compat
 from keras_drmad.arguments import number, of_kind
-from keras_drmad.checked_optimizer import CheckedOptimizer, learning_rate
+from keras_drmad.checked_optimizer import CheckedOptimizer
 from keras_drmad.hyperparameters.scales import Log
 from keras_drmad.typing import JsonObject, Tensor, Vectors
 
@@ -22,18 +22,18 @@ EPSILON = 1e-12
 class Sign(CheckedOptimizer):
     r"""Moves every variable by a fixed step against the sign of its gradient.
 
-        w ← w − step · sign(g)
+        w ← w − learning_rate · sign(g)
 
     The meta-optimizer of the DrMAD paper (https://arxiv.org/abs/1601.00917): it minds neither the
     size of a hypergradient nor how far it has grown on the way back.
 
     Args:
-        step: Float, a schedule or a callable: the step. On the log scale of `DrMADSGD` a step of
-            0.1 multiplies or divides a learning rate by 1.105. Defaults to `0.1`.
+        learning_rate: Float, a schedule or a callable: the step. On the log scale of `DrMADSGD` a
+            step of 0.1 multiplies or divides a learning rate by 1.105. Defaults to `0.1`.
         **kwargs: As in `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: A step that is negative, or no number.
+        ValueError: A learning rate that is negative, or no number.
 
     Example:
 
@@ -44,10 +44,9 @@ class Sign(CheckedOptimizer):
     """
 
     def __init__(
-        self, step: compat.LearningRate | float = 0.1, name: str = "sign", **kwargs: Any
+        self, learning_rate: compat.LearningRate | float = 0.1, name: str = "sign", **kwargs: Any
     ) -> None:
-        kwargs.setdefault("learning_rate", learning_rate("step", step))
-        super().__init__(name=name, **kwargs)
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
 
     def update_step(
         self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
@@ -71,9 +70,10 @@ class Rprop(CheckedOptimizer):
     `keras_drmad.LearnHyperparameters`.
 
     Args:
-        step: Float, a schedule or a callable: the first step, and the largest. On the log scale of
-            `DrMADSGD` a step of 0.5 multiplies or divides a learning rate by 1.65. Defaults to `0.5`.
-        smallest: Float: the smallest step, as a share of `step`. Defaults to `0.1`.
+        learning_rate: Float, a schedule or a callable: the first step, and the largest. On the log
+            scale of `DrMADSGD` a step of 0.5 multiplies or divides a learning rate by 1.65. Defaults
+            to `0.5`.
+        smallest: Float: the smallest step, as a share of the first. Defaults to `0.1`.
         grow, shrink: Floats: factors of the steps. Default to `1.5` and `0.5`.
         **kwargs: As in `keras.optimizers.Optimizer`.
 
@@ -90,15 +90,14 @@ class Rprop(CheckedOptimizer):
 
     def __init__(
         self,
-        step: compat.LearningRate | float = 0.5,
+        learning_rate: compat.LearningRate | float = 0.5,
         smallest: float = 0.1,
         grow: float = 1.5,
         shrink: float = 0.5,
         name: str = "rprop",
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("learning_rate", learning_rate("step", step))
-        super().__init__(name=name, **kwargs)
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.smallest, self.grow, self.shrink = smallest, grow, shrink
 
     def _checked(self, name: str, value: Any) -> Any:

@@ -70,6 +70,23 @@ class Log:
             opening = "[0" if self.zero else "(0"
             raise ValueError(f"{name} must lie in {opening}, {self.ceiling:g}]. Received: {value}")
 
+    def check_reached(self, name: str, value: ArrayLike, unit: float = 1.0) -> None:
+        """As `check`, of what is to be reached by a displacement: not every small value is.
+
+        `unit` is what values and the ends of the range are multiples of, for users.
+        """
+        value = np.asarray(value, "float64")
+        least, most = self.floor * unit, self.ceiling * unit
+        # One that was read may have been rounded; at the floor a coefficient counts as 0.
+        is_large = value > self.floor if self.zero else value >= self.floor * (1 - 1e-6)
+        is_small = value <= self.ceiling * (1 + 1e-6)
+        if not np.all(np.isfinite(value) & is_small & (is_large | (value == 0) & self.zero)):
+            allowed = f"be 0, or lie in ({least:g}" if self.zero else f"lie in [{least:g}"
+            raise ValueError(
+                f"{name} must {allowed}, {most:g}]: what can be reached from the compiled value. "
+                f"Received: {value * unit}. Compile with another value to go beyond."
+            )
+
 
 class Logit(Log):
     """`value = o / (1 + o)` with `o = base / (1 − base) · exp(displacement)`.

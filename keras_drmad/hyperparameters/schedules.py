@@ -30,8 +30,9 @@ class Knots:
         knots: Number of knots, at least 2, or `"step"` for one value for each training step.
         kinds: What varies: `"learning_rate"`, `"momentum"` (of `DrMADSGD`), `"beta_1"` (of
             `DrMADAdamW`), or several. Defaults to all of them that the optimizer has.
-        steps: Training steps that the knots span. `hypergradient`, `LearnHyperparameters` and
-            `DrMADTuner` fill it in. For `fit` without them it must be given.
+        steps: Steps of the optimizer that the knots span (with `gradient_accumulation_steps`, fewer
+            than batches). `hypergradient`, `LearnHyperparameters` and `DrMADTuner` fill it in. For
+            `fit` without them it must be given.
 
     Raises:
         ValueError: An argument is none of these, or there are more knots than steps.

@@ -79,7 +79,7 @@ class EffectiveValues(ScheduledOptimizer):
                 near = did_you_mean(kind, valid=self.scales)
                 raise ValueError(f"Unknown hyperparameter: {name}. {near}".strip())
             if kind != "learning_rate":  # a multiple of the global one, which may change
-                self.scales[kind].check(name, value)
+                self.scales[kind].check_reached(name, value)
             elif not np.all(value > 0):
                 raise ValueError(f"{name} must be more than 0. Received: {value}")
 
@@ -88,10 +88,9 @@ class EffectiveValues(ScheduledOptimizer):
     ) -> dict[str, np.ndarray]:
         """Writes the displacements of effective values into the NumPy vectors `new`."""
         for group, kind, part, value in self.layout.parse(hyperparameters):
-            if kind == "learning_rate":
-                value = value / self._rate_above_zero()
-            scale = self.scales[kind]
-            scale.check(f"hyperparameters[{group!r}][{kind!r}]", value)
+            unit = self._rate_above_zero() if kind == "learning_rate" else 1.0
+            value, scale = value / unit, self.scales[kind]
+            scale.check_reached(f"hyperparameters[{group!r}][{kind!r}]", value, unit)
             self.layout.write(new[kind], kind, part, scale.displacement(value))
         return new
 

@@ -333,6 +333,14 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
             learned = {k: d.numpy().tolist() for k, d in self.displacements.items()}
         if learned:
             config["learned"] = learned
+        if self._pending:
+            config["pending"] = [
+                {
+                    group: {kind: np.asarray(value).tolist() for kind, value in values.items()}
+                    for group, values in hyperparameters.items()
+                }
+                for hyperparameters in self._pending
+            ]
         return config
 
     @classmethod
@@ -341,12 +349,12 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
     ) -> LearnableOptimizer:
         config = dict(config)
         excluded = config.pop("excluded", ())
-        learned = config.pop("learned", None)
+        learned, pending = config.pop("learned", None), config.pop("pending", ())
         if isinstance(config.get("schedule"), dict):
             config["schedule"] = keras.saving.deserialize_keras_object(config["schedule"])
         optimizer = super().from_config(config, custom_objects)
         optimizer._excluded = tuple(excluded)
-        optimizer._learned = learned
+        optimizer._learned, optimizer._pending = learned, list(pending)
         return optimizer
 
 

@@ -44,6 +44,11 @@ class ScheduledOptimizer(FurtherSlots):
     def span_schedule(self, steps: int) -> None:
         """Fills in how many steps the learned schedule spans, if it was not said."""
         if self.schedule is not None and self.schedule.steps is None:
+            self.stretch_schedule(steps)
+
+    def stretch_schedule(self, steps: int) -> None:
+        """Lets the learned schedule, if there is one, span so many training steps (batches)."""
+        if self.schedule is not None:
             self.schedule = self.schedule.over(-(-steps // self.accumulation))
 
     def follows_schedule(self) -> bool:

@@ -223,7 +223,7 @@ class DrMADOracle(BudgetedOracle):
 
     def _retest(self, run: MetaRun) -> JsonObject:
         """One more training with the best values of a run so far."""
-        best = self._retests.best(run, self.trials.values())
+        best = self._retests.candidates(run, self.trials.values())
         run.retests += 1
         number = self.gradients_per_step + run.retests - 1
         iteration = best[0].iteration if best else run.iteration - 1
@@ -331,13 +331,16 @@ class DrMADOracle(BudgetedOracle):
         if not self.is_saved:
             return  # what is on disk is older, and may need more
         needed = {trial_id for run in self.runs for trial_id in run.trial_ids}
-        self.project.tidy(trial_ids, needed | set(filter(None, [self.favourite()])))
         for run in self.runs:
+            # Each may be the best again, once others are retested.
+            candidates = self._retests.candidates(run, self.trials.values())
+            needed |= {trial_id for of in candidates for trial_id in of.trial_ids}
             # That of this meta-iteration is in use, and so is the one before where oracle.json is older.
             old = set(range(run.iteration + 1 if run.ended else run.iteration - 1))
-            stay = [] if run.ended else self._retests.best(run, self.trials.values())
-            for iteration in old.difference(candidate.iteration for candidate in stay):
+            stay = set() if run.ended else {of.iteration for of in candidates}
+            for iteration in old - stay:
                 files.remove(self.project.state(run.number, iteration))
+        self.project.tidy(trial_ids, needed)
 
     def _rank(self, trial: Trial) -> None:
         if trial.status == TrialStatus.COMPLETED:

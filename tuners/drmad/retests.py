@@ -13,9 +13,6 @@ from .place import ITERATION, RUN
 from .score import sign
 from .stages import Stages
 
-# Meta-iterations that may still be the best of a run: their values stay on disk.
-CANDIDATES = 3
-
 
 class Candidate(NamedTuple):
     """A meta-iteration that has ended, and its trials, retests included, the best first."""
@@ -49,8 +46,8 @@ class Retests:
         """Whether there is something to be trained again."""
         return self._is_on and run.iteration > self._stages.prepared
 
-    def best(self, run: MetaRun, trials: Iterable[Trial]) -> Sequence[Candidate]:
-        """What may be the best of a run, the best first; nothing where there are no retests."""
+    def candidates(self, run: MetaRun, trials: Iterable[Trial]) -> Sequence[Candidate]:
+        """What may be the best of a run, the best now first; nothing where there are no retests."""
         found: dict[int, dict[str, float]] = {}
         for trial in trials if self._is_on else ():
             place = trial.hyperparameters.values
@@ -67,9 +64,9 @@ class Retests:
             Candidate(estimate.mean, i, sorted(found[i], key=found[i].__getitem__))
             for i, estimate in zip(ordered, luck.shrunken(scores), strict=True)
         ]
-        return sorted(candidates)[:CANDIDATES]
+        return sorted(candidates)
 
     def favourite(self, runs: Iterable[MetaRun], trials: Collection[Trial]) -> str | None:
         """The trial with the best score of the best candidate of all runs; None without one."""
-        best = min((c for run in runs for c in self.best(run, trials)[:1]), default=None)
+        best = min((c for run in runs for c in self.candidates(run, trials)[:1]), default=None)
         return None if best is None else best.trial_ids[0]

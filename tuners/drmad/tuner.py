@@ -393,8 +393,8 @@ class DrMADTuner(ResilientTuner):
         favourite = self.oracle.favourite()
         trial = best[0] if favourite is None else self.oracle.trials[favourite]
         optimizer = learnable_optimizer(model := self._model(trial, checkpoint=None))
-        if optimizer.schedule is not None and steps is not None:
-            optimizer.schedule = optimizer.schedule.over(steps)
+        if steps is not None:
+            optimizer.stretch_schedule(steps)
         return keras.saving.deserialize_keras_object(
             keras.saving.serialize_keras_object(model.optimizer)
         )
