@@ -39,8 +39,8 @@ import numpy as np
 from qan_tasks import EPOCHS, OTHERS, Task
 
 from keras_drmad.tuners import Actions, QANTuner
+from keras_drmad.tuners.luck import standard_error
 from keras_drmad.tuners.qan.policy import Policy
-from keras_drmad.tuners.qan.search.ranking import standard_error
 from keras_drmad.tuners.qan.search.schedules import propose
 from keras_drmad.tuners.qan.summary import verdict
 from keras_drmad.tuners.qan.training.filters import BagOfFilters, RawFilters

@@ -272,6 +272,13 @@ class SequenceBatches(Batches):
         self._dataset = dataset
         self.epoch_steps = dataset.num_batches
         self._last: tuple[int | None, Any] = (None, None)
+        self._signatures: dict[int, Signature] = {}  # else each batch would be made twice
+
+    def signature(self, step: int) -> Signature:
+        index = step % self.epoch_steps
+        if index not in self._signatures:
+            self._signatures[index] = super().signature(step)
+        return self._signatures[index]
 
     def batch(self, step: int) -> Batch:
         if self._last[0] != step:

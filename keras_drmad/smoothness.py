@@ -92,11 +92,7 @@ def smoothness(
     positive_integer("batch_size", batch_size, optional=True)
     jit_compile, check = flag("jit_compile", jit_compile, auto=True), flag("check", check)
     optimizer = learnable_optimizer(model)
-    if not optimizer.learn:
-        raise ValueError(
-            "Nothing to learn: the optimizer was made with `learn=()`. Leave `learn` out, or name in it "
-            "what is to be learned."
-        )
+    optimizer.check_learns()
     with named("train_data"):
         batches = as_batches(train_data, batch_size, seed)
         batches.batch(0)

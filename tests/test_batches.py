@@ -111,6 +111,25 @@ def test_batches_of_many_lengths_do_not_compile_a_program_each():
     assert engine.programs.forward.programs() <= 8 and engine.programs.reverse.programs() <= 8
 
 
+def test_each_batch_is_made_once_a_pass():
+    class Counted(Padded):
+        def __getitem__(self, i):
+            made.append(i)
+            return super().__getitem__(i)
+
+    made, data = [], Counted()
+    batches = as_batches(data)
+
+    def once_more():
+        made.clear()
+        for steps, capacity in batches.pieces(range(len(data))):
+            batches.stack(steps, capacity)
+        return len(made)
+
+    assert once_more() <= 2 * len(data)  # the first pass asks for their shapes, too
+    assert once_more() == len(data)
+
+
 def test_they_are_trained_as_fit_trains_them():
     own, other = recurrent(), recurrent()
     hypergradient(

@@ -8,7 +8,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_drmad.tuners import Comparison
+from keras_drmad.tuners import Comparison, luck
 from keras_drmad.tuners.budget import Budget
 from keras_drmad.tuners.comparison import statistics
 from keras_drmad.tuners.comparison.curve import curve
@@ -36,7 +36,7 @@ def test_intervals_hold_what_they_should():
 def test_intervals_are_those_of_t_for_many_values():
     values = np.random.default_rng(0).normal(1.0, 2.0, size=400)
     low, high = statistics.interval(values)
-    half = 1.97 * statistics.standard_error(values)
+    half = 1.97 * luck.standard_error(values)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 

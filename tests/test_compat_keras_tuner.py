@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pathlib
 
+import keras
 import keras_tuner
 import pytest
 from keras_tuner.engine.trial import Trial
@@ -174,3 +175,7 @@ def test_what_is_said_to_be_overridden_is() -> None:
     from keras_drmad.tuners.distributed.oracle import ResilientOracle
 
     assert all(name.partition(".")[2] in vars(ResilientOracle) for name in compat.OVERRIDDEN)
+
+
+def test_callbacks_keep_their_model_under_a_private_name():
+    assert compat.MODEL_OF_CALLBACK in vars(keras.callbacks.Callback())

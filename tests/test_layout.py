@@ -104,10 +104,11 @@ def test_each_folder_says_what_it_holds(folder):
 
 
 def test_private_names_of_keras_and_tensorflow_are_in_one_file():
-    for path in (ROOT / "keras_drmad").rglob("*.py"):
+    private = ("keras.src", "keras_tuner.src", "tensorflow.python")
+    for path in (path for of in PACKAGES for path in (ROOT / of).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and path.name != "compat.py":
-                assert not (node.module or "").startswith(("keras.src", "tensorflow.python")), path
+                assert not (node.module or "").startswith(private), path
 
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "tests", "examples", "benchmarks"])

@@ -52,7 +52,7 @@ def test_sign_ignores_size():
 def test_going_back_halves_the_step():
     at = step(state(), [gradient(1, 0)], BOUNDS, keras.optimizers.SGD(0.5))
     at.best = state(0.25).values
-    at = back_to_best(at, keras.optimizers.SGD(0.5))
+    at = back_to_best(at)
     assert at.values == at.best
     after = step(at, [gradient(1, 0)], BOUNDS, keras.optimizers.SGD(0.5))
     assert after.values["learning_rate"] == [0.25 - 0.25]
@@ -64,7 +64,7 @@ def test_a_step_has_the_rate_of_now():
     at = step(state(), [gradient(1, 0)], BOUNDS, slow)
     at.best = at.values
     assert step(at, [gradient(1, 0)], BOUNDS, fast).values["learning_rate"] == [-0.75]
-    at = step(back_to_best(at, slow), [gradient(1, 0)], BOUNDS, fast)
+    at = step(back_to_best(at), [gradient(1, 0)], BOUNDS, fast)
     assert at.values["learning_rate"] == [-0.5]
     at = step(at, [], BOUNDS, fast)  # backs off
     assert step(at, [gradient(1, 0)], BOUNDS, fast).rate == {"share": 0.5}

@@ -14,6 +14,22 @@ from keras_drmad.tuners import Actions
         ({"bounds": (1, 0.1)}, "bounds"),
         ({"sample_selection": ("worst",)}, "sample_selection"),
         ({"per": "unit"}, "per"),
+        ({"learning_rate": (0.5, 0.5, 1)}, r"`learning_rate` must hold nothing twice"),
+        ({"momentum": (1, 1)}, "`momentum` must hold nothing twice"),
+        ({"learning_rate": 2.0}, "`learning_rate` must hold multipliers.*2.0"),
+        ({"momentum": 1.0}, "`momentum` must hold multipliers"),
+        ({"momentum": ("a",)}, "`momentum` must be more than 0.*'a'"),
+        ({"bounds": 1.0}, r"`bounds` must be \(low, high\).*1.0"),
+        ({"bounds": (0, 1)}, "`bounds` must be more than 0"),
+        (
+            {"sample_selection": ("uniform", "uniform")},
+            "`sample_selection` must hold nothing twice",
+        ),
+        (
+            {"per": "layer", "sample_selection": ("uniform", "hardest")},
+            "leaves `sample_selection` out",
+        ),
+        ({"per": "layer", "sample_selection": ("hardest",)}, "leaves `sample_selection` out"),
     ],
 )
 def test_bad_actions_are_refused(arguments, match):

@@ -49,6 +49,21 @@ def test_settings_are_compared_before_a_warm_start(tmp_path, no_training, monkey
     assert not os.path.exists(made.project.warm_start)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"validation_data": (VAL[0][:-1], VAL[1][:-1])},
+        {"validation_data": tf.data.Dataset.from_tensor_slices(VAL).batch(8)},
+        {"sample_weight": np.ones(len(TRAIN[0]), "float32")},
+    ],
+    ids=["fewer", "of another kind", "weighted"],
+)
+def test_a_search_goes_on_with_the_same_data(tmp_path, no_training, monkeypatch, changed):
+    monkeypatch.setattr(keras_tuner.Tuner, "search", lambda *_, **__: None)
+    search(make(tmp_path))
+    refused(tmp_path, r"searched with other settings: .*data: .* before, .* now", {}, **changed)
+
+
 @pytest.fixture(scope="module")
 def losses():
     """Validation losses of the warm start at each decision."""
@@ -223,36 +238,6 @@ def test_one_decision_is_enough(arguments):
     training(**arguments).check()
 
 
-@pytest.mark.parametrize(
-    "arguments, match",
-    [
-        ({"seed": -1}, "`seed` must be a whole number.*seed=-1"),
-        ({"seed": "a"}, "`seed` must be a whole number"),
-        ({"timeout": "a"}, "`timeout` must be more than 0.*'a'"),
-        ({"shaping": np.inf}, "`shaping` must be a finite number, 0 or more.*inf"),
-        ({"early_stop_factor": "2"}, "`early_stop_factor` must be a finite number, 1 or more.*'2'"),
-        ({"epsilon": ("a", "b")}, "`epsilon` must be from 0 to 1.*'a'"),
-        ({"epsilon": 0.1}, r"`epsilon` must be \(first, last\)"),
-        ({"network": "mlp"}, "`network` must be a dictionary of arguments of `q_network`.*'mlp'"),
-        ({"network": {"units": 64}}, "`units` must hold sizes of layers.*64"),
-        ({"network": {"units": (8, 0)}}, "`units` must be a positive integer.*0"),
-        ({"goal": (None, 0.1)}, "`metric` must be the name of a metric.*None"),
-        ({"goal": None, "objective": ("val_loss", 0.1)}, "`objective` must be the name.*0.1"),
-        ({"goal": ("val_loss", 0.1), "objective": "val_loss"}, "exclude each other.*'val_loss'"),
-        ({"actions": (0.5, 1, 2)}, r"`actions` must be an `Actions.*\(0.5, 1, 2\)"),
-        ({"regressor": 0.01}, r"`regressor` must be a `Regressor.*0.01"),
-        ({"regressor": Regressor}, "`regressor`"),
-        ({"states": []}, r"`states` must be a list of `State`s, and not empty.*\[\]"),
-        ({"states": Ratios()}, "`states` must be a list"),
-        ({"states": ["rate"]}, r"`states`.*\['rate'\]"),
-        ({"states": [Ratios]}, "`states`"),
-    ],
-)
-def test_arguments_of_another_kind_are_named(tmp_path, arguments, match):
-    with pytest.raises(ValueError, match=match):
-        make(tmp_path, **arguments)
-
-
 def test_an_agent_of_another_kind_is_named():
     with pytest.raises(
         ValueError, match=r"`agent` must be a dictionary of arguments of `DQN`.*'dqn'"
@@ -281,32 +266,6 @@ def test_how_many_trials_may_fail_is_the_users(tmp_path):
 def test_the_environment_refuses_them_too(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must be"):
         TrainingEnv(build, *TRAIN, goal=("val_loss", 1e-9), validation_data=VAL, **arguments)
-
-
-@pytest.mark.parametrize(
-    "arguments, match",
-    [
-        ({"learning_rate": (0.5, 0.5, 1)}, r"`learning_rate` must hold nothing twice"),
-        ({"momentum": (1, 1)}, "`momentum` must hold nothing twice"),
-        ({"learning_rate": 2.0}, "`learning_rate` must hold multipliers.*2.0"),
-        ({"momentum": 1.0}, "`momentum` must hold multipliers"),
-        ({"momentum": ("a",)}, "`momentum` must be more than 0.*'a'"),
-        ({"bounds": 1.0}, r"`bounds` must be \(low, high\).*1.0"),
-        ({"bounds": (0, 1)}, "`bounds` must be more than 0"),
-        (
-            {"sample_selection": ("uniform", "uniform")},
-            "`sample_selection` must hold nothing twice",
-        ),
-        (
-            {"per": "layer", "sample_selection": ("uniform", "hardest")},
-            "leaves `sample_selection` out",
-        ),
-        ({"per": "layer", "sample_selection": ("hardest",)}, "leaves `sample_selection` out"),
-    ],
-)
-def test_actions_that_are_no_choice_are_refused(arguments, match):
-    with pytest.raises(ValueError, match=match):
-        Actions(**arguments)
 
 
 # -- bad input -----------------------------------------------------------------------------
@@ -377,6 +336,25 @@ def test_bad_input_is_refused_before_anything_is_trained(tmp_path, tuner, argume
         ({"contest": -1}, "`contest`"),
         ({"schedule_trials": 0.15}, "`schedule_trials` must be a whole number"),
         ({"schedule_trials": -3}, "`schedule_trials`"),
+        ({"seed": -1}, "`seed` must be a whole number.*seed=-1"),
+        ({"seed": "a"}, "`seed` must be a whole number"),
+        ({"timeout": "a"}, "`timeout` must be more than 0.*'a'"),
+        ({"shaping": np.inf}, "`shaping` must be a finite number, 0 or more.*inf"),
+        ({"early_stop_factor": "2"}, "`early_stop_factor` must be a finite number, 1 or more.*'2'"),
+        ({"epsilon": ("a", "b")}, "`epsilon` must be from 0 to 1.*'a'"),
+        ({"network": "mlp"}, "`network` must be a dictionary of arguments of `q_network`.*'mlp'"),
+        ({"network": {"units": 64}}, "`units` must hold sizes of layers.*64"),
+        ({"network": {"units": (8, 0)}}, "`units` must be a positive integer.*0"),
+        ({"goal": (None, 0.1)}, "`metric` must be the name of a metric.*None"),
+        ({"goal": None, "objective": ("val_loss", 0.1)}, "`objective` must be the name.*0.1"),
+        ({"goal": ("val_loss", 0.1), "objective": "val_loss"}, "exclude each other.*'val_loss'"),
+        ({"actions": (0.5, 1, 2)}, r"`actions` must be an `Actions.*\(0.5, 1, 2\)"),
+        ({"regressor": 0.01}, r"`regressor` must be a `Regressor.*0.01"),
+        ({"regressor": Regressor}, "`regressor`"),
+        ({"states": []}, r"`states` must be a list of `State`s, and not empty.*\[\]"),
+        ({"states": Ratios()}, "`states` must be a list"),
+        ({"states": ["rate"]}, r"`states`.*\['rate'\]"),
+        ({"states": [Ratios]}, "`states`"),
     ],
 )
 def test_bad_options_are_named(tmp_path, arguments, match):

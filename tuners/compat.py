@@ -23,6 +23,10 @@ OVERRIDDEN = {
 SEED_STATE = "seed_generator_state"
 
 
+# The attribute of a `Callback` that `model` reads, which a copy for another training leaves out.
+MODEL_OF_CALLBACK = "_model"
+
+
 # -- oracles ---------------------------------------------------------------------------------
 
 

@@ -43,6 +43,19 @@ def shrunken(groups: Sequence[Sequence[float]]) -> list[Estimate]:
     return found
 
 
+def standard_error(values: Sequence[float] | np.ndarray) -> float:
+    """Of the mean; NaN of one value.
+
+    Example:
+
+    >>> standard_error([1.0, 2.0, 3.0])
+    0.5773502691896258
+    """
+    if len(values) < 2:
+        return np.nan
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 def spread(groups: Sequence[Sequence[float]]) -> float:
     """The standard deviation around the means of groups; NaN if no group has two.
 

@@ -141,8 +141,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self.optimizer = learnable_optimizer(model)
-        if not self.optimizer.learn:
-            raise ValueError("Nothing to learn: the optimizer was made with `learn=()`.")
+        self.optimizer.check_learns()
         if INIT_SCALE in self.optimizer.learn:
             raise ValueError(
                 'Initial scales ("init_scale" in `learn`) are learned by training from scratch again '

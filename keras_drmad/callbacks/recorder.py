@@ -31,6 +31,7 @@ class Recorder:
     """
 
     step: Callable[[], object]
+    _train: Callable[[Iterator[Structure]], Logs]
 
     def __init__(
         self,

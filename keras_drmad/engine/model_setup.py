@@ -41,9 +41,7 @@ def build_with(model: keras.Model, example: Structure) -> None:
         )
 
 
-def check(
-    model: keras.Model, optimizer: LearnableOptimizer, hyper_variables: Sequence[keras.Variable]
-) -> None:
+def check(model: keras.Model, hyper_variables: Sequence[keras.Variable]) -> None:
     """Raises a ValueError for what cannot be differentiated."""
     if not isinstance(hyper_variables, list | tuple):
         raise wrong("hyper_variables", hyper_variables, "a list of `keras.Variable`s")

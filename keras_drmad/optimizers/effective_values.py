@@ -11,7 +11,7 @@ from keras_drmad.hyperparameters import meta
 from keras_drmad.hyperparameters.groups import INIT_SCALE, Layout, entries_of
 from keras_drmad.hyperparameters.scales import Log
 from keras_drmad.optimizers.scheduled import ScheduledOptimizer
-from keras_drmad.typing import Hyperparameters, Logs, Tensor, Vectors
+from keras_drmad.typing import Hyperparameters, JsonObject, Logs, Tensor, Vectors
 from keras_drmad.update_rules.base import UpdateRule
 
 
@@ -70,6 +70,16 @@ class EffectiveValues(ScheduledOptimizer):
         new = {kind: d.numpy() for kind, d in self.displacements.items()}
         for kind, displacement in self._displaced(new, hyperparameters).items():
             self.displacements[kind].assign(displacement)
+
+    def _pending_lists(self) -> list[JsonObject]:
+        """What waits for the build, in numbers and lists."""
+        return [
+            {
+                group: {kind: np.asarray(value).tolist() for kind, value in values.items()}
+                for group, values in hyperparameters.items()
+            }
+            for hyperparameters in self._pending
+        ]
 
     def _check_entries(self, hyperparameters: Hyperparameters) -> None:
         """What can be said of effective values before the groups are known."""
@@ -147,6 +157,14 @@ class EffectiveValues(ScheduledOptimizer):
     def init_scales(self) -> Tensor | None:
         """The flat tensor of initial scales, or None if they are not learned."""
         return self._value(INIT_SCALE) if INIT_SCALE in self.displacements else None
+
+    def check_learns(self) -> None:
+        """Raises a ValueError if there is nothing that may be learned."""
+        if not self.learn:
+            raise ValueError(
+                "Nothing to learn: the optimizer has `learn=()`. Leave `learn` out, or name in it what "
+                "is to be learned."
+            )
 
     def _check_built(self, what: str) -> None:
         if not self.built:

@@ -334,13 +334,7 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
         if learned:
             config["learned"] = learned
         if self._pending:
-            config["pending"] = [
-                {
-                    group: {kind: np.asarray(value).tolist() for kind, value in values.items()}
-                    for group, values in hyperparameters.items()
-                }
-                for hyperparameters in self._pending
-            ]
+            config["pending"] = self._pending_lists()
         return config
 
     @classmethod

@@ -12,7 +12,7 @@ from keras_drmad.plots import figures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LINEAR = ("momentum",)  # other kinds are drawn on a log scale
+LINEAR = ("momentum", "beta_1")  # other kinds are drawn on a log scale
 HYPER_LOSS = "hyper_loss"
 
 
@@ -22,7 +22,7 @@ def hyperparameters(
 ) -> "list[Axes]":
     """Draws each layer's learned values over epochs, a panel for each kind, and the hyper loss.
 
-    Learning rates and L2 coefficients have a log scale.
+    Learning rates, L2 coefficients and weight decays have a log scale.
 
     Args:
         history: What `fit` returned, or its `history` dictionary. Drawn are the keys

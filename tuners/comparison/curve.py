@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..luck import standard_error
 from .outcome import Outcome
-from .statistics import best_so_far, expected_best, standard_error
+from .statistics import best_so_far, expected_best
 
 
 class Curve(NamedTuple):

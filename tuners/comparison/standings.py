@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_drmad.typing import JsonObject
 
+from .. import luck
 from ..budget import ROUNDING, Budget
 from . import statistics, verdict
 from .curve import Curve, curve
@@ -146,7 +147,7 @@ class Standings:
             name,
             values,
             _mean(list(values.values())),
-            statistics.standard_error(list(values.values())),
+            luck.standard_error(list(values.values())),
             ranks.get(name, math.nan),
             _mean(counts),
             total,

@@ -42,17 +42,6 @@ class Difference(NamedTuple):
         return self.seeds >= FEWEST and self.low > 0 and self.p < LEVEL
 
 
-def standard_error(values: Sequence[float] | np.ndarray) -> float:
-    """Of the mean; NaN of one value.
-
-    >>> standard_error([1.0, 2.0, 3.0])
-    0.5773502691896258
-    """
-    if len(values) < 2:
-        return math.nan
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
 def differences(results: Mapping[str, Mapping[int, float]], direction: str) -> list[Difference]:
     """All pairs of methods, by their results `{method: {seed: value}}`; best first."""
     sign = 1.0 if direction == "max" else -1.0

@@ -104,11 +104,8 @@ def check_learnable(
     steps: int,
 ) -> None:
     """Raises a ValueError if there is nothing to learn, or too short a way back for it."""
-    if not optimizer.learn and hyper_variables is None:
-        raise ValueError(
-            "Nothing to learn: the optimizer was made with `learn=()`. Leave `learn` out, or name in it "
-            "what is to be learned."
-        )
+    if hyper_variables is None:
+        optimizer.check_learns()
     if horizon is not None and horizon > steps:
         raise ValueError(
             f"`horizon` must be at most the {steps} steps of a training. Received: horizon={horizon}. "

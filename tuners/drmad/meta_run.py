@@ -157,7 +157,7 @@ class MetaOptimization:
             state.best = state.values
         # What diverges backs off instead: the best may be the first that diverged.
         if usable and stale and self._return_after and stale % self._return_after == 0:
-            state = back_to_best(state, self._meta_optimizer)
+            state = back_to_best(state)
         else:
             state = step(state, usable, results[0].bounds(), self._meta_optimizer)
         files.write_arrays(self._project.state(run.number, run.iteration + 1), **asdict(state))

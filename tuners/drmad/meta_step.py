@@ -69,7 +69,7 @@ def step(
     return MetaState(values, state.values, state.best, _slots(optimizer), state.rate)
 
 
-def back_to_best(state: MetaState, meta_optimizer: keras.optimizers.Optimizer) -> MetaState:
+def back_to_best(state: MetaState) -> MetaState:
     """The `MetaState` at the best values so far, with half the step from now on.
 
     The meta-optimizer's learning rate is halved unless it has a schedule.

@@ -42,7 +42,9 @@ def objective_of(goal: Goal) -> keras_tuner.Objective:
     return keras_tuner.Objective(f"{goal.unit}_to_goal", "min")
 
 
-def loaded(policy: Policy | str | None, states: Sequence[State], actions: Actions) -> Policy | None:
+def loaded(
+    policy: Policy | str | os.PathLike[str] | None, states: Sequence[State], actions: Actions
+) -> Policy | None:
     """The `Policy` that learning begins with."""
     if policy is None:
         return None

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ class QANOracle(ResilientOracle):
         contest: int | None = None,
         random_starts: float = 0.25,
         early_stop_factor: float = 1.25,
-        policy: Policy | str | None = None,
+        policy: Policy | str | os.PathLike[str] | None = None,
         timeout: float | None = None,
         seed: int | None = None,
         **kwargs: Any,

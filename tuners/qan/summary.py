@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ..luck import standard_error
 from .oracle import QANOracle
 from .search.episode import RANDOM, Episode
-from .search.ranking import Ranking, standard_error
+from .search.ranking import Ranking
 
 Named = tuple[str, list[Episode]]
 

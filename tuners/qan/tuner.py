@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -117,7 +118,7 @@ class QANTuner(ResilientTuner):
         contest: int | None = None,
         random_starts: float = 0.25,
         early_stop_factor: float = 1.25,
-        policy: Policy | str | None = None,
+        policy: Policy | str | os.PathLike[str] | None = None,
         jump_start: int | None = None,
         regressor: Regressor | None = None,
         timeout: float | None = None,
@@ -231,7 +232,7 @@ class QANTuner(ResilientTuner):
         now = self._settings | {
             "epochs": epochs,
             "batch_size": batch_size,
-            "data": [str(getattr(part, "shape", type(part).__name__)) for part in (x, y)],
+            "data": [_described(part) for part in (x, y, sample_weight, validation_data)],
             "optimizer": settings.nameless(training.model.optimizer.get_config()),
         }
         self._search(now, callbacks=callbacks, verbose=verbose)
@@ -355,3 +356,11 @@ class QANTuner(ResilientTuner):
 
     def score_noise(self) -> float:
         return self.oracle.curriculum.ranking.score_noise()
+
+
+def _described(data: Structure) -> list[str]:
+    """Shapes and dtypes of arrays; of what comes in batches, its type."""
+    return [
+        f"{np.shape(part)} {part.dtype}" if hasattr(part, "dtype") else type(part).__name__
+        for part in keras.tree.flatten(data)
+    ]

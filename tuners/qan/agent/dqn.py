@@ -113,12 +113,12 @@ class DQN:
         )
         whole_number("seed", seed)
         self.network = network
-        self.target = keras.models.clone_model(network)
+        self.target: keras.Model = keras.models.clone_model(network)
         self.target.set_weights(network.get_weights())
         default = keras.optimizers.Adam(1e-3, global_clipnorm=10.0)
         given: keras.optimizers.Optimizer = keras.optimizers.get(optimizer or default)
         # A copy, for an optimizer serves the variables of one network only.
-        self.optimizer = type(given).from_config(given.get_config())
+        self.optimizer: keras.optimizers.Optimizer = type(given).from_config(given.get_config())
         self.optimizer.build(network.trainable_variables)
         self.gamma, self.batch_size, self.seed = gamma, batch_size, seed
         self.double, self.tau, self.delta = double, tau, delta

@@ -54,7 +54,7 @@ class Contest(NamedTuple):
         gains = self.gains() if self.winner == "policy" else -self.gains()
         if len(gains) < 2:
             return False
-        return bool(gains.mean() > 0 and gains.mean() >= 2 * standard_error(gains))
+        return bool(gains.mean() > 0 and gains.mean() >= 2 * luck.standard_error(gains))
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,3 @@ class Ranking:
         upper = np.inf if snapshot is None else snapshot.upper
         mean = np.inf if schedule is None else schedule.mean
         return "policy" if upper <= mean else "schedule"
-
-
-def standard_error(values: np.ndarray) -> float:
-    """Standard error of a mean."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan

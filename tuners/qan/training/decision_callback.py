@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_drmad.typing import Logs
 
+from ... import compat
 from .actions import Actions
 from .evaluation import Validation, scalars
 from .goals import Goal
@@ -82,7 +83,7 @@ class DecisionCallback(keras.callbacks.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, as tuners make of callbacks, is for the training of another model.
-        training = dict.fromkeys(("_model", "view", "control", "probes"))
+        training = dict.fromkeys((compat.MODEL_OF_CALLBACK, "view", "control", "probes"))
         return self.__dict__ | training
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

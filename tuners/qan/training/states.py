@@ -202,7 +202,7 @@ def _change(values: Sequence[float], back: int, of: Callable[[float], float] = f
 def check_kinds_of(states: object) -> None:
     """Raises a ValueError unless it is a list of `State`s, which may be empty."""
     if not isinstance(states, list | tuple) or not all(isinstance(s, State) for s in states):
-        raise wrong("states", states, "a list of `State`s, and not empty")
+        raise wrong("states", states, "a list of `State`s")
 
 
 def observe(states: Sequence[State], view: View) -> np.ndarray:
