@@ -12,7 +12,6 @@ from keras_tuner.engine.hyperparameters import HyperParameter
 
 from keras_drmad.arguments import (
     flag,
-    named,
     path_like,
     positive_integer,
     verbosity,
@@ -21,8 +20,8 @@ from keras_drmad.arguments import (
 )
 from keras_drmad.typing import JsonObject
 
-from ..arguments import check_objective
 from ..budget import Budget
+from ..objectives import directed
 from ..storage import settings as storage_settings
 from . import fairness
 from .claims import alone, claimed
@@ -242,18 +241,16 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 def _objective(
     name: str, objective: str | keras_tuner.Objective, prefix: str = ""
 ) -> keras_tuner.Objective:
-    """With its direction, as KerasTuner infers it.
+    """With its direction.
 
     Args:
         name: of the argument.
-        objective: a metric, of which KerasTuner may know the direction.
+        objective: a metric.
         prefix: that it must have.
     """
-    if isinstance(objective, list):
+    found = directed(objective, name)
+    if isinstance(found, list):
         raise wrong(name, objective, "one metric")
-    check_objective(objective, name)
-    with named(name):
-        found = keras_tuner.oracles.RandomSearchOracle(objective=objective).objective
     if not found.name.startswith(prefix):
         raise wrong(name, objective, 'a validation metric, such as "val_accuracy"')
     return found
