@@ -26,7 +26,10 @@ def verdict(
     """
     if not means:
         return "No method has a result."
-    sentences = [_of_the_best(means, differences, metric, seeds)]
+    if set(missing) - set(means) and len(means) == 1:
+        sentences = [f"{next(iter(means))!r} is the only one with a result."]
+    else:
+        sentences = [_of_the_best(means, differences, metric, seeds)]
     for name, count in missing.items():
         sentences.append(
             f"{name!r} has no result with {count} of {seeds} seeds; what it has is compared with the "
