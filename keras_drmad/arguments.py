@@ -148,6 +148,21 @@ def path_like(name: str, value: object) -> str:
     raise wrong(name, value, "the name of a file or a folder")
 
 
+def make_folder(name: str, folder: str | os.PathLike[str]) -> None:
+    """Makes a folder, before there is anything to write into it.
+
+    Raises:
+        ValueError: Nothing can be written there.
+    """
+    why = ""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        why = f" ({error})"
+    if why or not os.access(folder, os.W_OK):
+        raise wrong(name, os.fspath(folder), f"in a folder that can be written{why}")
+
+
 def some_of(
     name: str, value: object, allowed: Sequence[str], empty: bool = False
 ) -> tuple[str, ...]:

@@ -1,9 +1,12 @@
 """`compare`: what is refused, and what is unfair."""
 
+import pathlib
+
 import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 from compare_task import (
     TEST,
     TRAIN,
@@ -16,7 +19,10 @@ from compare_task import (
 )
 
 from keras_drmad import DrMADSGD
-from keras_drmad.tuners import DrMADTuner, Method
+from keras_drmad.tuners import DrMADOracle, DrMADTuner, Method, QANOracle
+from keras_drmad.tuners.budget import Budget
+from keras_drmad.tuners.comparison.place import Place
+from keras_drmad.tuners.comparison.search import make_tuner
 
 # What these tests compare is unfair: small budgets, few seeds, no tuners.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:test_compare_refusals|compare_task")
@@ -48,6 +54,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:test_compare_refusa
         ("verbose", "x"),
         ("methods", {}),
         ("methods", {"a": build}),
+        ("methods", {"": Method(build)}),
+        ("train", (TRAIN[0].tolist(), TRAIN[1])),
+        ("train", (tf.data.Dataset.from_tensor_slices(TRAIN), None)),
         ("train", TRAIN[0]),
         ("validation", (VALIDATION[0], VALIDATION[1][:3])),
         ("test", (TEST[0][:0], TEST[1][:0])),
@@ -69,6 +78,10 @@ def test_bad_arguments_are_named(tmp_path, argument, value):
         ({"hypermodel": 3}, "hypermodel"),
         ({"tuner": "tpe"}, "tuner"),
         ({"tuner": keras.Model}, "tuner"),
+        ({"tuner": keras_tuner.Tuner}, "tuner"),  # which wants an oracle
+        ({"tuner": DrMADOracle}, "tuner"),
+        ({"tuner": QANOracle}, "tuner"),
+        ({"tuner": keras_tuner.oracles.HyperbandOracle}, "tuner"),
         ({"inputs": "x"}, "inputs"),
         ({"hypermodel": keras_tuner.HyperModel}, "hypermodel"),
         ({"callbacks": [5]}, "callbacks"),
@@ -80,6 +93,9 @@ def test_bad_arguments_are_named(tmp_path, argument, value):
 def test_bad_methods_are_named(arguments, name):
     with pytest.raises(ValueError, match=f"`{name}`.*Received"):
         Method(**{"hypermodel": build} | arguments)
+
+
+Random = keras_tuner.RandomSearch
 
 
 def not_compiled(hp):
@@ -107,6 +123,60 @@ def test_what_fails_in_a_training_is_said_before(tmp_path, arguments, match):
     with pytest.raises(ValueError, match=match):
         make(tmp_path / "none", {"a": Method(**{"hypermodel": build} | arguments)})
     assert not (tmp_path / "none").exists()
+
+
+def test_arguments_of_an_oracle_s_tuner_are_its_own(tmp_path):
+    method = Method(build, "optuna", executions_per_trial=2, max_retries_per_trial=1)
+    objective, budget = keras_tuner.Objective("val_loss", "min"), Budget(2, "trainings")
+    tuner = make_tuner(method, objective, budget, 1, 0, str(tmp_path / "search"))
+    assert tuner.executions_per_trial == 2
+    assert tuner.oracle.max_retries_per_trial == 1
+
+
+def test_advice_ends_in_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"Received: metric='zz'\. Compile it with `metrics"):
+        make(tmp_path, {"a": Method(build)}, metric=keras_tuner.Objective("zz", "min"))
+
+
+# -- folders -----------------------------------------------------------------------------------
+
+
+def test_every_name_has_a_folder(tmp_path):
+    place = Place(str(tmp_path))
+    names = ["a", "a b", "a/b", "..", "settings.json", "x" * 300, "x" * 301, "日本"]
+    folders = {place.method_settings(name) for name in names}
+    assert len(folders) == len(names)
+    for path in folders:
+        folder = pathlib.Path(path).parent
+        assert folder.parent == tmp_path and folder.name != "settings.json"
+        folder.mkdir()
+
+
+def test_only_a_comparison_is_overwritten(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_drmad.tuners.comparison.comparison._all", lambda *_: [])
+    (tmp_path / "thesis.tex").write_text("all of it")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "settings.json").touch()
+    (tmp_path / "project" / "oracle.json").touch()
+    for epochs in (1, 2):
+        make(tmp_path, {"a": Method(build)}, epochs=epochs, overwrite=True)
+    (tmp_path / "a" / "seed_0").mkdir()
+    make(tmp_path, {"b": Method(build)}, overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "thesis.tex",
+        "project",
+        "b",
+        "settings.json",
+    }
+    assert len(list((tmp_path / "project").iterdir())) == 2
+
+
+def test_another_space_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("keras_drmad.tuners.comparison.comparison._all", lambda *_: [])
+    make(tmp_path, {"a": random_search()})
+    wider = Method(lambda hp: compiled(keras.optimizers.SGD(hp.Float("rate", 0.1, 9.0))), Random)
+    make(tmp_path, {"a": wider})
+    assert "goes on with other settings: space.rate" in caplog.text
 
 
 # -- fairness ----------------------------------------------------------------------------------

@@ -77,6 +77,30 @@ def test_a_metric_that_is_not_there_is_named(tmp_path):
     assert "no metric 'accuracy' on the test data. It has: loss" in found.outcomes[0].error
 
 
+def test_another_metric_is_judged_without_another_search(tmp_path):
+    class Measured(Quick):
+        def build(self, hp):
+            model = super().build(hp)
+            model.compile(model.optimizer, "mse", metrics=["mae"], run_eagerly=True)
+            return model
+
+    first = make(tmp_path, {"tuned": random_search()}, seeds=1)
+    method = Method(Measured(), keras_tuner.RandomSearch)
+    second = make(tmp_path, {"tuned": method}, seeds=1, metric="mae")
+    assert scores(second) == scores(first)
+    assert second.rows()[0].values.keys() == {0}
+
+
+def test_a_search_whose_cost_is_not_known_ends(tmp_path):
+    class Own(keras_tuner.RandomSearch):
+        def run_trial(self, trial, **settings):
+            return trial.hyperparameters.Float("rate", 0.0, 1.0)
+
+    found = make(tmp_path, {"own": Method(build, Own)}, seeds=1)
+    assert "No training step of Own was counted" in found.outcomes[0].error
+    assert found.rows()[0].missing == [0]
+
+
 def test_models_that_do_not_come_back_are_noticed(tmp_path):
     class Forgets(Quick):
         """What it trains is not all saved: a constant is drawn for each model."""

@@ -140,6 +140,7 @@ GOOD, LIKE_IT, BAD = (
         ({"a": GOOD[:2], "b": BAD[:2]}, "take 3 seeds or more"),
         ({"a": GOOD}, "'a' is alone"),
         ({"a": GOOD, "b": [*BAD[:3], None, None]}, "'b' has no result with 2 of 5 seeds"),
+        ({"a": GOOD, "b": [None] * 5}, "'a' is the only one with a result. 'b' has no result."),
         ({"a": [None, None], "b": [None, None]}, "No method has a result."),
     ],
 )
@@ -177,6 +178,18 @@ def test_a_table_says_it_all(capsys):
     assert "'a' over 'b'" in text and "Warning: Beware." in text
 
 
+def test_any_name_is_in_tables_and_pictures(tmp_path, recwarn):
+    names = ["_first", "a|b", "costs $5 or $x_$", "long " * 50]
+    found = comparison(dict.fromkeys(names[:3], GOOD) | {names[3]: [None] * 5})
+    table = str(found)
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in lines} == {10}
+    found.plot(tmp_path / "new" / "picture.png")
+    assert not [one for one in recwarn if "layout" in str(one.message)]
+    with pytest.raises(ValueError, match=r"`method` must be .*Received: method='other'"):
+        found.expected_best("other")
+
+
 def test_curves_are_means_over_seeds():
     outcomes = [outcome("a", 0, 1.0, (0.2, 0.6)), outcome("a", 1, 1.0, (0.4, None))]
     ordered = curve(outcomes, "trainings", 4.0, "max", is_random=False)
@@ -204,7 +217,7 @@ def test_a_report_is_one_file(tmp_path):
 def test_a_plot_is_a_figure_and_a_file(tmp_path):
     figure = comparison({"a": GOOD, "b": BAD, "c": [None] * 5}).plot(str(tmp_path / "plot.png"))
     left, right = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b", "c"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b", "c\n(no result)"]
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["a", "b"]
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 

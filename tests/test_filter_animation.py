@@ -103,6 +103,22 @@ def test_colours_and_channels():
     np.testing.assert_array_equal(images[7, ..., 0], kernel[:, :, 1, 1])
 
 
+def test_depthwise_filters_have_no_colours(tmp_path):
+    x = RNG.normal(size=(8, 6, 6, 3)).astype("float32")
+    model = keras.Sequential([L.Input((6, 6, 3)), L.DepthwiseConv2D(3, name="conv"), L.Flatten()])
+    model.compile("sgd", "mse", jit_compile=False)
+    film = FilterAnimation(tmp_path / "depthwise.gif", layer="conv")
+    model.fit(x, np.zeros((8, 48)), verbose=0, callbacks=[film])
+    kernel = np.array(model.layers[0].kernel)
+    np.testing.assert_array_equal(film.images[..., 0], np.moveaxis(kernel[..., 0], -1, 0))
+
+
+def test_filters_are_apart_however_large():
+    picture = filters.grid(np.ones((4, 2, 2, 1)), np.ones(4), zoom=20)
+    gap = 20 // filters.GAP
+    assert picture.shape == (2 * 40 + 3 * gap, 2 * 40 + 3 * gap, 1)
+
+
 def test_dense_kernels_are_images():
     kernel = RNG.normal(size=(24, 5))
     images = filters.images_of(kernel, (4, 6), None)
@@ -180,7 +196,13 @@ def test_refusals(tmp_path):
     refused("`file` must be in a folder that can be written", file="/dev/null/a.gif")
     refused("`file` must end in .gif", file=tmp_path / "a.png")
     refused("`layer` must be one of the model's.*conv.*out", layer="none")
-    refused("`layer` must have a kernel", layer=L.Flatten())
+    refused("`layer` must have a kernel", layer="flatten")
+    # Built, and of another model: its filters would never change.
+    other = make()
+    refused("`layer` must be one of the model's.*'conv', which is not in it", layer=other.layers[0])
+    refused("`layer` must be one of the model's", layer=L.Conv2D(5, 3))
+    (tmp_path / "folder.gif").mkdir()
+    refused("`file` must be the name of a file", file=tmp_path / "folder.gif")
     refused("`shape` must be given: the 80 inputs", layer="out")
     refused("`shape` must be .height, width.", layer="out", shape=(8, 8))
     refused("`reference` must have filters of shape", reference=np.ones((3, 3, 1, 4)))

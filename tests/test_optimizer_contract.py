@@ -7,7 +7,8 @@ from classifier import X, Y, classifier, layers, train, weights
 from optimizers import ADAMW, SGD, both
 
 from keras_drmad import Knots, LearnHyperparameters, Sign, hypergradient, paths
-from keras_drmad.tuners import DrMADTuner
+from keras_drmad.tuners import Actions, DrMADTuner
+from keras_drmad.tuners.qan.training.optimizer_control import OptimizerControl
 
 # -- groups ------------------------------------------------------------------------------------
 
@@ -259,6 +260,27 @@ def test_frozen_hyperparameters_are_said_once(kind, caplog):
     for _ in range(2):
         optimizer.apply([keras.ops.ones(1)])
     assert len([r for r in caplog.records if "frozen" in r.message and str(kind) in r.message]) == 1
+
+
+@both
+def test_values_that_are_meant_to_stay_are_not_talked_about(kind, caplog):
+    """What was learned in a search, or is steered by an agent."""
+    from keras_drmad.optimizers import learnable as module
+
+    module._say_frozen.cache_clear()
+    found = kind.make()
+    found.build([keras.Variable([1.0])])
+    found.is_settled = True  # as `get_best_optimizer` has it, also where the start was the best
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(found))
+    steered = kind.make()
+    steered.build([keras.Variable([1.0])])
+    OptimizerControl(steered, Actions())
+    again.build([keras.Variable([1.0])])
+    for optimizer in (again, steered):
+        optimizer.apply([keras.ops.ones(1)])
+    assert "frozen" not in caplog.text
+    fresh = kind.make()
+    assert "learned" not in fresh.get_config()
 
 
 # -- learning ----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from recorded_training import (
 )
 
 from keras_drmad import DrMADSGD, LearnHyperparameters, paths, plots
-from keras_drmad.plots import RecordedPath, Snapshot
+from keras_drmad.plots import RecordedPath, Snapshot, figures
 from keras_drmad.plots.lines import chord, segment_means
 from keras_drmad.plots.plane import Plane
 
@@ -188,6 +188,45 @@ def test_a_hyper_loss_that_comes_late():
     logs = {"a/momentum": [0.9] * 4, "hyper_loss": [2.0, 1.0]}
     ax = plots.hyperparameters(logs)[-1]
     assert ax.get_lines()[0].get_xdata().tolist() == [3, 4]
+
+
+def test_one_epoch_can_be_seen():
+    for panel in plots.hyperparameters({"a/momentum": [0.9], "hyper_loss": [1.0]}):
+        assert [line.get_marker() for line in panel.get_lines()] == ["o"]
+        panel.figure.canvas.draw()
+        assert {text.get_text() for text in panel.get_xticklabels()} <= {"0", "1", "2"}
+
+
+# -- what stands beside pictures -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values, shown",
+    [((0.63, 0.652), {"0.63", "0.64", "0.65"}), ((0.03, 0.2), {"0.1"}), ((1e-6, 1.0), {"0.01"})],
+)
+def test_logarithmic_axes_have_plain_numbers(values, shown):
+    panel = pyplot.axes()
+    panel.plot(values)
+    figures.log_scale(panel)
+    panel.figure.canvas.draw()
+    labels = [text.get_text() for text in panel.get_yticklabels(which="both")]
+    assert shown <= set(labels)
+    assert not any("times" in label for label in labels)
+
+
+def test_levels_are_told_apart():
+    assert figures.apart(np.array([0.6301, 0.6352, 0.6404])) == ["0.63", "0.635", "0.64"]
+    assert figures.apart(np.array([1.0, 1.0])) == ["1", "1"]
+
+
+@pytest.mark.parametrize("name", ["_hidden", "costs $5 or $x_$", "two\nlines", "long " * 50])
+def test_any_name_is_shown(name):
+    panel = pyplot.axes()
+    panel.plot([1, 2], label=figures.words(name))
+    figures.legend(panel)
+    panel.figure.canvas.draw()
+    (shown,) = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert len(shown) <= 42 and "\n" not in shown
 
 
 # -- refusals --------------------------------------------------------------------------------

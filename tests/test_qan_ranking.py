@@ -98,6 +98,13 @@ def test_a_summary_says_where_no_schedule_reached_the_goal(tmp_path):
     assert "No schedule" not in summary.verdict(oracle)
 
 
+@pytest.mark.parametrize(
+    "contest, words", [(1, "The last episodes will compare"), (0, "that takes 20 episodes or more")]
+)
+def test_a_summary_says_that_nothing_was_compared(tmp_path, contest, words):
+    assert words in summary.verdict(made_up(tmp_path, contest=contest))
+
+
 def test_a_search_warns_once_where_no_schedule_reached_the_goal(tmp_path, caplog):
     oracle = made_up(tmp_path)
     add_episodes(oracle, RANDOM, 16.0, hits=False)

@@ -191,5 +191,9 @@ def test_refusals(tmp_path):
     unbuilt.compile("sgd", "mse")
     with pytest.raises(ValueError, match="call it on a batch before `fit`"):
         unbuilt.fit(X, Y, verbose=0, callbacks=[RecordPath()])
+    (tmp_path / "file").touch()
+    model = make(L.Dense(1))
+    with pytest.raises(ValueError, match="`directory` must be in a folder that can be written"):
+        fit(model, RecordPath(directory=tmp_path / "file"))
     with pytest.raises(ValueError, match="increasing steps"):
         RecordedPath([Snapshot(1, 0.0, [], []), Snapshot(1, 0.0, [], [])])

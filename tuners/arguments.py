@@ -19,8 +19,6 @@ from keras_drmad.arguments import (
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.typing import Structure
 
-DIRECTIONS = ("min", "max")
-
 # Arguments of `fit` that `search` does not take, and what does the same.
 INSTEAD = {
     "class_weight": "Give each sample its class's weight in `sample_weight`.",
@@ -86,17 +84,6 @@ def check_oracle(given: Mapping[str, Any]) -> None:
     whole_number("max_retries_per_trial", given.get("max_retries_per_trial", 0))
     if (space := given.get("hyperparameters")) is not None:
         of_kind("hyperparameters", space, keras_tuner.HyperParameters, "`HyperParameters`")
-
-
-def check_objective(objective: object, argument: str = "objective") -> None:
-    """Raises a ValueError unless it is a name, an `Objective` or a list of them."""
-    each = objective if isinstance(objective, list) and objective else [objective]
-    for one in each:
-        if not one or not isinstance(one, str | keras_tuner.Objective):
-            what = "the name of a metric, a `keras_tuner.Objective`, or a list of them"
-            raise wrong(argument, objective, what)
-        if isinstance(one, keras_tuner.Objective) and one.direction not in DIRECTIONS:
-            raise wrong(argument, one, f"an `Objective` whose direction is one of {DIRECTIONS}")
 
 
 def check_tuner(given: Mapping[str, Any]) -> None:

@@ -14,9 +14,10 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_drmad.arguments import of_kind, positive_integer, whole_number
 
 from . import compat
-from .arguments import check_objective, check_oracle
+from .arguments import check_oracle
 from .distributed.guard import entry
 from .distributed.role import role
+from .objectives import directed
 
 if TYPE_CHECKING:
     import optuna
@@ -113,7 +114,7 @@ class OptunaOracle(keras_tuner.Oracle):
             of_kind("pruner", pruner, optuna.pruners.BasePruner, what)
         seed = whole_number("seed", seed, optional=True)
         if objective is not None:
-            check_objective(objective)
+            objective = directed(objective)
         check_oracle(
             {
                 "hyperparameters": hyperparameters,

@@ -206,6 +206,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if self._record and self._mover is not None:
             self._mover.displace(self._record.written(self.optimizer.steps_taken()))
         self.optimizer.is_learning, self.optimizer.companion = False, None
+        self.optimizer.is_settled = True
         if self._recorder is not None:
             self._recorder.stop()
         self._window = self._engine = self._guard = self._recorder = None

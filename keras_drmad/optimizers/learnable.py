@@ -68,6 +68,7 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
         self.engines = _Engines()
         self._now = _Now()
         self.is_learning = False  # LearnHyperparameters sets it while it is attached
+        self.is_settled = False  # what there is was learned, or is steered: it is meant to stay
         self._excluded: tuple[str, ...] = ()  # patterns of the variables without penalties
         # Set before the groups are known, to be taken over by `build`:
         self._pending: list[Hyperparameters] = []  # arguments of `set_hyperparameters`
@@ -276,7 +277,7 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
                 with keras.name_scope(self.name, caller=self):
                     self.build(variables)
         if self.built:
-            if self.learn and not self.is_learning:
+            if self.learn and not self.is_learning and not self.is_settled:
                 _say_frozen(type(self).__name__)
             grads = [None if g is None else tf.convert_to_tensor(g) for g in grads]
             if "l2" in self.rule.kinds:
@@ -331,8 +332,8 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
         learned = self._learned
         if self.built and any(np.any(d.numpy()) for d in self.displacements.values()):
             learned = {k: d.numpy().tolist() for k, d in self.displacements.items()}
-        if learned:
-            config["learned"] = learned
+        if learned or self.is_settled:
+            config["learned"] = learned or {}
         if self._pending:
             config["pending"] = self._pending_lists()
         return config
@@ -349,6 +350,7 @@ class LearnableOptimizer(Accompanied, EffectiveValues):
         optimizer = super().from_config(config, custom_objects)
         optimizer._excluded = tuple(excluded)
         optimizer._learned, optimizer._pending = learned, list(pending)
+        optimizer.is_settled = learned is not None
         return optimizer
 
 

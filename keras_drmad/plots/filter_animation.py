@@ -7,7 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import number, of_kind, path_like, positive_integer, wrong
+from keras_drmad.arguments import (
+    make_folder,
+    number,
+    of_kind,
+    path_like,
+    positive_integer,
+    wrong,
+)
 from keras_drmad.plots import filters
 from keras_drmad.plots.extras import load
 from keras_drmad.plots.snapshots import Snapshots
@@ -106,13 +113,9 @@ class FilterAnimation(Snapshots[np.ndarray]):
         self._layer = filters.layer_of(self.model, self.layer)
         self._kernel = filters.kernel_of(self._layer)
         self._reference = self._filters_of_reference()
-        try:  # now, for it is written when all is trained
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"`file` must be in a folder that can be written. Received: file={str(self.file)!r} "
-                f"({error})"
-            ) from error
+        make_folder("file", self.file.parent)  # now, for it is written when all is trained
+        if self.file.is_dir():
+            raise wrong("file", str(self.file), "the name of a file, and is that of a folder")
         super().on_train_begin(logs)
         if self._reference is not None:  # what does not fit is said before anything is trained
             filters.aligned(self.taken[0][1], self._reference)
@@ -140,7 +143,8 @@ class FilterAnimation(Snapshots[np.ndarray]):
             input_shape = self.model.input_shape[1:]
         except AttributeError:  # a subclassed model has none
             input_shape = None
-        return filters.images_of(kernel.astype("float32"), self.shape, input_shape)
+        depthwise = isinstance(self._layer, keras.layers.DepthwiseConv2D)
+        return filters.images_of(kernel.astype("float32"), self.shape, input_shape, depthwise)
 
     def _filters_of_reference(self) -> np.ndarray | None:
         if not isinstance(self.reference, FilterAnimation):

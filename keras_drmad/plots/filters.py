@@ -9,7 +9,7 @@ from keras_drmad import compat
 from keras_drmad.plots.extras import load
 
 GREY, RGB = 1, 3  # channels
-_GAP = 1  # pixels between filters
+GAP = 4  # a part of a weight's size: pixels between filters, one at least
 _BACKGROUND = 255
 
 
@@ -27,6 +27,11 @@ def layer_of(model: keras.Model, layer: "str | keras.Layer | None") -> keras.Lay
             raise ValueError("`layer` must be given: the model has no Conv2D and no Dense layer.")
         return found[0]
     if isinstance(layer, keras.Layer):
+        if not any(layer is other for other in layers):
+            raise ValueError(
+                f"`layer` must be one of the model's. Received: layer {layer.name!r}, which is not in "
+                "it. Pass its name, if `fit` trains a copy."
+            )
         chosen = layer
     else:
         named = [other for other in layers if other.name == layer]
@@ -55,25 +60,29 @@ def _rank(layer: keras.Layer) -> int:
 
 
 def images_of(
-    kernel: np.ndarray, shape: tuple[int, ...] | None, input_shape: tuple[int | None, ...] | None
+    kernel: np.ndarray,
+    shape: tuple[int, ...] | None,
+    input_shape: tuple[int | None, ...] | None,
+    depthwise: bool = False,
 ) -> np.ndarray:
     """The filters of a kernel: an array (filters, height, width, 1 or 3 channels).
 
     Three input channels are the colours of one image. Of other kernels of convolutions, each pair of
-    an input and an output channel is an image.
+    an input and an output channel is an image; of depthwise ones, which add no channels up, always.
 
     Args:
         kernel: Of a convolution, `(height, width, in, out)`, or of a dense layer, `(in, out)`.
         shape: Of the images that the dense layer sees. Defaults to that of the model's input, or to
             squares.
         input_shape: The model's, without the batch.
+        depthwise: Whether the kernel is of a depthwise convolution.
 
     Raises:
         ValueError: The inputs of the dense layer are no image.
     """
     if kernel.ndim == 4:
         height, width, channels, _ = kernel.shape
-        colours = RGB if channels == RGB else GREY
+        colours = RGB if channels == RGB and not depthwise else GREY
         return np.moveaxis(kernel.reshape(height, width, colours, -1), -1, 0)
     inputs = len(kernel)
     height, width, colours = _image_shape(inputs, shape, input_shape)
@@ -115,13 +124,12 @@ def grid(images: np.ndarray, scales: np.ndarray, zoom: int) -> np.ndarray:
     shades = shades.astype("uint8").repeat(zoom, 1).repeat(zoom, 2)
     columns = math.ceil(math.sqrt(number))
     rows = math.ceil(number / columns)
-    height, width = height * zoom + _GAP, width * zoom + _GAP
-    picture = np.full(
-        (rows * height + _GAP, columns * width + _GAP, channels), _BACKGROUND, "uint8"
-    )
+    gap = max(1, zoom // GAP)
+    height, width = height * zoom + gap, width * zoom + gap
+    picture = np.full((rows * height + gap, columns * width + gap, channels), _BACKGROUND, "uint8")
     for i, shade in enumerate(shades):
-        top, left = i // columns * height + _GAP, i % columns * width + _GAP
-        picture[top : top + height - _GAP, left : left + width - _GAP] = shade
+        top, left = i // columns * height + gap, i % columns * width + gap
+        picture[top : top + height - gap, left : left + width - gap] = shade
     return picture
 
 

@@ -101,18 +101,19 @@ def draw_kind(
             figures.with_gaps(values, f"{group or kind}"),
             figures.STYLES[i % len(figures.STYLES)],
             color=figures.COLOURS[i % len(figures.COLOURS)],
-            label=group or None,
+            marker="o" if len(values) == 1 else None,
+            label=figures.words(group) or None,
         )
     if kind not in LINEAR and kind != HYPER_LOSS:
         _log_scale(panel, np.concatenate([np.asarray(v) for v in groups.values()]))
     panel.set(xlabel=name, ylabel=kind.replace("_", " "))
-    panel.locator_params(axis="x", integer=True)
+    panel.locator_params(axis="x", integer=True, min_n_ticks=1)
     figures.legend(panel)
 
 
 def _log_scale(panel: "Axes", values: np.ndarray) -> None:
     positive = values[values > 0]
     if len(positive) == len(values):
-        panel.set_yscale("log")
+        figures.log_scale(panel)
     elif len(positive):  # an L2 coefficient of 0 has no logarithm
         panel.set_yscale("symlog", linthresh=positive.min())

@@ -91,7 +91,7 @@ def interpolation(
         for i, name in enumerate(evaluate.sets):
             values = figures.with_gaps([logs[name][key] for logs in found], f"The {key} of {name}")
             style = figures.STYLES[i % len(figures.STYLES)]
-            named = ", ".join(filter(None, [label, name]))
+            named = ", ".join(map(figures.words, filter(None, [label, name])))
             panel.plot(
                 shares,
                 values,

@@ -84,7 +84,7 @@ def path_loss(
         panel.plot([s.step for s in chosen], values, style, color=colour, label=label)
     values = np.concatenate([line.get_ydata() for line in panel.get_lines()])
     if np.all(values[np.isfinite(values)] > 0):
-        panel.set_yscale("log")
+        figures.log_scale(panel)
     panel.set(xlabel="training step", ylabel="loss")
     figures.legend(panel, columns=3)
     return panel

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_drmad.arguments import choice, path_like
+from keras_drmad.arguments import choice, make_folder, path_like
 from keras_drmad.plots import recorded_path
 from keras_drmad.plots.recorded_path import RecordedPath, Snapshot, Values, state_variables
 from keras_drmad.plots.snapshots import Snapshots
@@ -73,6 +73,7 @@ class RecordPath(Snapshots[Snapshot | pathlib.Path]):
         self._loss_then, self._batches_then = 0.0, 0  # at the latest snapshot
         self._first: Snapshot | None = None
         if self.directory is not None:
+            make_folder("directory", self.directory)
             for file in recorded_path.files(self.directory):
                 file.unlink()
         super().on_train_begin(logs)

@@ -74,7 +74,7 @@ def residual(path: RecordedPath, label: str | None = None, ax: "Axes | None" = N
         color=figures.COLOURS[path_number],
         marker="o",
         markevery=[int(np.abs(path.steps - step).argmin()) for step in quarters],
-        label=label,
+        label=label and figures.words(label),
     )
     panel.set(xlabel="along the chord / its length", ylabel="distance from the chord / its length")
     figures.legend(panel)

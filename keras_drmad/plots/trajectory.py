@@ -128,4 +128,4 @@ def _contours(panel: "Axes", grid: np.ndarray, losses: np.ndarray) -> None:
         vmax=2 * heights[-1] - heights[0],  # no area is darker than the lines
     )
     bar = panel.figure.colorbar(areas, ax=panel, label="loss")
-    bar.set_ticks(heights[::2].tolist(), labels=[f"{level:.2g}" for level in levels[::2]])
+    bar.set_ticks(heights[::2].tolist(), labels=figures.apart(levels[::2]))

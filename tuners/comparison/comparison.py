@@ -1,7 +1,6 @@
 """`compare`: all methods on the same budgets."""
 
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from keras_tuner.engine.hyperparameters import HyperParameter
 
 from keras_drmad.arguments import (
     flag,
-    named,
     path_like,
     positive_integer,
     verbosity,
@@ -21,8 +19,8 @@ from keras_drmad.arguments import (
 )
 from keras_drmad.typing import JsonObject
 
-from ..arguments import check_objective
 from ..budget import Budget
+from ..objectives import directed
 from ..storage import settings as storage_settings
 from . import fairness
 from .claims import alone, claimed
@@ -37,6 +35,7 @@ from .run import Run
 
 Unit = Literal["trainings", "seconds"]
 
+SPACE = "space"  # among a method's settings
 WAIT = 2.0  # seconds, for what other processes do
 
 
@@ -85,7 +84,8 @@ def compare(
         objective: What trials are chosen by, a validation metric. Defaults to `"val_loss"`.
         metric: What is compared on the test data. Defaults to the metric of `objective`.
         directory: Of all files.
-        overwrite: Whether to remove `directory` first. Not for several processes.
+        overwrite: Whether to remove the comparison that is in `directory` first; other files stay. Not
+            for several processes.
         verbose: 1 prints a line after each trial, with the time that is left; 0 nothing.
 
     Returns:
@@ -134,7 +134,7 @@ def compare(
         spaces[name] = rehearsal.space
         rehearsal.check(aim, judged, whole)
     if flag("overwrite", overwrite):
-        shutil.rmtree(place.folder, ignore_errors=True)
+        place.clear()
     unfair = fairness.warnings(methods, spaces, first, whole, len(numbers))
     for words in unfair:
         warnings.warn(words, stacklevel=2)
@@ -146,7 +146,7 @@ def compare(
         "objective": aim.name,
         "data": data.settings(numbers[0]),
     }
-    _check_settings(place, methods, now)
+    _check_settings(place, methods, spaces, now)
     units = place.units(methods, numbers)
     progress = Progress(units, whole, aim.name, aim.direction, says)
 
@@ -155,7 +155,7 @@ def compare(
         return one(lambda records: progress.trial(name, seed, records))
 
     with alone():
-        outcomes = _all(units, place, run, progress)
+        outcomes = _all(units, place, judged.name, run, progress)
     described = {
         name: method.settings()
         | {"is_random": method.is_random, "hyperparameters": [_described(h) for h in spaces[name]]}
@@ -168,6 +168,7 @@ def compare(
 def _all(
     units: Sequence[tuple[str, int]],
     place: Place,
+    metric: str,
     run: Callable[[str, int], Outcome],
     progress: Progress,
 ) -> list[Outcome]:
@@ -184,14 +185,14 @@ def _all(
             if unit in done:
                 continue
             known = Outcome.read(place.outcome(*unit))
-            if known is not None and known.is_complete:
+            if known is not None and known.has(metric):
                 settle(unit, known)
                 continue
             with claimed(place.claim(*unit)) as is_ours:
                 if not is_ours:
                     continue
                 known = Outcome.read(place.outcome(*unit))  # the other process may have ended
-                if known is None or not known.is_complete:
+                if known is None or not known.has(metric):
                     known = run(*unit)
                 settle(unit, known)
                 waiting = False
@@ -200,12 +201,20 @@ def _all(
     return [done[unit] for unit in units]
 
 
-def _check_settings(place: Place, methods: Mapping[str, Method], now: JsonObject) -> None:
+def _check_settings(
+    place: Place,
+    methods: Mapping[str, Method],
+    spaces: Mapping[str, list[HyperParameter]],
+    now: JsonObject,
+) -> None:
     """Compares them with those that are there, of all and of each method."""
     paths = {place.settings: now}
-    paths |= {place.method_settings(name): method.settings() for name, method in methods.items()}
+    for name, method in methods.items():
+        space = {one.name: _described(one) for one in spaces[name]}
+        paths[place.method_settings(name)] = method.settings() | {SPACE: space}
     for path, of in paths.items():
-        storage_settings.check(path, of, "`directory`")
+        # Another space may be that of a method which has failed, and was mended.
+        storage_settings.check(path, of, "`directory`", changeable=(SPACE,))
     for path, of in paths.items():
         storage_settings.write(path, of)
 
@@ -216,9 +225,9 @@ def _check_methods(methods: Mapping[str, Method]) -> None:
             f"`methods` must be a dictionary of `Method`s by name. Received: methods={methods!r}"
         )
     for name, method in methods.items():
-        if not isinstance(name, str) or not isinstance(method, Method):
+        if not isinstance(name, str) or not name.strip() or not isinstance(method, Method):
             raise ValueError(
-                "`methods` must be a dictionary of `Method`s by name: "
+                "`methods` must be a dictionary of `Method`s by name, which is no empty text: "
                 f"`Method(build_model, tuner=...)`. Received: {name!r}: {method!r}"
             )
 
@@ -242,18 +251,16 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 def _objective(
     name: str, objective: str | keras_tuner.Objective, prefix: str = ""
 ) -> keras_tuner.Objective:
-    """With its direction, as KerasTuner infers it.
+    """With its direction.
 
     Args:
         name: of the argument.
-        objective: a metric, of which KerasTuner may know the direction.
+        objective: a metric.
         prefix: that it must have.
     """
-    if isinstance(objective, list):
+    found = directed(objective, name)
+    if isinstance(found, list):
         raise wrong(name, objective, "one metric")
-    check_objective(objective, name)
-    with named(name):
-        found = keras_tuner.oracles.RandomSearchOracle(objective=objective).objective
     if not found.name.startswith(prefix):
         raise wrong(name, objective, 'a validation metric, such as "val_accuracy"')
     return found

@@ -74,7 +74,13 @@ def _checked(name: str, part: object) -> Part:
             + (f" of {len(part)}" if isinstance(part, tuple | list) else "")
         )
     leaves = keras.tree.flatten(tuple(part))
-    lengths = {len(leaf) if hasattr(leaf, "__len__") else None for leaf in leaves}
+    others = [type(leaf).__name__ for leaf in leaves if not hasattr(leaf, "shape")]
+    if others:
+        raise ValueError(
+            f"`{name}` must hold arrays: read lists by `numpy.array`, and data sets into arrays. "
+            f"Received: values of type {others[0]}"
+        )
+    lengths = {leaf.shape[0] if len(leaf.shape) else None for leaf in leaves}
     if len(lengths) != 1 or not all(lengths):
         raise ValueError(
             f"`{name}` must hold arrays with as many samples each, and at least one. Received: "

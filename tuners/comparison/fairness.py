@@ -87,8 +87,8 @@ def _of_budgets(
             )
         elif budget.amount < FEW * size:
             yield (
-                f"The budget of {budget} is too small for {name!r}, which has {size} hyperparameters: "
-                f"it would need {FEW * size} or more."
+                f"The budget of {budget} is too small for {name!r}, which has {size} "
+                f"hyperparameter{'s' * (size > 1)}: it would need {FEW * size} or more."
             )
 
 

@@ -49,7 +49,8 @@ def _results(standings: Standings, ax: "Axes") -> None:
             ax.errorbar(
                 row.mean, height, xerr=error, fmt=marker, color=colour, capsize=4, markersize=9
             )
-    ax.set_yticks(range(len(rows)), [row.method for row in rows])
+    names = [figures.words(row.method) + "\n(no result)" * (not row.values) for row in rows]
+    ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows) - 0.5, -0.5)  # the best one above
     better = "higher" if standings.metric.direction == "max" else "lower"
     ax.set_xlabel(
@@ -65,7 +66,8 @@ def _curves(standings: Standings, ax: "Axes") -> None:
             continue
         colour, style, marker = _look(standings, method)
         # A search of one trial is a point, whose value stays.
-        ax.plot(found.spent, found.mean, style, color=colour, label=method, drawstyle="steps-post")
+        label = figures.words(method)
+        ax.plot(found.spent, found.mean, style, color=colour, label=label, drawstyle="steps-post")
         ax.plot(found.spent[:1], found.mean[:1], marker, color=colour)
         if not np.isnan(found.error).any():
             low, high = found.mean - found.error, found.mean + found.error

@@ -11,8 +11,10 @@ from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.typing import JsonObject, Structure
 
 from ..arguments import as_callbacks, check_builds, fits_itself
+from ..drmad.oracle import DrMADOracle
 from ..drmad.tuner import DrMADTuner
 from ..optuna_oracle import OptunaOracle
+from ..qan.oracle import QANOracle
 from ..qan.tuner import QANTuner
 from ..storage.settings import plain
 
@@ -23,6 +25,12 @@ Callbacks = (
 
 OPTUNA = "optuna"
 RANDOM = (keras_tuner.RandomSearch, keras_tuner.oracles.RandomSearchOracle)
+# Oracles that only their own tuner can answer.
+INSTEAD: dict[type, str] = {
+    DrMADOracle: "DrMADTuner",
+    QANOracle: "QANTuner",
+    keras_tuner.oracles.HyperbandOracle: "keras_tuner.Hyperband",
+}
 # What `compare` says itself, for all methods alike.
 RESERVED = ("directory", "objective", "overwrite", "project_name", "seed", "tuner_id")
 
@@ -41,7 +49,8 @@ class Method:
             `LearnHyperparameters`. Defaults to none.
         inputs: A function of `x`: what of the data this method's models read. It is called once for
             the training, the validation and the test data. Defaults to all of it.
-        **tuner_arguments: Further arguments of the tuner or the oracle.
+        **tuner_arguments: Further arguments of the tuner or the oracle; of an oracle's tuner, too, such
+            as `executions_per_trial`.
 
     Raises:
         ValueError: An argument is none of these.
@@ -158,7 +167,15 @@ class Method:
 
 def accepts(kind: type, argument: str) -> bool:
     """Whether a class, or one that it passes its arguments on to, takes an argument."""
-    return any(argument in inspect.signature(c).parameters for c in kind.__mro__[:-1])
+    for one in kind.__mro__[:-1]:
+        if "__init__" not in vars(one):
+            continue
+        parameters = inspect.signature(one).parameters
+        if argument in parameters:
+            return True
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return False  # it would pass nothing on
+    return False
 
 
 def _classes(
@@ -170,7 +187,19 @@ def _classes(
     if tuner == OPTUNA:
         return None, OptunaOracle
     if isinstance(tuner, type) and issubclass(tuner, keras_tuner.Tuner):
+        oracle = inspect.signature(tuner).parameters.get("oracle")
+        if oracle is not None and oracle.default is oracle.empty:
+            raise ValueError(
+                "`tuner` must make its oracle itself, as `keras_tuner.RandomSearch` does, for each seed "
+                "needs a new one; or pass a class of oracles. Received: "
+                f"tuner={tuner!r}, which takes an `oracle`"
+            )
         return tuner, None
+    if isinstance(tuner, type) and tuner in INSTEAD:
+        raise ValueError(
+            f"`tuner` must be `{INSTEAD[tuner]}`: no other tuner trains what its oracle asks for. "
+            f"Received: tuner={tuner!r}"
+        )
     if isinstance(tuner, type) and issubclass(tuner, keras_tuner.Oracle):
         return None, tuner
     raise ValueError(

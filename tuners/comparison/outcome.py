@@ -70,6 +70,10 @@ class Outcome:
         """Whether there is something to compare."""
         return bool(self.choices)
 
+    def has(self, metric: str) -> bool:
+        """Whether that is known of each choice; a comparison may go on with another metric."""
+        return self.is_complete and all(metric in one.test for one in self.choices.values())
+
     @property
     def cost(self) -> float:
         """Trainings."""

@@ -79,10 +79,11 @@ class Rehearsal:
             wanted["objective"] = (objective.name, validated)
         for argument, (one, known) in wanted.items():
             if one not in known:
+                advice = did_you_mean(one, valid=known)
                 raise ValueError(
                     f"`{argument}` must be one that the model of {self._name!r} has: {known}. Received: "
-                    f"{argument}={one!r}. {did_you_mean(one, valid=known)} Or compile it with "
-                    "`metrics=[...]`."
+                    f"{argument}={one!r}. {advice and advice + ' Or c'}{'' if advice else 'C'}ompile it "
+                    "with `metrics=[...]`."
                 )
 
     def _evaluated(self, part: str) -> list[str]:

@@ -1,5 +1,6 @@
 """`Comparison`: the result of `compare`."""
 
+import os
 from typing import TYPE_CHECKING
 
 from . import figure, report, table
@@ -44,6 +45,7 @@ class Comparison(Standings):
         """
         drawn = figure.draw(self)
         if path is not None:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             drawn.savefig(path, dpi=150)
         return drawn
 

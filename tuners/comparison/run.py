@@ -102,8 +102,10 @@ class Run:
         except OSError:
             raise
         except Exception as error:
-            if not any(trial.score is not None for trial in tuner.records()):
-                outcome.trials = tuner.records()
+            outcome.trials = tuner.records()
+            spent = outcome.spent(self._budget.unit)
+            scored = [trial.score is not None for trial in outcome.trials]
+            if not any(map(all, zip(scored, spent, strict=True))):
                 raise
             outcome.error = _in_words(error)
         outcome.trials = tuner.records()
@@ -281,6 +283,6 @@ def _why_nothing(tuner: keras_tuner.Tuner) -> str:
     if messages:
         return f"All {len(tuner.oracle.trials)} trials have failed. The last one: {messages[-1]}"
     return (
-        f"None of the {len(tuner.oracle.trials)} trials has an objective that is a finite number: the "
+        f"No trial ({len(tuner.oracle.trials)} in all) has an objective that is a finite number: the "
         "training diverges. Lower the learning rates of the method."
     )

@@ -63,9 +63,12 @@ class WatchedTuner(keras_tuner.Tuner):
     @property
     def may_go_on(self) -> bool:
         """Whether the budget allows another trial."""
+        return self._budget.allows_another(self._amounts())
+
+    def _amounts(self) -> list[float]:
+        """What each trial has spent of the budget."""
         column = 0 if self._budget.unit == "trainings" else 1
-        spent = [self._spent[name][column] for name in self._ended()]
-        return self._budget.allows_another(spent)
+        return [self._spent[name][column] for name in self._ended()]
 
     def records(self) -> list[TrialRecord]:
         """All trials that have ended."""
@@ -125,6 +128,12 @@ class WatchedTuner(keras_tuner.Tuner):
         # Before KerasTuner's own files: killed between them, the trial is repeated.
         files.write_json(self._costs, self._spent)
         super().on_trial_end(trial)
+        if trial.status == TrialStatus.COMPLETED and not any(self._amounts()):
+            raise RuntimeError(  # or the search would have no end
+                f"No training step of {type(self).__name__.removeprefix('Watched')} was counted, so "
+                "that its cost is not known. Let its `run_trial` pass `callbacks` on to `fit`, or "
+                'compare with `unit="seconds"`.'
+            )
         if not self.may_go_on:
             self.oracle.max_trials = len(self.oracle.trials)
         self._on_trial(self.records())
@@ -144,8 +153,8 @@ def make_tuner(
         "project_name": os.path.basename(folder),
     }
     if method.tuner_class is None:
-        oracle = _oracle(method, objective, budget, seed)
-        tuner = _watched(keras_tuner.Tuner)(oracle, method.hypermodel, **arguments)
+        oracle, given = _oracle(method, objective, budget, seed), _of_tuner(method)
+        tuner = _watched(keras_tuner.Tuner)(oracle, method.hypermodel, **given, **arguments)
     else:
         given = _settings(method.tuner_class, method, objective, budget, epochs, seed)
         tuner = _watched(method.tuner_class)(method.hypermodel, **given, **arguments)
@@ -163,13 +172,22 @@ def _watched(kind: type[keras_tuner.Tuner]) -> Callable[..., keras_tuner.Tuner]:
     return type(f"Watched{kind.__name__}", (WatchedTuner, kind), {})
 
 
+def _of_tuner(method: Method) -> JsonObject:
+    """Of a method with an oracle, the arguments of the tuner that it is for."""
+    given, oracle = method.tuner_arguments, method.oracle_class
+    if oracle is None:
+        return {}
+    names = [name for name in given if not accepts(oracle, name)]
+    return {name: given[name] for name in names if accepts(keras_tuner.Tuner, name)}
+
+
 def _oracle(
     method: Method, objective: keras_tuner.Objective, budget: Budget, seed: int
 ) -> keras_tuner.Oracle:
     if method.oracle_class is not None:
-        return method.oracle_class(
-            **_settings(method.oracle_class, method, objective, budget, 1, seed)
-        )
+        given = _settings(method.oracle_class, method, objective, budget, 1, seed)
+        others = _of_tuner(method)
+        return method.oracle_class(**{n: v for n, v in given.items() if n not in others})
     return keras_tuner.oracles.RandomSearchOracle(  # of one trial, at the defaults
         objective=objective,
         max_trials=1,

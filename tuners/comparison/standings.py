@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras_tuner
 import numpy as np
 
+from keras_drmad.arguments import choice
 from keras_drmad.typing import JsonObject
 
 from .. import luck
@@ -109,7 +110,11 @@ class Standings:
         Of random search it is the expectation over the order of the trials (Dodge et al., 2019); of
         other tuners the best so far. Its band is the standard error over seeds. None if no trial has
         a score.
+
+        Raises:
+            ValueError: There is no such method.
         """
+        choice("method", method, self.methods)
         outcomes = [outcome for outcome in self.outcomes if outcome.method == method]
         is_random = self.settings["methods"][method]["is_random"]
         direction = self.objective.direction

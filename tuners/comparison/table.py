@@ -1,6 +1,7 @@
 """Tables of a comparison, as text and as rows of cells."""
 
 import math
+from collections.abc import Sequence
 
 from .standings import Row, Standings
 from .verdict import in_words
@@ -28,7 +29,7 @@ def text(standings: Standings) -> str:
         )
         head, *rows = cells(standings, amount)
         lines = [head, ["---"] * len(head), *rows]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append("\n".join(map(_in_markdown, lines)))
         parts.append(standings.verdict(amount))
     best = standings.rows()[0].method
     pairs = [pair for pair in standings.differences() if best in (pair.better, pair.other)]
@@ -36,6 +37,10 @@ def text(standings: Standings) -> str:
     parts.append("\n".join(errors(standings)))
     parts.append("\n".join(f"Warning: {warning}" for warning in standings.warnings))
     return "\n\n".join(filter(None, parts))
+
+
+def _in_markdown(line: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
 
 
 def cells(standings: Standings, amount: float) -> list[list[str]]:

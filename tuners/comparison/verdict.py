@@ -24,9 +24,12 @@ def verdict(
         missing: by method, seeds without a result.
         overspent: by method, how much more than the budget it has had, in words.
     """
-    sentences = [_of_the_best(means, differences, metric, seeds)] if means else []
     if not means:
-        sentences.append("No method has a result.")
+        return "No method has a result."
+    if set(missing) - set(means) and len(means) == 1:
+        sentences = [f"{next(iter(means))!r} is the only one with a result."]
+    else:
+        sentences = [_of_the_best(means, differences, metric, seeds)]
     for name, count in missing.items():
         sentences.append(
             f"{name!r} has no result with {count} of {seeds} seeds; what it has is compared with the "

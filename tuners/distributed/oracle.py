@@ -14,7 +14,8 @@ from keras_drmad.arguments import number, positive_integer, whole_number
 from keras_drmad.typing import JsonObject, Logs
 
 from .. import compat
-from ..arguments import check_objective, check_oracle
+from ..arguments import check_oracle
+from ..objectives import directed
 from ..storage import files
 from ..storage.project import Project
 from .display import SearchDisplay
@@ -66,7 +67,7 @@ class ResilientOracle(keras_tuner.Oracle):
         if timeout is not None:
             number("timeout", timeout, above=0)
         seed = whole_number("seed", seed, optional=True)
-        check_objective(objective)
+        objective = directed(objective)
         check_oracle(kwargs)
         # KerasTuner's own limit would raise inside of the server's thread, with its lock held.
         self.failures_allowed = positive_integer(

@@ -48,6 +48,7 @@ class Learned:
     def values(self, values: Arrays) -> None:
         for name, variable in self._variables.items():
             variable.assign(values[name])
+        self.optimizer.is_settled = True
 
     def bounds(self) -> tuple[Arrays, Arrays]:
         """The least and the greatest values."""

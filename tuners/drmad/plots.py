@@ -94,10 +94,8 @@ def _draw_losses(tuner: DrMADTuner, panel: "Axes", trials: list[Trial]) -> None:
             shown = figures.with_gaps(losses, "hyper loss")
             panel.plot(numbers, shown, "x", color=figures.COLOURS[1], label="hyper loss")
     known = scores[np.isfinite(scores)]
-    if objective.direction == "min" and known.size and known.min() * WIDE < known.max():
-        panel.set_yscale(
-            "log" if known.min() > 0 else "linear"
-        )  # bad starts leave the others no room
+    if objective.direction == "min" and known.size and 0 < known.min() * WIDE < known.max():
+        figures.log_scale(panel)  # bad starts leave the others no room
     panel.set(xlabel="trial", ylabel=objective.name.replace("_", " "))
-    panel.locator_params(axis="x", integer=True)
+    panel.locator_params(axis="x", integer=True, min_n_ticks=1)
     figures.legend(panel, columns=3)

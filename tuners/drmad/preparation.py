@@ -10,7 +10,7 @@ from keras_drmad.optimizers.learnable import learnable_optimizer
 from keras_drmad.typing import JsonObject
 
 from ..storage import files
-from . import arguments, trained_model
+from . import arguments, choices, trained_model
 from .data import SearchData
 from .oracle import DrMADOracle
 from .project import DrMADProject
@@ -54,6 +54,7 @@ class Preparation:
         model = self._trainings.build(space, steps)
         optimizer, example = learnable_optimizer(model), data.example()
         arguments.check_learnable(optimizer, self._hyper_variables, self._horizon, steps)
+        choices.say(self._oracle, space.values, optimizer)
         config = {k: v for k, v in optimizer.get_config().items() if k != "name"}
 
         def build() -> keras.Model:

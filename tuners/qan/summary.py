@@ -71,10 +71,15 @@ def verdict(oracle: QANOracle) -> str:
 
 
 def _winner(oracle: QANOracle) -> str:
-    ranking = oracle.curriculum.ranking
+    ranking, planned = oracle.curriculum.ranking, oracle.curriculum.contest
     policy, schedule, winner = contest = ranking.contest()
     if winner is None:
-        said = "There was no contest of policy and schedule (yet)."
+        said = (
+            "The last episodes will compare the policy with the best schedule, on fresh seeds."
+            if planned
+            else "The policy and the best schedule were not compared on fresh seeds: that takes 20 "
+            "episodes or more (`max_trials`), or a `contest`."
+        )
         if better := ranking.better():
             said += f" So far, the {better} is better: `get_best_policy` returns it."
         return said

@@ -10,14 +10,13 @@ import numpy as np
 from keras_drmad.arguments import choice, named, number, wrong
 from keras_drmad.typing import Logs
 
+from ...objectives import known_direction
 from .report import Report
 
 # A `Goal`, `(metric, value)`, `(metric, value, unit)`, or an objective.
 GoalLike: TypeAlias = Union["Goal", tuple, list, keras_tuner.Objective]
 
 LEAST = 1e-6  # of errors and shares whose logarithm is taken
-# Endings of the names of Keras's metrics that KerasTuner would lower.
-RAISED = ("f1_score", "fbeta_score", "r2_score", "io_u", "iou", "similarity", "correlation")
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
@@ -69,7 +68,7 @@ class Goal:
         choice("unit", unit, ("steps", "seconds"))
         if direction is not None:
             choice("direction", direction, ("max", "min"))
-        elif (direction := _known_direction(metric)) is None:
+        elif (direction := known_direction(metric)) is None:
             raise ValueError(
                 f"Whether {metric!r} is to be raised or lowered is not known: pass "
                 '`Goal(metric, value, direction="max")` or "min".'
@@ -158,12 +157,3 @@ class Goal:
 
     def __str__(self) -> str:
         return self.metric if self.value is None else f"{self.metric} of {self.value:g}"
-
-
-def _known_direction(metric: str) -> str | None:
-    if metric.endswith(RAISED):
-        return "max"
-    try:
-        return keras_tuner.Oracle(objective=metric).objective.direction
-    except (ValueError, TypeError):  # not one of Keras's own, or one that needs arguments
-        return None

@@ -26,6 +26,8 @@ class OptimizerControl:
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of `LossScaleOptimizer`
         self.optimizer, self.actions = optimizer, actions
         self._learned = optimizer if isinstance(optimizer, LearnableOptimizer) else None
+        if self._learned is not None:
+            self._learned.is_settled = True  # by the agent
         # AdamW keeps so much of the last gradients by its β₁.
         self._momentum = "momentum" if hasattr(optimizer, "momentum") else "beta_1"
         if not isinstance(getattr(optimizer, "learning_rate", None), keras.Variable):
