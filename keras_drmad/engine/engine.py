@@ -58,7 +58,7 @@ class Engine(ModelVariables):
             ValueError: Something that cannot be differentiated, or is not trained as Keras does it.
         """
         optimizer = learnable_optimizer(model)
-        model_setup.check(model, optimizer, hyper_variables)
+        model_setup.check(model, hyper_variables)
         model_setup.build_with(model, example)
         model_setup.check_path(model, optimizer, path)
         # What a program was traced with; held by the engine, so that no id is used again.
