@@ -230,6 +230,9 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: compiled(own.Untold())),
         Case(lambda: compiled(own.UntoldByKeywords())),
     ],
+    "`stop_gradient`": one(small(lambda: layers.Dense(3), own.Detaches)),
+    "`stop_gradient` within a loop, a branch or a `tf.function`": one(small(own.DetachesInside)),
+    "`custom_gradient`": one(small(lambda: layers.Dense(3), own.Reverses)),
     "layers that assign their trained variables": [
         Case(small(lambda: layers.SpectralNormalization(layers.Dense(6)))),
         Case(small(own.AssignsWhenCalled)),

@@ -89,6 +89,7 @@ class Objective:
         self.draws = any("Random" in kind for kind in self.operations)
         if check:
             hidden_state.check(model, operations)
+            second_derivatives.check_own_gradients(model, operations)
         second_derivatives.check(model, operations, self._differentiate_twice, example)
 
     def gradient(
@@ -172,7 +173,7 @@ class Objective:
     ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(at.weights)
-            loss, scope = self._loss(at, batch, training=True)
+            loss, scope = self._loss(at, batch, tape)
             factor = scale if self.loss_scale.is_dynamic else self.loss_scale.factor
             scaled = loss * tf.cast(factor, loss.dtype)
         gradients = tape.gradient(scaled, at.weights, unconnected_gradients="zero")
@@ -214,9 +215,13 @@ class Objective:
         Penalties that layers add (regularizers, `add_loss`) belong to the training loss only,
         unless there is no other loss.
         """
-        return self._loss(at, batch, training=False)[0]
+        return self._loss(at, batch)[0]
 
-    def _loss(self, at: ModelValues, batch: Structure, training: bool) -> tuple[Tensor, _Scope]:
+    def _loss(
+        self, at: ModelValues, batch: Structure, trains: tf.GradientTape | None = None
+    ) -> tuple[Tensor, _Scope]:
+        """The training loss, whose gradient the tape `trains` takes; without one the validation loss."""
+        training = trains is not None
         x, y, sample_weight = as_arguments(batch)
         mapping = [
             *zip(self.weights, at.weights, strict=True),
@@ -224,7 +229,7 @@ class Objective:
             *zip(self.random, at.random, strict=True),
             *zip(self.hyper_variables, at.hyper_variables, strict=True),
         ]
-        with _Scope(mapping) as scope, second_derivatives.mended_moments():
+        with _Scope(mapping) as scope, second_derivatives.mended(trains):
             predictions = self.model(
                 x, **({"training": training} if self._model_takes_training else {})
             )
@@ -266,13 +271,14 @@ class Objective:
         def step(batch: Structure) -> Tensors:
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             at = self._values()
-            # Persistent where it is asked twice.
-            twice = bool(at.hyper_variables)
-            with tf.GradientTape(twice, watch_accessed_variables=False) as tape:
-                tape.watch((at.weights, at.hyper_variables))
-                loss, scope = self._loss(at, batch, training=True)
-            if twice:
-                self._check_read(tape.gradient(loss, at.hyper_variables))
+            with (
+                tf.GradientTape(watch_accessed_variables=False) as of_hyper_variables,
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+            ):
+                of_hyper_variables.watch(at.hyper_variables)
+                tape.watch(at.weights)
+                loss, scope = self._loss(at, batch, tape)
+            self._check_read(of_hyper_variables.gradient(loss, at.hyper_variables))
             # Whatever the step assigned, in the model or outside it (Keras's global seed).
             for variable in scope.assigned.values():
                 if any(variable is weight for weight in self.weights):
