@@ -6,6 +6,7 @@
 import collections
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -18,6 +19,9 @@ from tensorflow.python.framework.ops import gradient_registry
 LearningRate: TypeAlias = (
     keras.Variable | keras.optimizers.schedules.LearningRateSchedule | Callable[[], float]
 )
+
+# What the names begin with under which `tf.custom_gradient` registers gradients.
+CUSTOM_GRADIENT = "CustomGradient-"
 
 _COUNTS = "object_name_uids"  # of names that Keras gives
 
@@ -114,6 +118,21 @@ def has_gradient(operation: str) -> bool:
     except LookupError:
         return False
     return True
+
+
+def own_gradient(operation: str) -> str | None:
+    """The name of the function that gives an operation its gradient by `tf.custom_gradient`.
+
+    None of other types of operations, and of TensorFlow's own functions. TensorFlow registers such a
+    gradient under a number, and keeps the function in closures.
+    """
+    if not operation.startswith(CUSTOM_GRADIENT):
+        return None
+    registered = gradient_registry.lookup(operation)
+    of_tape = inspect.getclosurevars(registered).nonlocals["tape_grad_fn"]
+    function = inspect.getclosurevars(of_tape).nonlocals["grad_fn"]
+    is_known = getattr(function, "__module__", "").startswith("tensorflow.")
+    return None if is_known else function.__qualname__.partition(".<locals>")[0]
 
 
 def is_stateful(operation: str) -> bool:

@@ -51,6 +51,7 @@ def compiled(model: keras.Model, loss: Any = "mse", **optimizer: Any) -> keras.M
 def small(
     *more: Callable[[], layers.Layer],
     model: Callable[[list[Any]], keras.Model] = keras.Sequential,
+    loss: Any = "mse",
     constraint: Any = None,
     **optimizer: Any,
 ) -> Callable[[], keras.Model]:
@@ -58,7 +59,8 @@ def small(
 
     def build() -> keras.Model:
         last = layers.Dense(1, kernel_constraint=constraint)
-        return compiled(model([layers.Input((6,)), *(make() for make in more), last]), **optimizer)
+        parts = [layers.Input((6,)), *(make() for make in more), last]
+        return compiled(model(parts), loss, **optimizer)
 
     return build
 
@@ -95,6 +97,7 @@ def on_both_sides(odd: Callable[[], Any]) -> list[Case]:
 
 # -- models ---------------------------------------------------------------------------------
 
+adding, unreduced = map(keras.losses.MeanSquaredError, ("sum", "none"))
 dense, flat = lambda: layers.Dense(1), layers.Flatten
 images = (lambda: layers.Input((5, 5, 1)), lambda: layers.Conv2D(2, 3, activation="tanh"))
 tokens = lambda: layers.Input((4,), dtype="int32")  # noqa: E731
@@ -223,6 +226,13 @@ CASES: dict[str, list[Case]] = {
         Case(small(own.DrawsByGenerator)),
     ],
     "`tf.numpy_function` or `tf.py_function` in a layer": one(small(own.AsksPython)),
+    "models whose `call` has no argument `training`": [
+        Case(lambda: compiled(own.Untold())),
+        Case(lambda: compiled(own.UntoldByKeywords())),
+    ],
+    "`stop_gradient`": one(small(lambda: layers.Dense(3), own.Detaches)),
+    "`stop_gradient` within a loop, a branch or a `tf.function`": one(small(own.DetachesInside)),
+    "`custom_gradient`": one(small(lambda: layers.Dense(3), own.Reverses)),
     "layers that assign their trained variables": [
         Case(small(lambda: layers.SpectralNormalization(layers.Dense(6)))),
         Case(small(own.AssignsWhenCalled)),
@@ -236,6 +246,7 @@ CASES: dict[str, list[Case]] = {
     ],
     # losses and training steps
     "`add_loss` without targets": one(autoencoder, data=lambda: (X[:16], X[16:])),
+    '`reduction="sum"` or `"none"`': [Case(small(loss=of)) for of in (adding, unreduced)],
     "a `compute_loss` of one's own": one(small(model=own.OwnLoss)),
     "a `train_step` of one's own that trains as Keras's": one(small(model=own.AsKeras)),
     "a `train_step` of one's own that trains otherwise": [
@@ -377,5 +388,12 @@ CASES: dict[str, list[Case]] = {
     "unbatched data": on_both_sides(lambda: tf.data.Dataset.from_tensor_slices((X[:, 0], Y[:, 0]))),
     # devices (of `DrMADTuner`: `test_tuner.test_two_devices_find_what_one_finds`)
     "`MirroredStrategy` with `hypergradient` or `DrMADTuner`": one(replicas=True),
+    "losses that are sums or one number, and a `compute_loss` of one's own, on several replicas": [
+        Case(small(model=own.OwnLoss), replicas=True, by_fit=True),
+        # The others: `test_replicas.test_losses_that_keras_does_not_divide`.
+    ],
+    "`synchronized=True` of layers on several replicas": one(
+        small(lambda: layers.BatchNormalization(synchronized=True)), replicas=True
+    ),
     "`MirroredStrategy` with `LearnHyperparameters`": one(replicas=True, by_fit=True),
 }

@@ -128,6 +128,45 @@ class OwnLoss(keras.Sequential):
         return keras.ops.mean(keras.ops.logsumexp((y - y_pred) ** 2, axis=-1))
 
 
+class Detaches(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return x * keras.ops.stop_gradient(x)
+
+
+class DetachesInside(layers.Layer):
+    def build(self, shape: Any) -> None:
+        self.square = tf.function(lambda x: x * keras.ops.stop_gradient(x), autograph=False)
+
+    def call(self, x: Any) -> Any:
+        return self.square(x)
+
+
+@tf.custom_gradient
+def reversed_gradient(x: Any) -> Any:
+    return tf.identity(x), lambda upstream: -upstream
+
+
+class Reverses(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return reversed_gradient(x)
+
+
+class Untold(keras.Model):
+    """Its `call` has no `training`, so that its layers are not told of it either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.last = layers.Dropout(0.5), layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.last(self.drop(x))
+
+
+class UntoldByKeywords(Untold):
+    def call(self, x: Any, **kwargs: Any) -> Any:
+        return self.last(self.drop(x))
+
+
 class StepsTwice(DrMADSGD):
     """Steps in another way than the class that it is derived from."""
 

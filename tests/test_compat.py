@@ -52,6 +52,22 @@ def _float8():
     return layer
 
 
+@tf.custom_gradient
+def doubled(x):
+    return 2 * x, lambda upstream: 2 * upstream
+
+
+def own_gradients(function):
+    spec = tf.TensorSpec((2,))
+    graph = tf.function(function, autograph=False).get_concrete_function(spec).graph
+    kinds = [
+        op.get_attr("_gradient_op_type").decode()
+        for op in graph.get_operations()
+        if op.type == "IdentityN"
+    ]
+    return [compat.own_gradient(kind) for kind in kinds]
+
+
 USES = {
     "`Model._flatten_layers()`: all layers": lambda m: (
         {"inner", "deep", "out"} <= {layer.name for layer in compat.all_layers(m)}
@@ -96,6 +112,9 @@ USES = {
     ),
     "`ConcreteFunction._call_flat()`": lambda m: (
         float(compat.call(_doubling(), [tf.constant(3.0)])["twice"]) == 6.0
+    ),
+    "`gradient_registry.lookup()` of `tf.custom_gradient`": lambda m: (
+        own_gradients(doubled) == ["doubled"] and own_gradients(tf.nn.silu) == [None]
     ),
     "`gradient_registry.lookup()`": lambda m: (
         compat.has_gradient("MatMul") and not compat.has_gradient("NoSuchOperation")

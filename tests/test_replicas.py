@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from test_learn import HYPER, X, Y, _without_xla, arrays, mlp  # noqa: F401  (a fixture)
 
-from keras_drmad import DrMADSGD, LearnHyperparameters, paths
+from keras_drmad import DrMADSGD, LearnHyperparameters, hypergradient, paths
 from keras_drmad.callbacks import window
 from keras_drmad.data import ArrayBatches, as_validation
 from keras_drmad.engine.engine import Engine
@@ -45,3 +45,29 @@ def test_moving_statistics(two_replicas, float64):
         strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def number(targets, predictions):
+    return keras.ops.mean((targets - predictions) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "samples"),
+    # Of a sum, parts may have any size.
+    [(keras.losses.MeanSquaredError(reduction="sum"), 11), (number, 12)],
+)
+def test_losses_that_keras_does_not_divide(two_replicas, loss, samples):
+    with two_replicas.scope():
+        model = keras.Sequential(
+            [keras.Input((5,)), keras.layers.Dense(1, kernel_regularizer="l2")]
+        )
+        model.compile(DrMADSGD(0.02, momentum=0.5, learn=()), loss, jit_compile=False)
+    data, start = (X[:samples], Y[:samples]), model.get_weights()
+    options = {"path": paths.Stored(), "shuffle": False, "jit_compile": False, "verbose": 0}
+    hypergradient(model, data, HYPER, batch_size=4, **options)
+    found = model.get_weights()
+    model.set_weights(start)
+    model.optimizer.reset()
+    model.fit(*data, batch_size=4, shuffle=False, verbose=0)
+    for ours, theirs in zip(found, model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)

@@ -42,17 +42,17 @@ class Loop:
         constants: Structure,
         carry: Structure,
         xs: Structure,
-        length: int | Tensor,
+        stop: int | Tensor,
         first: int | Tensor = 0,
     ) -> tuple[Structure, Structure]:
-        """`(carry, outputs)` after the entries `first` to `length - 1` of `xs`.
+        """`(carry, outputs)` after the entries `first` to `stop - 1` of `xs`.
 
         With XLA outputs are stacked like `xs`, without it only those of these entries.
         """
         if self._xla:
-            bounds = tf.convert_to_tensor(first), tf.convert_to_tensor(length)
+            bounds = tf.convert_to_tensor(first), tf.convert_to_tensor(stop)
             return self._program(constants, carry, xs, *bounds)
-        steps = range(int(first), int(length))
+        steps = range(int(first), int(stop))
         outputs: list[Structure] = []
         for i in reversed(steps) if self._reverse else steps:
             carry, output = self._program(constants, carry, xs, tf.constant(i))
@@ -67,7 +67,7 @@ class Loop:
         return self._body(constants, carry, _at(xs, at))
 
     def _while(
-        self, constants: Structure, carry: Structure, xs: Structure, first: Tensor, length: Tensor
+        self, constants: Structure, carry: Structure, xs: Structure, first: Tensor, stop: Tensor
     ) -> tuple[Structure, Structure]:
         size = tf.nest.flatten(xs)[0].shape[0]
         like = self._outputs(constants, carry, _at(xs, 0))
@@ -84,10 +84,10 @@ class Loop:
             stacks = [s.write(at, part) for s, part in zip(stacks, parts, strict=True)]
             return at + stride, carry, stacks
 
-        # Counts down itself: an index computed from `length` would make XLA compile each length.
-        begin, stride = (length - 1, -1) if self._reverse else (first, 1)
+        # Counts down itself: an index computed from `stop` would make XLA compile each length.
+        begin, stride = (stop - 1, -1) if self._reverse else (first, 1)
         _, carry, stacks = tf.while_loop(
-            lambda at, *_: at >= first if self._reverse else at < length,
+            lambda at, *_: at >= first if self._reverse else at < stop,
             step,
             (begin, carry, stacks),
             parallel_iterations=1,

@@ -43,6 +43,13 @@ def build_with(model: keras.Model, example: Structure) -> None:
 
 def check(model: keras.Model, hyper_variables: Sequence[keras.Variable]) -> None:
     """Raises a ValueError for what cannot be differentiated."""
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        for layer in compat.all_layers(model):
+            if getattr(layer, "synchronized", False):
+                raise ValueError(
+                    f"Layer {layer.name!r} ({type(layer).__name__}) takes statistics over all replicas, "
+                    "which a hypergradient cannot follow: make it with `synchronized=False`."
+                )
     if not isinstance(hyper_variables, list | tuple):
         raise wrong("hyper_variables", hyper_variables, "a list of `keras.Variable`s")
     trainable = {id(v) for v in model.trainable_variables}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -77,8 +78,9 @@ class Objective:
         self.weights = list(model.trainable_variables)
         self.hyper_variables = list(hyper_variables)
         self.loss_scale = loss_scale or FixedScale(1.0)
-        self._model_takes_training = _takes(model.call, "training")
-        self._loss_takes_training = _takes(model.compute_loss, "training")
+        self._model_takes_training = _takes_training(model.call)
+        self._loss_takes_training = _takes_training(model.compute_loss)
+        self._adds_up = _adds_up(model)
         self.state: list[keras.Variable] = []
         self.random: list[keras.Variable] = []
         self.idle: tuple[bool, ...] = ()
@@ -87,6 +89,7 @@ class Objective:
         self.draws = any("Random" in kind for kind in self.operations)
         if check:
             hidden_state.check(model, operations)
+            second_derivatives.check_own_gradients(model, operations)
         second_derivatives.check(model, operations, self._differentiate_twice, example)
 
     def gradient(
@@ -170,39 +173,41 @@ class Objective:
     ) -> tuple[Tensors, Tensors, Tensors, Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(at.weights)
-            loss, scope = self._loss(at, batch, training=True)
+            loss, scope = self._loss(at, batch, tape)
             factor = scale if self.loss_scale.is_dynamic else self.loss_scale.factor
             scaled = loss * tf.cast(factor, loss.dtype)
         gradients = tape.gradient(scaled, at.weights, unconnected_gradients="zero")
         gradients = [_dense(g) / tf.cast(factor, g.dtype) for g in gradients]
         after = [[scope.get_current_value(v) for v in vs] for vs in (self.state, self.random)]
-        return gradients, *after, loss
+        # Of a loss that is not reduced Keras differentiates the sum, and shows the mean.
+        return gradients, *after, tf.reduce_mean(loss)
 
     def _parts(self, batch: Structure) -> list[_Part]:
-        """A batch cut into a part for each device; their shares of the samples sum to 1.
+        """A batch cut into a part for each device, with what each counts for; that sums to 1.
 
-        Parts that `fit` has made count alike, as Keras adds up the mean losses of its replicas.
+        Parts that `fit` has made count alike, as Keras adds up the losses of its replicas. So do those
+        of losses that are sums. Else they count by their samples.
         """
         if isinstance(batch, Shares):
-            share, (first, *_) = 1.0 / len(batch.parts), self.devices
-            cut = zip(self.devices, batch.parts, strict=True)
-            return [_Part(d, share, _of_any_size(part), d == first) for d, part in cut]
-        leaves = tf.nest.flatten(batch)
+            batches = [_of_any_size(part) for part in batch.parts]
+            shares = [1.0 / len(batches)] * len(batches)
+        else:
+            batches, shares = self._cut(batch)
+        parts = zip(self.devices, shares, batches, strict=False)
+        return [_Part(*part, is_first=i == 0) for i, part in enumerate(parts)]
+
+    def _cut(self, batch: Structure) -> tuple[list[Structure], list[float]]:
+        """`(parts, shares)` of a batch; one part if it has fewer samples than there are devices."""
+        leaves, count = tf.nest.flatten(batch), len(self.devices)
         samples = leaves[0].shape[0]
-        if len(self.devices) == 1 or samples is None or samples < len(self.devices):
-            return [_Part(self.devices[0], 1.0, batch)]
-        sizes = [len(part) for part in np.array_split(range(samples), len(self.devices))]
-        parts = list(zip(sizes, np.cumsum(sizes), strict=True))
-        split = [[leaf[stop - size : stop] for size, stop in parts] for leaf in leaves]
-        return [
-            _Part(
-                device,
-                size / samples,
-                tf.nest.pack_sequence_as(batch, [leaf[i] for leaf in split]),
-                is_first=i == 0,
-            )
-            for i, (device, size) in enumerate(zip(self.devices, sizes, strict=True))
+        if count == 1 or samples is None or samples < count:
+            return [batch], [1.0 / count if self._adds_up else 1.0]
+        sizes = [len(part) for part in np.array_split(range(samples), count)]
+        cut = [
+            tf.nest.map_structure(lambda leaf, at=slice(stop - size, stop): leaf[at], batch)
+            for size, stop in zip(sizes, np.cumsum(sizes), strict=True)
         ]
+        return cut, [1.0 / count if self._adds_up else size / samples for size in sizes]
 
     def validation_loss(self, at: ModelValues, batch: Structure) -> Tensor:
         """The compiled loss of a batch in inference mode.
@@ -210,9 +215,13 @@ class Objective:
         Penalties that layers add (regularizers, `add_loss`) belong to the training loss only,
         unless there is no other loss.
         """
-        return self._loss(at, batch, training=False)[0]
+        return self._loss(at, batch)[0]
 
-    def _loss(self, at: ModelValues, batch: Structure, training: bool) -> tuple[Tensor, _Scope]:
+    def _loss(
+        self, at: ModelValues, batch: Structure, trains: tf.GradientTape | None = None
+    ) -> tuple[Tensor, _Scope]:
+        """The training loss, whose gradient the tape `trains` takes; without one the validation loss."""
+        training = trains is not None
         x, y, sample_weight = as_arguments(batch)
         mapping = [
             *zip(self.weights, at.weights, strict=True),
@@ -220,23 +229,39 @@ class Objective:
             *zip(self.random, at.random, strict=True),
             *zip(self.hyper_variables, at.hyper_variables, strict=True),
         ]
-        with _Scope(mapping) as scope, second_derivatives.mended_moments():
+        with _Scope(mapping) as scope, second_derivatives.mended(trains):
             predictions = self.model(
                 x, **({"training": training} if self._model_takes_training else {})
             )
-            loss = self.model.compute_loss(
-                x=x,
-                y=y,
-                y_pred=predictions,
-                sample_weight=sample_weight,
-                **({"training": training} if self._loss_takes_training else {}),
-            )
-            # Keras divides a loss by the number of replicas, to be summed over them.
-            loss *= tf.distribute.get_strategy().num_replicas_in_sync
-            if not training and getattr(self.model, "loss", None) is not None:
-                for penalty in self.model.losses:
-                    loss -= tf.cast(tf.reduce_sum(penalty), loss.dtype)
+            is_penalized = training or getattr(self.model, "loss", None) is None
+            penalties = [] if is_penalized else self.model.losses
+            with (
+                self._as_replica() if training else contextlib.nullcontext(),
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+            ):
+                if penalties:  # one more, which tells how `compute_loss` counts them
+                    tape.watch(probe := tf.zeros((), penalties[0].dtype))
+                    self.model.add_loss(probe)
+                loss = self.model.compute_loss(
+                    x=x,
+                    y=y,
+                    y_pred=predictions,
+                    sample_weight=sample_weight,
+                    **({"training": training} if self._loss_takes_training else {}),
+                )
+                # Keras divides a mean by the number of replicas, to be summed over them.
+                loss *= tf.distribute.get_strategy().num_replicas_in_sync
+                if not training:
+                    loss = tf.reduce_mean(loss)
+            if penalties and (factor := tape.gradient(loss, probe)) is not None:
+                for penalty in penalties:
+                    loss -= tf.cast(factor * tf.reduce_sum(penalty), loss.dtype)
         return loss, scope
+
+    def _as_replica(self) -> contextlib.AbstractContextManager[object]:
+        """Where losses are what Keras takes of them on each of several devices."""
+        one = len(self.devices) == 1
+        return contextlib.nullcontext() if one else self.model.distribute_strategy.scope()
 
     def _probe(self, example: Structure) -> list[tuple[str, str]]:
         """Traces one training step; fills `state` and `random`, returns its `operations`."""
@@ -246,13 +271,14 @@ class Objective:
         def step(batch: Structure) -> Tensors:
             self.state, self.random = [], []  # traced again if Keras makes its global seed in it
             at = self._values()
-            # Persistent where it is asked twice.
-            twice = bool(at.hyper_variables)
-            with tf.GradientTape(twice, watch_accessed_variables=False) as tape:
-                tape.watch((at.weights, at.hyper_variables))
-                loss, scope = self._loss(at, batch, training=True)
-            if twice:
-                self._check_read(tape.gradient(loss, at.hyper_variables))
+            with (
+                tf.GradientTape(watch_accessed_variables=False) as of_hyper_variables,
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+            ):
+                of_hyper_variables.watch(at.hyper_variables)
+                tape.watch(at.weights)
+                loss, scope = self._loss(at, batch, tape)
+            self._check_read(of_hyper_variables.gradient(loss, at.hyper_variables))
             # Whatever the step assigned, in the model or outside it (Keras's global seed).
             for variable in scope.assigned.values():
                 if any(variable is weight for weight in self.weights):
@@ -315,7 +341,7 @@ class _Part(NamedTuple):
     device: str | None
     share: float
     batch: Structure
-    is_first: bool = True
+    is_first: bool
 
 
 def _of_any_size(batch: Structure) -> Structure:
@@ -340,9 +366,15 @@ def _mean(parts: list[tuple[float, Any]]) -> Any:
     return total
 
 
-def _takes(function: Callable, argument: str) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
+def _adds_up(model: keras.Model) -> bool:
+    """Whether a compiled loss is a sum over samples."""
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    return any(getattr(loss, "reduction", "mean") in ("sum", "none", None) for loss in losses)
+
+
+def _takes_training(function: Callable) -> bool:
+    """Whether Keras says `training` to a function: only where it is written out, not in `**kwargs`."""
+    return "training" in inspect.signature(function).parameters
 
 
 def _dense(gradient: Tensor | tf.IndexedSlices) -> Tensor:

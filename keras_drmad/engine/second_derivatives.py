@@ -25,6 +25,9 @@ WRONG = (
 # A loop may have a derivative that is traced, and that no kernel computes (`keras.losses.CTC`).
 LOOP, FAILS_WHEN_RUN = "While", "SymbolicGradient"
 
+# Scopes in which TensorFlow stops gradients that are zero anyway, or are mended below.
+HARMLESS = ("ReduceLogSumExp", "moments")
+
 # Operations without a gradient that no derivative goes through; the list only saves time.
 NEVER_DIFFERENTIATED = (
     "EmptyTensorList",
@@ -35,41 +38,50 @@ NEVER_DIFFERENTIATED = (
 )
 
 
-class _MendedMoments:
-    """Makes `tf.nn.moments`, as batch and group normalization call it, right in second derivatives.
+class _Mended:
+    """Makes two functions of TensorFlow right in second derivatives.
 
-    It takes the mean in `mean((x − mean)²)` for a constant, which leaves the variance and its
-    first derivatives right. `mean((x − c)²) − (mean − c)²` is the variance for every constant, so
-    it is right in all derivatives; and this one is the same to the last bit.
+    `tf.nn.moments`, as batch and group normalization call it, takes the mean in `mean((x − mean)²)` for
+    a constant, which leaves the variance and its first derivatives right. `mean((x − c)²) − (mean − c)²`
+    is the variance for every constant, so it is right in all derivatives; and this one is the same to
+    the last bit.
 
-    TensorFlow's function is replaced while any thread is inside, and acts as ever in all others.
+    `tf.stop_gradient` makes constants of tensors that change with the weights. The gradient that trains
+    takes them for constants, but its own derivative, and that of a validation loss, must not: so they
+    are hidden from one tape only.
+
+    TensorFlow's functions are replaced while any thread is inside, and act as ever in all others.
     """
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0  # in how many calls, of all threads
         self._thread = threading.local()
+        self._moments, self._stop_gradient = tf.nn.moments, tf.stop_gradient
 
     @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self, tape: tf.GradientTape | None = None) -> Iterator[None]:
+        """`tape` is that of the gradient that trains; None where there is none."""
         with self._lock:
             if not self._inside:
-                self._original = tf.nn.moments
-                tf.nn.moments = self._mended(self._original)
+                self._moments, self._stop_gradient = tf.nn.moments, tf.stop_gradient
+                tf.nn.moments = self._mended(self._moments)
+                tf.stop_gradient = self._hidden(self._stop_gradient)
             self._inside += 1
-        around, self._thread.mends = self._mends, True
+        around = self._now
+        self._thread.now = tape, tf.compat.v1.get_default_graph()
         try:
             yield
         finally:
-            self._thread.mends = around
+            self._thread.now = around
             with self._lock:
                 self._inside -= 1
                 if not self._inside:
-                    tf.nn.moments = self._original
+                    tf.nn.moments, tf.stop_gradient = self._moments, self._stop_gradient
 
     @property
-    def _mends(self) -> bool:
-        """Whether this thread is inside."""
-        return getattr(self._thread, "mends", False)
+    def _now(self) -> tuple[tf.GradientTape | None, tf.Graph] | None:
+        """The tape and the graph of this thread, where it is inside."""
+        return getattr(self._thread, "now", None)
 
     def _mended(
         self, original: Callable[..., tuple[Tensor, Tensor]]
@@ -77,30 +89,71 @@ class _MendedMoments:
         @functools.wraps(original)
         def moments(*args: Structure, **kwargs: Structure) -> tuple[Tensor, Tensor]:
             mean, variance = original(*args, **kwargs)
-            if self._mends:
-                variance -= tf.math.squared_difference(mean, tf.stop_gradient(mean))
+            if self._now:
+                variance -= tf.math.squared_difference(
+                    mean, self._stop_gradient(mean, name="moments")
+                )
             return mean, variance
 
         return moments
 
+    def _hidden(self, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(original)
+        def stop_gradient(input: Tensor, name: str | None = None) -> Tensor:
+            # What is traced into a graph of its own, no tape can leave out (`check_own_gradients`).
+            if self._now is None or tf.compat.v1.get_default_graph() is not self._now[1]:
+                return original(input, name=name)
+            tape = self._now[0]
+            with tape.stop_recording() if tape else contextlib.nullcontext():
+                return tf.identity(input, name=name)
 
-mended_moments = _MendedMoments()
+        return stop_gradient
+
+
+mended = _Mended()
 
 
 def operations(graph: tf.Graph) -> list[tuple[str, str]]:
-    """`(type, name)` of all operations; names of those in functions begin with their caller's."""
+    """`(type, name)` of all operations; names of those in functions begin with their caller's.
+
+    The type of what has a gradient by `tf.custom_gradient` is the name that this is registered under.
+    """
     definition = graph.as_graph_def()
     functions = {f.signature.name: f.node_def for f in definition.library.function}
 
     def walk(nodes: Iterable[tf.compat.v1.NodeDef], prefix: str) -> Iterator[tuple[str, str]]:
         for node in nodes:
-            yield node.op, prefix + node.name
+            registered = node.attr["_gradient_op_type"].s.decode() if node.attr else ""
+            kind = registered if registered.startswith(compat.CUSTOM_GRADIENT) else node.op
+            yield kind, prefix + node.name
             for value in node.attr.values():
                 for function in (value.func, *value.list.func):
                     if function.name in functions:
                         yield from walk(functions[function.name], f"{prefix}{node.name}/")
 
     return list(walk(definition.node, ""))
+
+
+def check_own_gradients(model: keras.Model, found: list[tuple[str, str]]) -> None:
+    """Raises a ValueError for gradients that need not be the derivatives of what is computed.
+
+    They say how a step trains; how the step changes with the weights, only the derivatives say.
+    """
+    for kind, path in found:
+        *scopes, name = path.split("/")
+        own = compat.own_gradient(kind)
+        if own is not None:
+            what, instead = f"a gradient of its own ({own!r}, by `custom_gradient`)", "leave it out"
+        elif name.startswith("StopGradient") and not (scopes and scopes[-1].startswith(HARMLESS)):
+            what = "`stop_gradient` within a loop, a branch or a `tf.function`"
+            instead = "call `keras.ops.stop_gradient` outside of them"
+        else:
+            continue
+        raise ValueError(
+            f"{layer_of(model, path)} has {what}, which cannot be followed: {instead}. (With "
+            "`check=False` it is let through; hypergradients are then wrong where it is not the "
+            "derivative.)"
+        )
 
 
 def check(
