@@ -21,6 +21,7 @@ from processes import ended, started
 
 from keras_drmad.tuners import Method
 from keras_drmad.tuners.comparison.claims import alone, claimed
+from keras_drmad.tuners.comparison.outcome import Outcome
 from keras_drmad.tuners.comparison.search import WatchedTuner
 
 # What these tests compare is unfair: small budgets, few seeds, no tuners.
@@ -93,7 +94,7 @@ def test_another_metric_is_judged_without_another_search(tmp_path):
 
 def test_a_search_whose_cost_is_not_known_ends(tmp_path):
     class Own(keras_tuner.RandomSearch):
-        def run_trial(self, trial, **settings):
+        def run_trial(self, trial, *data, **settings):
             return trial.hyperparameters.Float("rate", 0.0, 1.0)
 
     found = make(tmp_path, {"own": Method(build, Own)}, seeds=1)
@@ -234,6 +235,26 @@ def test_what_another_process_does_is_waited_for(tmp_path, monkeypatch, whole):
     found = make(tmp_path / "shared", {"tuned": random_search()}, budget=3, seeds=1)
     other.__exit__(None, None, None)
     assert found.outcomes == whole.outcomes
+
+
+def test_what_fails_in_another_process_is_not_tried_in_this_one(tmp_path, monkeypatch):
+    claim = tmp_path / "tuned" / "seed_0" / "claim"
+    other = claimed(str(claim))
+    other.__enter__()
+
+    def meanwhile(seconds):
+        outcome = Outcome("tuned", 0)
+        outcome.error = "ArithmeticError: in the other one"
+        outcome.write(str(claim.with_name("outcome.json")))
+        other.__exit__(None, None, None)
+
+    sleep = types.SimpleNamespace(sleep=meanwhile)
+    monkeypatch.setattr("keras_drmad.tuners.comparison.comparison.time", sleep)
+    found = make(tmp_path, {"tuned": random_search()}, budget=3, seeds=1)
+    assert [outcome.error for outcome in found.outcomes] == ["ArithmeticError: in the other one"]
+    monkeypatch.undo()
+    found = make(tmp_path, {"tuned": random_search()}, budget=3, seeds=1)  # started again
+    assert [outcome.error for outcome in found.outcomes] == [None]
 
 
 def test_searches_look_for_no_chief(monkeypatch):

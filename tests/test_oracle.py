@@ -9,10 +9,12 @@ import types
 import keras
 import keras_tuner
 import numpy as np
+import optuna
 import pytest
 from oracle_trials import BOUNDS, end, make, place, rate
 
 from keras_drmad import Sign
+from keras_drmad.tuners import OptunaOracle
 from keras_drmad.tuners.distributed import server
 from keras_drmad.tuners.drmad.meta_step import BACK_OFF
 from keras_drmad.tuners.storage import files
@@ -192,6 +194,21 @@ def test_the_outer_oracle_has_the_searchs_objective(tmp_path, objective):
     oracle.create_trial("a")
     scores = [trial.score for trial in outer.get_best_trials(3)]
     assert scores == ([3.0, 2.0, 1.0] if objective == "val_accuracy" else [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("chief", [False, True])
+def test_an_error_of_the_outer_oracle_ends_the_search_and_is_said(tmp_path, monkeypatch, chief):
+    class Broken(optuna.samplers.RandomSampler):
+        def sample_independent(self, *arguments):
+            raise RuntimeError("of the sampler's")
+
+    outer = OptunaOracle(sampler=Broken())
+    oracle = make(tmp_path, space=True, meta_iterations=1, outer_oracle=outer)
+    if chief:
+        monkeypatch.setenv("KERASTUNER_ORACLE_IP", "localhost")
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    assert oracle.create_trial("a").status == "STOPPED"
+    assert "of the sampler's" in oracle.broken and not oracle.exhausted
 
 
 def test_the_outer_oracle_writes_nothing(tmp_path):

@@ -145,6 +145,8 @@ class OptunaOracle(keras_tuner.Oracle):
         self.pruner = optuna.pruners.NopPruner() if pruner is None else pruner
         self._search: Search | None = None  # from the first trial on: a tuner may set the objective
         self._error: Exception | None = None
+        # An oracle that asks this one is no worker, who would hear nothing of an error in a chief.
+        self.is_asked_by_oracle = False
 
     @property
     def study(self) -> optuna.Study:
@@ -160,11 +162,14 @@ class OptunaOracle(keras_tuner.Oracle):
             RuntimeError: All trials have failed.
         """
         trial = self._next(tuner_id)
-        if trial.status == TrialStatus.STOPPED and role() != "chief":
+        if trial.status == TrialStatus.STOPPED and self._raises():
             error, self._error = self._error or self._failure(), None
             if error:
                 raise error
         return trial
+
+    def _raises(self) -> bool:
+        return self.is_asked_by_oracle or role() != "chief"
 
     def _next(self, tuner_id: str) -> Trial:
         with compat.locked(self), self._kept():
@@ -208,7 +213,7 @@ class OptunaOracle(keras_tuner.Oracle):
     def breaks(self, error: Exception) -> None:
         """Ends the search at the next question; a chief's own output says why."""
         self._error = error
-        if role() == "chief":
+        if not self._raises():
             _log.error("The search is stopped by an error in its oracle.", exc_info=error)
 
     def _searching(self) -> Search:

@@ -21,6 +21,7 @@ from keras_drmad.typing import JsonObject
 
 from ..budget import Budget
 from ..objectives import directed
+from ..storage import files
 from ..storage import settings as storage_settings
 from . import fairness
 from .claims import alone, claimed
@@ -172,8 +173,18 @@ def _all(
     run: Callable[[str, int], Outcome],
     progress: Progress,
 ) -> list[Outcome]:
-    """The outcomes of all units: those that are there, and those of processes that are at it."""
+    """The outcomes of all units: those that are there, and those of processes that are at it.
+
+    What had failed before is tried again; what has failed since then in another process is not.
+    """
     done: dict[tuple[str, int], Outcome] = {}
+    before = {unit: files.written_at(place.outcome(*unit)) for unit in units}
+
+    def known(unit: tuple[str, int]) -> Outcome | None:
+        path = place.outcome(*unit)
+        found = Outcome.read(path)
+        is_new = files.written_at(path) != before[unit]
+        return found if found is not None and (found.has(metric) or is_new) else None
 
     def settle(unit: tuple[str, int], outcome: Outcome) -> None:
         done[unit] = outcome
@@ -184,17 +195,13 @@ def _all(
         for unit in units:
             if unit in done:
                 continue
-            known = Outcome.read(place.outcome(*unit))
-            if known is not None and known.has(metric):
-                settle(unit, known)
+            if (outcome := known(unit)) is not None:
+                settle(unit, outcome)
                 continue
             with claimed(place.claim(*unit)) as is_ours:
                 if not is_ours:
                     continue
-                known = Outcome.read(place.outcome(*unit))  # the other process may have ended
-                if known is None or not known.has(metric):
-                    known = run(*unit)
-                settle(unit, known)
+                settle(unit, known(unit) or run(*unit))  # the other process may have ended
                 waiting = False
         if waiting and len(done) < len(units):
             time.sleep(WAIT)

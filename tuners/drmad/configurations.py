@@ -28,6 +28,8 @@ class Configurations:
         oracle.verbose = 0
         oracle.max_consecutive_failed_trials = -1  # it would raise with KerasTuner's lock held
         compat.write_nothing(oracle)  # and so would a full disk
+        if isinstance(oracle, OptunaOracle):
+            oracle.is_asked_by_oracle = True
 
     def set_folder(self, directory: str, project_name: str) -> None:
         compat.set_project_dir(self.oracle, directory, project_name)

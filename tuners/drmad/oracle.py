@@ -98,8 +98,9 @@ class DrMADOracle(BudgetedOracle):
             too; the first result counts. A worker that trains is not silent. Defaults to 60.
         keep_checkpoints: Of how many best trials weights and hyperparameters stay on disk.
         seed: Of everything random; the same seed gives the same search. Defaults to a draw.
-        **kwargs: `hyperparameters`, `tune_new_entries`, `allow_new_entries`, and
-            `max_retries_per_trial` of `keras_tuner.Oracle`.
+        **kwargs: `hyperparameters`, `tune_new_entries`, `allow_new_entries`, `max_retries_per_trial`
+            and `max_consecutive_failed_trials` (here 3; of a run also meta-iterations that failed) of
+            `keras_tuner.Oracle`.
 
     A meta-iteration in which no training gave a usable hypergradient (not finite, or grown over
     100-fold on the way back; the second does not count for `Sign`, which ignores size) *backs off*:

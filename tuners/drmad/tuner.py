@@ -81,7 +81,8 @@ class DrMADTuner(ResilientTuner):
             `"momentum"`, `"l2"`, `"weight_decay"`. Defaults to ranges about the compiled values.
         scouts, prunes, retests, meta_iterations, outer_oracle, patience, return_after,
             gradients_per_step, timeout, keep_checkpoints, seed, hyperparameters, tune_new_entries,
-            allow_new_entries, max_retries_per_trial: As in `DrMADOracle`.
+            allow_new_entries, max_retries_per_trial, max_consecutive_failed_trials: As in
+            `DrMADOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `executions_per_trial` (trainings with
             seeds of their own, whose hypergradients and metrics are averaged), `max_model_size`,
             as in `keras_tuner.Tuner`.
@@ -140,6 +141,7 @@ class DrMADTuner(ResilientTuner):
         tune_new_entries: bool = True,
         allow_new_entries: bool = True,
         max_retries_per_trial: int = 0,
+        max_consecutive_failed_trials: int = 3,
         **kwargs: Any,
     ) -> None:
         check_hypermodel(hypermodel)
@@ -150,10 +152,8 @@ class DrMADTuner(ResilientTuner):
         self.horizon = positive_integer("horizon", horizon, optional=True)
         self.judge = choice("judge", judge, JUDGES)
         self.resample, self.shard, self.averages = resample, shard, averages
-        self.jit_compile, self.check = jit_compile, check
-        self.hyper_variables = hyper_variables
-        self.online = flag("online", online, auto=True)
-        starts = check_ranges(starts)
+        self.jit_compile, self.hyper_variables = jit_compile, hyper_variables
+        self.online, starts = flag("online", online, auto=True), check_ranges(starts)
         self._trainings = Trainings(
             self, self.path, hyper_variables, jit_compile, check, self.judge
         )
@@ -179,6 +179,7 @@ class DrMADTuner(ResilientTuner):
             tune_new_entries=tune_new_entries,
             allow_new_entries=allow_new_entries,
             max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         self.settings = oracle.settings() | {
             "path": repr(self.path),
@@ -244,8 +245,7 @@ class DrMADTuner(ResilientTuner):
             **fit_arguments: `validation_freq`.
 
         Raises:
-            ValueError: Something in the data, the model or the arguments, before anything is
-                trained.
+            ValueError: Something in data, model or arguments, before anything is trained.
             RuntimeError: Every trial has failed, or several in a row, or the oracle has.
         """
         arguments.check_search(epochs, batch_size, validation_batch_size, shuffle, fit_arguments)

@@ -69,7 +69,7 @@ class QANTuner(ResilientTuner):
         regressor: A `Regressor`, which keeps training episodes near the one before. Defaults to None.
         states, actions, network, agent, gradient_steps, epsilon, shaping, schedule_trials,
             random_trials, guided_trials, contest, random_starts, early_stop_factor, policy, timeout,
-            seed: As in `QANOracle`.
+            seed, max_consecutive_failed_trials: As in `QANOracle`.
         **kwargs: `directory`, `project_name`, `overwrite`, `distribution_strategy`, as in
             `keras_tuner.Tuner`.
 
@@ -123,6 +123,7 @@ class QANTuner(ResilientTuner):
         regressor: Regressor | None = None,
         timeout: float | None = None,
         seed: int | None = None,
+        max_consecutive_failed_trials: int = 3,
         **kwargs: Any,
     ) -> None:
         check_hypermodel(hypermodel)
@@ -151,6 +152,7 @@ class QANTuner(ResilientTuner):
             policy=policy,
             timeout=timeout,
             seed=seed,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         self.goal, self.actions = oracle.goal, oracle.actions
         self.jump_start = positive_integer("jump_start", jump_start, optional=True)

@@ -49,6 +49,14 @@ def write_json(path: str, value: Any) -> None:
         json.dump(value, file)
 
 
+def written_at(path: str) -> int | None:
+    """When a file was written, in nanoseconds; None if there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def attempt(write: Callable[..., None], path: str, *args: Any, **kwargs: Any) -> bool:
     """Whether `write(path, ...)` could: what a full disk has not taken stays in memory, for later."""
     try:
