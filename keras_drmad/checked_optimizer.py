@@ -17,7 +17,8 @@ def learning_rate(name: str, value: Any) -> Any:
         ValueError: It is a number that is none, or neither a number, a schedule nor a function.
     """
     kinds = (keras.Variable, keras.optimizers.schedules.LearningRateSchedule)
-    if isinstance(value, kinds) or tf.is_tensor(value) or callable(value):
+    is_function = callable(value) and not isinstance(value, type)  # a class that is to be called
+    if isinstance(value, kinds) or tf.is_tensor(value) or is_function:
         return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()

@@ -38,6 +38,9 @@ NAN, INF = float("nan"), float("inf")
 # -- arguments ------------------------------------------------------------------------------
 
 
+Rate = keras.optimizers.schedules.ExponentialDecay
+
+
 def policy(**arguments):
     given = {"states": [Ratios()], "actions": Actions(), "goal": ("val_loss", 0.1), "budget": 8}
     given |= {"decision_every": 2, "start_rate": 0.1, "learning_rate": Schedule("constant", 0.1)}
@@ -97,7 +100,7 @@ SIZES = [0, -1, 2.5, True, "4", NAN, INF]
 SEEDS = [-1, 1.5, True, "a"]
 FLAGS = ["no", "False", 2, 1, None]
 ARGUMENTS = [
-    (DrMADSGD, "learning_rate", [*NUMBERS, None]),
+    (DrMADSGD, "learning_rate", [*NUMBERS, None, int, Rate]),
     (DrMADSGD, "momentum", [*NUMBERS, None, 1.5]),
     (DrMADSGD, "l2", [*NUMBERS, None]),
     *[(DrMADSGD, name, NUMBERS) for name in ("clipnorm", "clipvalue", "global_clipnorm")],
@@ -109,8 +112,8 @@ ARGUMENTS = [
     (DrMADSGD, "per", ["Layer", None, 3]),
     (DrMADSGD, "learn", ["lr", ("lr",), 3, None, [3], [["l2"]]]),
     (DrMADSGD, "schedule", [5, "step", Knots]),
-    (Sign, "learning_rate", [*NUMBERS, None]),
-    (Rprop, "learning_rate", [*NUMBERS, None]),
+    (Sign, "learning_rate", [*NUMBERS, None, int, Rate]),
+    (Rprop, "learning_rate", [*NUMBERS, None, int, Rate]),
     (Rprop, "smallest", [*NUMBERS, None, 1.5]),
     (Rprop, "grow", [*NUMBERS, None, 0.5]),
     (Rprop, "shrink", [*NUMBERS, None, 0, 1.5, TINY]),

@@ -178,7 +178,7 @@ def write(directory: pathlib.Path, snapshot: Snapshot, first: Snapshot) -> pathl
     file = directory / f"step-{snapshot.step:09d}.npz"
     temporary = file.with_suffix(".tmp")
     with open(temporary, "wb") as opened:
-        np.savez(opened, allow_pickle=False, **arrays)
+        np.savez(opened, **arrays)  # type: ignore[arg-type]  # none is named `allow_pickle`
     os.replace(temporary, file)
     return file
 
