@@ -1,6 +1,7 @@
 """Policies: loaded, refused, and what they decide."""
 
 import copy
+import pathlib
 
 import keras
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from qan_task import GOAL, TRAIN, VAL, build, make, training
 
 from keras_drmad.tuners import Actions, Goal, Policy, QANOracle
-from keras_drmad.tuners.qan.training.states import Ratios
+from keras_drmad.tuners.qan import Ratios, Schedule
+from keras_drmad.tuners.qan.policy_file import PolicyModel
 
 
 def network_policy(**changes):
@@ -40,6 +42,33 @@ def test_a_policy_saved_and_loaded_steers_as_in_its_search(tmp_path):
     assert [r.step for r in callback.reports] == [r.step for r in reports]
     rates = [[r.rates[0] for r in of] for of in (callback.reports, reports)]
     np.testing.assert_allclose(rates[0], rates[1], rtol=1e-5)
+
+
+def test_a_policy_that_cannot_be_saved_leaves_the_one_before(tmp_path, monkeypatch):
+    first, second = (
+        Policy(
+            [Ratios()],
+            Actions(),
+            GOAL,
+            2,
+            0.02,
+            8,
+            learning_rate=Schedule("constant", peak, over=8.0),
+        )
+        for peak in (0.1, 0.2)
+    )
+    monkeypatch.chdir(tmp_path)
+    first.save("policy.keras")
+
+    def torn(self, path):
+        pathlib.Path(path).write_bytes(b"PK")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(PolicyModel, "save", torn)
+    with pytest.raises(OSError, match="No space left"):
+        second.save("policy.keras")
+    assert Policy.load("policy.keras").learning_rate.peak == 0.1
+    assert [file.name for file in tmp_path.iterdir()] == ["policy.keras"]
 
 
 def test_a_policy_needs_no_validation_data():

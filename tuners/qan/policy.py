@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_drmad.arguments import flag, number, of_kind, path_like, positive_integer
 from keras_drmad.typing import Logs, Structure
 
+from ..storage import files
 from .agent.greedy import Greedy
 from .agent.q_network import check_sizes
 from .policy_file import PolicyModel, loaded
@@ -216,7 +217,8 @@ class Policy:
             "budget": int(self.budget),
             "learning_rate": self.learning_rate and self.learning_rate.get_config(),
         }
-        PolicyModel(self.network, **settings).save(path)
+        with files.replaced(os.path.abspath(name), ".keras") as temporary:
+            PolicyModel(self.network, **settings).save(temporary)
 
     @classmethod
     def load(
