@@ -1,5 +1,6 @@
 """Settings that may change when a search goes on, and what they do then."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from drmad_task import make, scores, search
 from oracle_trials import end, place
 from oracle_trials import make as make_oracle
 
+from keras_drmad.tuners import DrMADOracle, DrMADTuner, QANOracle, QANTuner
 from keras_drmad.tuners.drmad.place import GRADIENT_NUMBER, ITERATION
 from keras_drmad.tuners.storage import files, settings
 
@@ -94,3 +96,12 @@ def test_an_outer_oracle_explores_as_it_is_told_now(tmp_path: Any) -> None:
     again.reload()
     assert again.outer.oracle.beta == 50.0 and len(again.outer.oracle.trials) == 1
     assert again.settings()["outer_oracle_settings"]["beta"] == 50.0
+
+
+@pytest.mark.parametrize(("tuner", "oracle"), [(DrMADTuner, DrMADOracle), (QANTuner, QANOracle)])
+def test_a_tuner_takes_what_its_oracle_takes(tuner: type, oracle: type) -> None:
+    """With the same defaults; what KerasTuner's oracles take on top is named by the tuners."""
+    ours, theirs = (inspect.signature(of).parameters for of in (tuner, oracle))
+    named = {name: of.default for name, of in theirs.items() if of.kind is not of.VAR_KEYWORD}
+    assert {name: ours[name].default for name in named} == named
+    assert ours["max_consecutive_failed_trials"].default == 3
