@@ -11,7 +11,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import of_kind, positive_integer, whole_number
+from keras_drmad.arguments import of_kind, positive_integer, suggesting, whole_number
 
 from . import compat
 from .arguments import check_oracle
@@ -29,6 +29,7 @@ _log = logging.getLogger("keras_drmad")
 Objectives = str | keras_tuner.Objective | list[str | keras_tuner.Objective] | None
 
 
+@suggesting
 class OptunaOracle(keras_tuner.Oracle):
     """Proposes hyperparameters with one of Optuna's samplers, for any `keras_tuner.Tuner`.
 

@@ -13,6 +13,7 @@ from keras_drmad.arguments import (
     flag,
     path_like,
     positive_integer,
+    suggesting,
     verbosity,
     whole_number,
     wrong,
@@ -39,6 +40,7 @@ SPACE = "space"  # among a method's settings
 WAIT = 2.0  # seconds, for what other processes do
 
 
+@suggesting
 def compare(
     methods: Mapping[str, Method],
     *,
@@ -137,7 +139,7 @@ def compare(
         place.clear()
     unfair = fairness.warnings(methods, spaces, first, whole, len(numbers))
     for words in unfair:
-        warnings.warn(words, stacklevel=2)
+        warnings.warn(words, stacklevel=3)
     now = {
         "budget": whole.amounts,
         "unit": unit,

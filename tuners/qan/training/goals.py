@@ -7,7 +7,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from keras_drmad.arguments import choice, named, number, wrong
+from keras_drmad.arguments import choice, named, number, suggesting, wrong
 from keras_drmad.typing import Logs
 
 from ...objectives import known_direction
@@ -20,6 +20,7 @@ LEAST = 1e-6  # of errors and shares whose logarithm is taken
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class Goal:
     """A metric, and the value that it should reach soon; without a value, it is made as good as can be.
 
