@@ -40,7 +40,7 @@ def refuse(names: Iterable[str]) -> None:
     """Raises a ValueError if there are any arguments of these names, which `search` does not take."""
     names = sorted(names)
     if names:
-        known = inspect.signature(keras.Model.fit).parameters.keys() - INSTEAD.keys()
+        known = sorted(inspect.signature(keras.Model.fit).parameters.keys() - INSTEAD.keys())
         unknown = "`fit` does not know it either."
         fixes = [
             f"`{name}`: {INSTEAD.get(name) or did_you_mean(name, valid=known) or unknown}"

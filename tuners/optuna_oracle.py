@@ -114,8 +114,6 @@ class OptunaOracle(keras_tuner.Oracle):
             what = "a pruner of Optuna's, such as `optuna.pruners.MedianPruner()`, or None"
             of_kind("pruner", pruner, optuna.pruners.BasePruner, what)
         seed = whole_number("seed", seed, optional=True)
-        if objective is not None:
-            objective = directed(objective)
         check_oracle(
             {
                 "hyperparameters": hyperparameters,
@@ -131,7 +129,7 @@ class OptunaOracle(keras_tuner.Oracle):
         ):
             positive_integer("max_consecutive_failed_trials", max_consecutive_failed_trials)
         super().__init__(
-            objective=objective,
+            objective=None if objective is None else directed(objective),
             max_trials=positive_integer("max_trials", max_trials, optional=True),
             hyperparameters=hyperparameters,
             allow_new_entries=allow_new_entries,
