@@ -182,6 +182,11 @@ def test_another_space_is_said(tmp_path, monkeypatch, caplog):
 # -- fairness ----------------------------------------------------------------------------------
 
 
+def widths(hp):
+    hp.Choice("width", [1, 2])
+    return compiled(DrMADSGD(0.1))
+
+
 def warned(folder, methods, **arguments):
     """What a comparison warns of; nothing is trained."""
     with pytest.MonkeyPatch.context() as patch:
@@ -210,7 +215,8 @@ def warned(folder, methods, **arguments):
             "begins with 3 random trials",
         ),
         ({"a": Method(build, "optuna")}, {"budget": 10}, "begins with 10 random trials"),
-        ({"a": random_search()}, {"budget": 1}, "too small for 'a', which has 1 hyperparameter"),
+        ({"a": random_search()}, {"budget": 1}, "too small for 'a', which has 1 hyperparameter:"),
+        ({"a": Method(widths, DrMADTuner)}, {"budget": 20}, "only one configuration of 'width'"),
     ],
 )
 def test_what_is_unfair_is_said(tmp_path, methods, arguments, words):
@@ -225,3 +231,4 @@ def test_nothing_is_said_of_what_is_fair(tmp_path, monkeypatch):
         "ours": Method(lambda hp: compiled(DrMADSGD(0.1)), DrMADTuner),
     }
     make(tmp_path, methods, budget=2)
+    make(tmp_path, {"ours": Method(widths, DrMADTuner, scouts=2)}, overwrite=True)
