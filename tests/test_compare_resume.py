@@ -93,7 +93,7 @@ def test_another_metric_is_judged_without_another_search(tmp_path):
 
 def test_a_search_whose_cost_is_not_known_ends(tmp_path):
     class Own(keras_tuner.RandomSearch):
-        def run_trial(self, trial, **settings):
+        def run_trial(self, trial, *data, **settings):
             return trial.hyperparameters.Float("rate", 0.0, 1.0)
 
     found = make(tmp_path, {"own": Method(build, Own)}, seeds=1)
