@@ -21,6 +21,7 @@ from compare_task import (
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADOracle, DrMADTuner, Method, QANOracle
 from keras_drmad.tuners.budget import Budget
+from keras_drmad.tuners.comparison.comparison import _seeds
 from keras_drmad.tuners.comparison.place import Place
 from keras_drmad.tuners.comparison.search import make_tuner
 
@@ -131,6 +132,11 @@ def test_arguments_of_an_oracle_s_tuner_are_its_own(tmp_path):
     tuner = make_tuner(method, objective, budget, 1, 0, str(tmp_path / "search"))
     assert tuner.executions_per_trial == 2
     assert tuner.oracle.max_retries_per_trial == 1
+
+
+def test_lists_may_be_arrays():
+    assert Budget(np.array([2.0, 4.0]), "trainings").amounts == [2.0, 4.0]
+    assert _seeds(np.array([3, 1])) == [3, 1]
 
 
 def test_advice_ends_in_one_sentence(tmp_path):

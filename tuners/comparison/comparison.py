@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import keras_tuner
+import numpy as np
 from keras_tuner.engine.hyperparameters import HyperParameter
 
 from keras_drmad.arguments import (
@@ -239,7 +240,8 @@ def _described(hp: HyperParameter) -> str:
     return f"{type(hp).__name__} {hp.get_config()}"
 
 
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
+def _seeds(seeds: int | Sequence[int] | np.ndarray) -> list[int]:
+    seeds = seeds.tolist() if isinstance(seeds, np.ndarray) else seeds
     if not isinstance(seeds, Sequence):
         return list(range(positive_integer("seeds", seeds)))
     numbers = [whole_number("seeds", seed) for seed in seeds]
