@@ -6,19 +6,23 @@ none, and text is no flag.
 
 import contextlib
 import difflib
+import functools
+import inspect
 import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 LARGEST = float(np.finfo("float32").max)
 LONGEST = 200  # characters of what was received that an error shows
+INIT = "__init__"
 
 
 @overload
@@ -238,6 +242,45 @@ def did_you_mean(name: object = None, *, valid: Iterable[str]) -> str:
     if len(word) > 2:
         near += [other for other in known if other.startswith(word)]
     return f"Did you mean {known[near[0]]!r}?" if near else ""
+
+
+def suggesting(what: F) -> F:
+    """A function or a class: its error for a keyword that it does not know names the nearest one."""
+    if not isinstance(what, type):
+        return _suggesting(what, lambda: list(inspect.signature(what).parameters))
+    setattr(what, INIT, _suggesting(getattr(what, INIT), lambda: keywords(what)))
+    return what
+
+
+def keywords(kind: type) -> list[str]:
+    """Arguments of a class, and of those that it passes others on to."""
+    known: list[str] = []
+    for one in kind.__mro__[:-1]:
+        if INIT not in vars(one):
+            continue
+        parameters = inspect.signature(getattr(one, INIT)).parameters
+        passes_on = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
+        known += [name for name in parameters if name not in ("self", *passes_on)]
+        if not passes_on:
+            break
+    return known
+
+
+def _suggesting(call: F, known: Callable[[], Collection[str]]) -> F:
+    @functools.wraps(call)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            valid = known() if kwargs else ()
+            unknown = [name for name in kwargs if name not in valid]
+            advice = next(filter(None, (did_you_mean(name, valid=valid) for name in unknown)), "")
+            if not advice or advice in str(error):
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{str(error).rstrip('.')}. {advice}") from error
+
+    return called  # type: ignore[return-value]  # which has the signature of `call`
 
 
 def _integer(name: str, value: Any, least: int, what: str) -> int:

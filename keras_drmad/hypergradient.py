@@ -16,6 +16,7 @@ from keras_drmad.arguments import (
     named,
     of_kind,
     positive_integer,
+    suggesting,
     verbosity,
     whole_number,
 )
@@ -85,6 +86,7 @@ def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+@suggesting
 def hypergradient(
     model: keras.Model,
     train_data: Any,

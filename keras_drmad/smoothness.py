@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.arguments import flag, named, number, positive_integer, whole_number
+from keras_drmad.arguments import flag, named, number, positive_integer, suggesting, whole_number
 from keras_drmad.data import as_batches
 from keras_drmad.data_checks import check_data
 from keras_drmad.engine.engine import Engine
@@ -38,6 +38,7 @@ class Smoothness:
         return f"Smoothness of {self.value:.4g}. {self.advice}"
 
 
+@suggesting
 def smoothness(
     model: keras.Model,
     train_data: Any,

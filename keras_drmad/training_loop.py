@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ import tensorflow as tf
 from keras_drmad.data import Batches, Later, as_arguments, for_fit
 from keras_drmad.engine.engine import Engine, OnStep
 from keras_drmad.engine.trajectory import Trajectory
-from keras_drmad.typing import Logs, Structure
+from keras_drmad.typing import Structure
 
 
 def fit(
@@ -130,7 +131,7 @@ class _Run:
     def _restore(self) -> None:
         self.model.steps_per_execution = self._per_execution
 
-    def _train(self, _: Structure) -> Logs:
+    def _train(self, _: Structure) -> Mapping[str, float]:
         """Takes the next stack of steps; the iterator that `fit` passes is not read."""
         epoch, within = divmod(self.done, self.epoch_steps)
         if within == 0:
@@ -152,4 +153,6 @@ class _Run:
             self.done += now
             if skipping:
                 self.trajectory.forget()
-        return {"loss": float(np.mean(self.losses))}
+        # No `dict`, in whose place Keras would take its own mean of the loss, where there are no other
+        # metrics: no step has updated that.
+        return types.MappingProxyType({"loss": float(np.mean(self.losses))})

@@ -23,7 +23,14 @@ from keras_drmad import (
     smoothness,
 )
 from keras_drmad.arguments import did_you_mean
-from keras_drmad.tuners import Actions, DrMADOracle, Goal, OptunaOracle, Policy, QANOracle
+from keras_drmad.tuners import (
+    Actions,
+    DrMADOracle,
+    Goal,
+    OptunaOracle,
+    Policy,
+    QANOracle,
+)
 from keras_drmad.tuners.qan import plots as qan_plots
 from keras_drmad.tuners.qan.agent.dqn import DQN
 from keras_drmad.tuners.qan.agent.q_network import q_network

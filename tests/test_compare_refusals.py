@@ -21,6 +21,7 @@ from compare_task import (
 from keras_drmad import DrMADSGD
 from keras_drmad.tuners import DrMADOracle, DrMADTuner, Method, QANOracle
 from keras_drmad.tuners.budget import Budget
+from keras_drmad.tuners.comparison.comparison import _seeds
 from keras_drmad.tuners.comparison.place import Place
 from keras_drmad.tuners.comparison.search import make_tuner
 
@@ -133,6 +134,11 @@ def test_arguments_of_an_oracle_s_tuner_are_its_own(tmp_path):
     assert tuner.oracle.max_retries_per_trial == 1
 
 
+def test_lists_may_be_arrays():
+    assert Budget(np.array([2.0, 4.0]), "trainings").amounts == [2.0, 4.0]
+    assert _seeds(np.array([3, 1])) == [3, 1]
+
+
 def test_advice_ends_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"Received: metric='zz'\. Compile it with `metrics"):
         make(tmp_path, {"a": Method(build)}, metric=keras_tuner.Objective("zz", "min"))
@@ -182,6 +188,11 @@ def test_another_space_is_said(tmp_path, monkeypatch, caplog):
 # -- fairness ----------------------------------------------------------------------------------
 
 
+def widths(hp):
+    hp.Choice("width", [1, 2])
+    return compiled(DrMADSGD(0.1))
+
+
 def warned(folder, methods, **arguments):
     """What a comparison warns of; nothing is trained."""
     with pytest.MonkeyPatch.context() as patch:
@@ -210,7 +221,8 @@ def warned(folder, methods, **arguments):
             "begins with 3 random trials",
         ),
         ({"a": Method(build, "optuna")}, {"budget": 10}, "begins with 10 random trials"),
-        ({"a": random_search()}, {"budget": 1}, "too small for 'a', which has 1 hyperparameter"),
+        ({"a": random_search()}, {"budget": 1}, "too small for 'a', which has 1 hyperparameter:"),
+        ({"a": Method(widths, DrMADTuner)}, {"budget": 20}, "only one configuration of 'width'"),
     ],
 )
 def test_what_is_unfair_is_said(tmp_path, methods, arguments, words):
@@ -225,3 +237,4 @@ def test_nothing_is_said_of_what_is_fair(tmp_path, monkeypatch):
         "ours": Method(lambda hp: compiled(DrMADSGD(0.1)), DrMADTuner),
     }
     make(tmp_path, methods, budget=2)
+    make(tmp_path, {"ours": Method(widths, DrMADTuner, scouts=2)}, overwrite=True)

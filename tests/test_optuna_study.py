@@ -247,6 +247,40 @@ def test_a_sampler_that_has_tried_all_ends_the_search(tmp_path, sampler):
     assert again.create_trial("a").status == "STOPPED"
 
 
+def lists():
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("units", [1, 2, 4, 8])
+    hp.Int("batch", 2, 64, step=2, sampling="log")
+    hp.Float("rate", 0.5, 0.9, sampling="reverse_log")
+    return hp
+
+
+def test_a_grid_is_one_of_the_hyperparameters_own_values(tmp_path):
+    grid = {"units": [2, 8], "batch": [2, 64], "rate": [0.6]}
+    sampler = optuna.samplers.GridSampler(grid)
+    found = play(make(tmp_path, space=lists, sampler=sampler, max_trials=None))
+    proposed = {(v["units"], v["batch"], v["rate"]) for v in found}
+    assert proposed == {(2, 2, 0.6), (2, 64, 0.6), (8, 2, 0.6), (8, 64, 0.6)}
+
+
+def test_a_fixed_value_is_the_hyperparameter_s_own(tmp_path):
+    fixed = {"units": 8, "rate": 0.6}
+    sampler = optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler())
+    found = play(make(tmp_path, space=lists, sampler=sampler, max_trials=4))
+    assert {(v["units"], v["rate"]) for v in found} == {(8, 0.6)}
+
+
+def test_a_grid_may_go_on_from_other_trials_and_others_from_a_grid(tmp_path):
+    grid = optuna.samplers.GridSampler({"units": [4, 8], "batch": [2], "rate": [0.6]})
+    for count, sampler in ((2, None), (4, grid), (6, optuna.samplers.RandomSampler())):
+        oracle = make(tmp_path, space=lists, sampler=sampler, max_trials=count, seed=0)
+        if count > 2:
+            oracle.reload()
+        play(oracle, lambda values: float(values["units"]))
+        assert len(oracle.study.trials) == count
+        assert all(len(trial.params) == 3 for trial in oracle.study.trials)
+
+
 def test_a_seed_of_zero_is_a_seed(tmp_path):
     oracle = make(tmp_path, seed=np.int64(0))
     play(oracle, square)

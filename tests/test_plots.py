@@ -263,7 +263,9 @@ def test_refusals(plain):
     refused("`points` must be", plots.path_loss, model, path, (X, Y), points=1)
     refused("`directory` must be", path.save, 5)
     refused("`range` must be", plots.interpolation, model, path, (X, Y), range=(1, 0))
-    refused("`metric` must be one of", plots.interpolation, model, path, (X, Y), metric="auc")
+    refused(
+        "`metric` must be one of.*Compile", plots.interpolation, model, path, (X, Y), metric="auc"
+    )
     refused("`ax` must be 2 axes", plots.interpolation, model, path, (X, Y), ax=pyplot.axes())
     refused("`knots` must be", plots.trajectory, model, path, (X, Y), knots=0)
     refused("`margin` must be", plots.trajectory, model, path, (X, Y), margin=-1)

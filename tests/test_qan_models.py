@@ -139,6 +139,14 @@ def test_errors_are_lowered(metric):
     assert Goal(metric).direction == "min"
 
 
+@pytest.mark.parametrize("value", [0.7, 0.1, 0.3, 0.9])
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_a_goal_is_reached_at_its_value(value, direction):
+    goal, sign = Goal("val_x", value, direction), 1 if direction == "max" else -1
+    assert goal.reached(float(np.float32(value * 10) / np.float32(10)))
+    assert not goal.reached(value - sign * 1e-4)
+
+
 def test_directions_that_are_not_known_are_asked_for():
     for metric in ("val_mine", "val_sensitivity_at_specificity"):
         with pytest.raises(ValueError, match=f"Whether '{metric}' is to be raised.*direction="):

@@ -241,6 +241,23 @@ def test_batch_events_end_with_the_epoch(tmp_path):
     assert seen == [(7, True)] * 2  # 8 batches an epoch, in one stack
 
 
+def test_the_loss_is_that_of_the_steps_also_of_a_model_without_metrics(tmp_path):
+    seen = []
+
+    def bare(hp):
+        model = keras.Sequential([L.Input((5,)), L.Dense(1)])
+        model.compile(DrMADSGD(0.02), "mse", jit_compile=False)
+        return model
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(logs["loss"])
+
+    tuner = search(make(tmp_path, bare, max_trials=1, objective="loss"), callbacks=[Watch()])
+    assert min(seen) > 0.01
+    assert scores(tuner) == [seen[-1]]
+
+
 def test_a_rate_that_a_callback_lowered_is_restored(tmp_path):
     first = []
 

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -159,6 +160,15 @@ def test_a_picture_shows_losses_and_learned_values(watched):
     rates = [line.get_ydata()[iteration] for line in kinds[0].get_lines()]
     effective = result(watched, best_trial.trial_id).effective["learning_rate"]
     np.testing.assert_allclose(rates, effective, rtol=1e-6)
+
+
+def test_a_hyper_loss_has_an_axis_of_its_own_beside_another_quantity(watched, monkeypatch):
+    objective = keras_tuner.Objective("val_mae", "min")
+    monkeypatch.setattr(watched.oracle, "objective", objective)
+    losses = plots.search(watched)[0]
+    assert "hyper loss" not in [line.get_label() for line in losses.get_lines()]
+    (other,) = [ax for ax in losses.figure.axes if ax.get_ylabel() == "hyper loss (×)"]
+    assert len(other.get_lines()[0].get_ydata()) == 4
 
 
 def test_a_picture_needs_a_trial(tmp_path):

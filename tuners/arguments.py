@@ -1,5 +1,6 @@
 """Arguments that both tuners refuse, or warn of, in the same words."""
 
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ import keras_tuner
 import tensorflow as tf
 
 from keras_drmad.arguments import (
+    did_you_mean,
     flag,
     of_kind,
     path_like,
@@ -38,8 +40,11 @@ def refuse(names: Iterable[str]) -> None:
     """Raises a ValueError if there are any arguments of these names, which `search` does not take."""
     names = sorted(names)
     if names:
+        known = sorted(inspect.signature(keras.Model.fit).parameters.keys() - INSTEAD.keys())
+        unknown = "`fit` does not know it either."
         fixes = [
-            f"`{name}`: {INSTEAD.get(name, '`fit` does not know it either.')}" for name in names
+            f"`{name}`: {INSTEAD.get(name) or did_you_mean(name, valid=known) or unknown}"
+            for name in names
         ]
         raise ValueError(f"`search` does not take these arguments. {' '.join(fixes)}")
 
@@ -73,7 +78,7 @@ def check_hypermodel(hypermodel: object) -> None:
             f"`fit` of {kind.__name__} is not called: the tuner trains the models itself. Pass what it "
             "gives to `model.fit` to `search`, and do the rest in `build` or in callbacks.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

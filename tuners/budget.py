@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from keras_drmad.arguments import choice, number, positive_integer, wrong
 
 Unit = Literal["trainings", "steps", "seconds", "trials"]
@@ -28,6 +30,8 @@ class Budget:
         self, amount: float | Sequence[float], unit: Unit, units: Sequence[str] = UNITS
     ) -> None:
         choice("unit", unit, units)
+        if isinstance(amount, np.ndarray):
+            amount = amount.tolist()
         if isinstance(amount, str):  # a sequence, too
             raise wrong("budget", amount, "a number")
         amounts = list(amount) if isinstance(amount, Sequence) else [amount]

@@ -11,7 +11,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import of_kind, positive_integer, whole_number
+from keras_drmad.arguments import of_kind, positive_integer, suggesting, whole_number
 
 from . import compat
 from .arguments import check_oracle
@@ -29,6 +29,7 @@ _log = logging.getLogger("keras_drmad")
 Objectives = str | keras_tuner.Objective | list[str | keras_tuner.Objective] | None
 
 
+@suggesting
 class OptunaOracle(keras_tuner.Oracle):
     """Proposes hyperparameters with one of Optuna's samplers, for any `keras_tuner.Tuner`.
 
@@ -113,8 +114,6 @@ class OptunaOracle(keras_tuner.Oracle):
             what = "a pruner of Optuna's, such as `optuna.pruners.MedianPruner()`, or None"
             of_kind("pruner", pruner, optuna.pruners.BasePruner, what)
         seed = whole_number("seed", seed, optional=True)
-        if objective is not None:
-            objective = directed(objective)
         check_oracle(
             {
                 "hyperparameters": hyperparameters,
@@ -130,7 +129,7 @@ class OptunaOracle(keras_tuner.Oracle):
         ):
             positive_integer("max_consecutive_failed_trials", max_consecutive_failed_trials)
         super().__init__(
-            objective=objective,
+            objective=None if objective is None else directed(objective),
             max_trials=positive_integer("max_trials", max_trials, optional=True),
             hyperparameters=hyperparameters,
             allow_new_entries=allow_new_entries,

@@ -115,8 +115,13 @@ def name_of(hyperparameter: kinds.HyperParameter) -> str:
     return hyperparameter.name + (f" ({'; '.join(conditions)})" if conditions else "")
 
 
-def parameter(hyperparameter: kinds.HyperParameter) -> Parameter | None:
+def parameter(hyperparameter: kinds.HyperParameter, plain: bool = False) -> Parameter | None:
     """The parameter of a hyperparameter; None for one that has a single, fixed value.
+
+    Args:
+        hyperparameter: of KerasTuner.
+        plain: whether its values are the parameter's, which costs the order of a list and the scale
+            `"reverse_log"`. A user who tells a sampler values, as a grid, means those.
 
     Raises:
         ValueError: It is none of KerasTuner's kinds.
@@ -127,7 +132,7 @@ def parameter(hyperparameter: kinds.HyperParameter) -> Parameter | None:
     if isinstance(hp, kinds.Boolean):
         return Parameter(hp, CategoricalDistribution([False, True]))
     if isinstance(hp, kinds.Choice):
-        if hp.ordered:
+        if hp.ordered and not plain:
             return _Index(hp, list(hp.values))
         return Parameter(hp, CategoricalDistribution(hp.values))
     if not isinstance(hp, (kinds.Int, kinds.Float)):
@@ -136,8 +141,10 @@ def parameter(hyperparameter: kinds.HyperParameter) -> Parameter | None:
         )
     if hp.step is not None and hp.sampling != "linear":  # multiplied, which Optuna has not
         values = list(hp.values)
+        if plain:
+            return Parameter(hp, CategoricalDistribution(values))
         return _Index(hp, [int(v) for v in values] if isinstance(hp, kinds.Int) else values)
-    kind = Parameter if hp.sampling != "reverse_log" else _Mirrored
+    kind = Parameter if plain or hp.sampling != "reverse_log" else _Mirrored
     log = hp.sampling != "linear"
     if isinstance(hp, kinds.Int):
         step = hp.step or 1
@@ -148,7 +155,9 @@ def parameter(hyperparameter: kinds.HyperParameter) -> Parameter | None:
     return kind(hp, FloatDistribution(hp.min_value, hp.max_value, log=log))
 
 
-def suggest(trial: optuna.Trial, space: keras_tuner.HyperParameters) -> dict[str, Value]:
+def suggest(
+    trial: optuna.Trial, space: keras_tuner.HyperParameters, plain: bool = False
+) -> dict[str, Value]:
     """A value for each active hyperparameter; those of closed scopes are not asked for."""
     chosen = space.copy()
     chosen.values = {}
@@ -158,6 +167,6 @@ def suggest(trial: optuna.Trial, space: keras_tuner.HyperParameters) -> dict[str
     ]:
         for hp in new:
             if hp.name not in chosen.values:
-                asked = parameter(hp)
+                asked = parameter(hp, plain)
                 chosen.values[hp.name] = asked.suggest(trial) if asked else hp.default
     return chosen.values

@@ -19,6 +19,8 @@ State = dict[str, Any]  # JSON
 NAME = "keras_tuner"
 # CMA-ES keeps a pickle there, and files of a search are never unpickled: it starts anew.
 PICKLED = "cma:"
+# Samplers that users tell values.
+TOLD = (optuna.samplers.GridSampler, optuna.samplers.PartialFixedSampler)
 DIRECTIONS = {
     "min": optuna.study.StudyDirection.MINIMIZE,
     "max": optuna.study.StudyDirection.MAXIMIZE,
@@ -54,6 +56,7 @@ class Search:
         self.pruned: set[str] = set()  # those that were told to stop
         self._seed = seed
         self._sampler = sampler
+        self._plain = isinstance(sampler, TOLD)
         self._numbers: dict[str, int] = {}  # by id, of all trials
         self._running: set[str] = set()
         self._storage = optuna.storages.InMemoryStorage()
@@ -76,7 +79,7 @@ class Search:
         self.study.sampler = copy.deepcopy(self._sampler)
         _reseed(self.study.sampler, self._seed, number)
         try:
-            values = suggest(self.study.ask(), space)
+            values = suggest(self.study.ask(), space, self._plain)
         except Exception:
             for trial in self.study.get_trials(deepcopy=False)[number:]:
                 self._storage.set_trial_state_values(self._trial(trial.number), TrialState.FAIL)
@@ -109,8 +112,8 @@ class Search:
         number = self._numbers[trial_id]
         trial = self._trial(number)
         known = self._storage.get_trial(trial).params
-        distributions = _distributions(space)
-        for name, value in _values(space).items():
+        distributions = self._distributions(space)
+        for name, value in self._values(space).items():
             if name not in known:
                 internal = distributions[name].to_internal_repr(value)
                 self._storage.set_trial_param(trial, name, internal, distributions[name])
@@ -126,6 +129,22 @@ class Search:
     def _trial(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
 
+    def _distributions(self, space: keras_tuner.HyperParameters) -> dict[str, BaseDistribution]:
+        """Of all parameters of a space, by their names in Optuna."""
+        found = (parameter(hp, self._plain) for hp in space.space)
+        return {p.name: p.distribution for p in found if p}
+
+    def _values(self, space: keras_tuner.HyperParameters) -> dict[str, Value]:
+        """Of the parameters that are active, as far as there are values that they can have."""
+        found = {}
+        for hp in space.space:
+            if not space.is_active(hp) or hp.name not in space.values:
+                continue
+            if of := parameter(hp, self._plain):
+                with contextlib.suppress(ValueError, TypeError):
+                    found[of.name] = of.encode(space.values[hp.name])
+        return found
+
     # -- coming back ---------------------------------------------------------------------------
 
     def get_state(self) -> State:
@@ -135,6 +154,7 @@ class Search:
             "trials": {
                 trial_id: {
                     "parameters": trials[number].params,
+                    "plain": self._plain,
                     "attributes": _plain(trials[number].system_attrs),
                 }
                 for trial_id, number in self._numbers.items()
@@ -173,12 +193,14 @@ class Search:
         if state == TrialState.PRUNED:
             latest = reports[max(reports)]
             value = None if np.isnan(latest) else latest
-        distributions = _distributions(space)
+        distributions, values = self._distributions(space), self._values(space)
         parameters = {n: v for n, v in saved.get("parameters", {}).items() if n in distributions}
+        if saved.get("plain", False) != self._plain:  # another kind of sampler goes on
+            parameters = {name: values[name] for name in parameters if name in values}
         if is_running:
             self._running.add(trial_id)
         else:
-            parameters |= {n: v for n, v in _values(space).items() if n not in parameters}
+            parameters |= {n: v for n, v in values.items() if n not in parameters}
         self._numbers[trial_id] = len(self.study.get_trials(deepcopy=False))
         self.study.add_trial(
             optuna.trial.create_trial(
@@ -190,21 +212,6 @@ class Search:
                 intermediate_values=reports,
             )
         )
-
-
-def _distributions(space: keras_tuner.HyperParameters) -> dict[str, BaseDistribution]:
-    """Of all parameters of a space, by their names in Optuna."""
-    return {p.name: p.distribution for hp in space.space if (p := parameter(hp))}
-
-
-def _values(space: keras_tuner.HyperParameters) -> dict[str, Value]:
-    """Of the parameters that are active, as far as there are values that they can have."""
-    found = {}
-    for hp in space.space:
-        if space.is_active(hp) and hp.name in space.values and (of := parameter(hp)):
-            with contextlib.suppress(ValueError, TypeError):
-                found[of.name] = of.encode(space.values[hp.name])
-    return found
 
 
 def _plain(attributes: State) -> State:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.arguments import choice, flag, of_kind, positive_integer, verbosity
+from keras_drmad.arguments import choice, flag, of_kind, positive_integer, suggesting, verbosity
 from keras_drmad.callbacks import checks, saved_state
 from keras_drmad.callbacks.averages import Averages
 from keras_drmad.callbacks.guard import Anchor, Guard
@@ -37,6 +37,7 @@ _log = logging.getLogger("keras_drmad")
 NEAR_THE_END = 0.8
 
 
+@suggesting
 class LearnHyperparameters(keras.callbacks.Callback):
     """Learns the hyperparameters of a `DrMADSGD` or `DrMADAdamW` while `fit` trains.
 

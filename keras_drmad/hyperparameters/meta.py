@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import number, of_kind
+from keras_drmad.arguments import number, of_kind, suggesting
 from keras_drmad.checked_optimizer import CheckedOptimizer
 from keras_drmad.hyperparameters.scales import Log
 from keras_drmad.typing import JsonObject, Tensor, Vectors
@@ -19,6 +19,7 @@ EPSILON = 1e-12
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class Sign(CheckedOptimizer):
     r"""Moves every variable by a fixed step against the sign of its gradient.
 
@@ -58,6 +59,7 @@ class Sign(CheckedOptimizer):
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class Rprop(CheckedOptimizer):
     r"""Moves each entry against the sign of its gradient, by a step of its own.
 

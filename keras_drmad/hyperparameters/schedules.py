@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from keras_drmad.arguments import positive_integer, some_of, wrong
+from keras_drmad.arguments import positive_integer, some_of, suggesting, wrong
 from keras_drmad.typing import Tensor
 
 SCHEDULABLE = ("learning_rate", "momentum", "beta_1")
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class Knots:
     """Piecewise linear schedules over training, one for each group.
 

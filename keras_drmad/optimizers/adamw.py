@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import flag, number
+from keras_drmad.arguments import flag, number, suggesting
 from keras_drmad.hyperparameters.scales import Log, Logit, scale_of
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.learnable import LearnableOptimizer
@@ -20,6 +20,7 @@ WEIGHT_DECAY = functools.partial(Log, floor=1e-4, ceiling=1e3)
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class DrMADAdamW(LearnableOptimizer):
     r"""AdamW whose learning rates and weight decays (and β₁) can be learned.
 

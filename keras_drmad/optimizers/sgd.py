@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import flag
+from keras_drmad.arguments import flag, suggesting
 from keras_drmad.hyperparameters.scales import Log, Logit, scale_of
 from keras_drmad.hyperparameters.schedules import Knots
 from keras_drmad.optimizers.learnable import LearnableOptimizer
@@ -20,6 +20,7 @@ L2 = functools.partial(Log, floor=1e-6, ceiling=1e4)
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class DrMADSGD(LearnableOptimizer):
     r"""Momentum SGD whose learning rates, momenta and L2 coefficients can be learned.
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import positive_integer, suggesting
 from keras_drmad.paths import binomial
 from keras_drmad.paths.base import Path, Point, Segment
 from keras_drmad.typing import Structure, Tensor, Tensors
@@ -23,6 +23,7 @@ class Stored(Path):
         return Point(record["weights"], record["slots"], record["state"])
 
 
+@suggesting
 class Checkpointed(Stored):
     """Some iterates are kept, and the steps between are trained again. Exact.
 

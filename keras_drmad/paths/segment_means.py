@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_drmad.arguments import flag, positive_integer
+from keras_drmad.arguments import flag, positive_integer, suggesting
 from keras_drmad.paths.base import End, Path, Point, Segment
 from keras_drmad.sums import inner
 from keras_drmad.typing import Structure, Tensor, Tensors
@@ -15,6 +15,7 @@ from keras_drmad.update_rules.base import Iterate
 SHORTEST = 4  # steps a segment, on average: fewer knots for shorter training
 
 
+@suggesting
 class SegmentMeans(Path):
     """A line through the mean iterates of segments of training. Memory: `knots + 4` × weights.
 

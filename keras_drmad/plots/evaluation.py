@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import compat
-from keras_drmad.arguments import choice, named, of_kind, positive_integer
+from keras_drmad.arguments import choice, did_you_mean, named, of_kind, positive_integer, wrong
 from keras_drmad.data import as_arguments, as_batches
 from keras_drmad.data_checks import check_data
 from keras_drmad.plots.recorded_path import RecordedPath, Values, state_variables
@@ -149,7 +149,8 @@ def metric_of(evaluation: Evaluation, metric: str | None) -> str | None:
     if metric is None:
         return names[0] if names else None
     if metric not in names:
-        raise ValueError(f"`metric` must be one of the model's, {names}. Received: {metric!r}")
+        advice = did_you_mean(metric, valid=names) or "Compile it with `metrics=[...]`"
+        raise wrong("metric", metric, f"one of the model's, {names}", advice)
     return metric
 
 
@@ -170,7 +171,9 @@ def _batches(model: keras.Model, name: str, data: Structure, batch_size: int) ->
     with named("data"):
         batches = as_batches(data, batch_size)
     if not batches.epoch_steps:
-        raise ValueError(f"`data` must have an end, and at least one batch. {name!r} has not.")
+        raise ValueError(
+            f"`data` must have an end, and at least one batch: use `dataset.take(n)`. {name!r} has not."
+        )
     check_data("data", model, batches)
     tensors = (
         tf.nest.map_structure(tf.convert_to_tensor, batches.batch(step))

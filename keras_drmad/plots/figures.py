@@ -109,7 +109,7 @@ def with_gaps(values: Sequence[float] | np.ndarray, what: str) -> np.ndarray:
     if lost.any():
         warnings.warn(
             f"{what} is not finite at {lost.sum()} of {lost.size} points, which are left out.",
-            stacklevel=3,
+            stacklevel=4,
         )
         array[lost] = np.nan
     return array

@@ -13,6 +13,7 @@ from keras_drmad.arguments import (
     of_kind,
     path_like,
     positive_integer,
+    suggesting,
     wrong,
 )
 from keras_drmad.plots import filters
@@ -27,6 +28,7 @@ LAST = 2000  # milliseconds that the last frame stays
 SHADES = 32  # of grey in the file: as many as one can tell apart, and the file is small
 
 
+@suggesting
 class FilterAnimation(Snapshots[np.ndarray]):
     """Films the filters of a layer while they are trained, as an animated GIF.
 

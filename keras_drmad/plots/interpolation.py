@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_drmad.arguments import number, of_kind, pair, positive_integer
+from keras_drmad.arguments import number, of_kind, pair, positive_integer, suggesting
 from keras_drmad.plots import figures
 from keras_drmad.plots.evaluation import Evaluation, metric_of
 from keras_drmad.plots.lines import chord
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@suggesting
 def interpolation(
     model: keras.Model,
     path: RecordedPath,

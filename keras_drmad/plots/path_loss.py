@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import positive_integer, suggesting
 from keras_drmad.plots import figures
 from keras_drmad.plots.evaluation import Evaluation
 from keras_drmad.plots.lines import chord, segment_means
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@suggesting
 def path_loss(
     model: keras.Model,
     path: RecordedPath,

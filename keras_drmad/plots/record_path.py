@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_drmad.arguments import choice, make_folder, path_like
+from keras_drmad.arguments import choice, make_folder, path_like, suggesting
 from keras_drmad.plots import recorded_path
 from keras_drmad.plots.recorded_path import RecordedPath, Snapshot, Values, state_variables
 from keras_drmad.plots.snapshots import Snapshots
@@ -15,6 +15,7 @@ from keras_drmad.typing import Logs
 DTYPES = ("float16", "float32", "float64")
 
 
+@suggesting
 class RecordPath(Snapshots[Snapshot | pathlib.Path]):
     """Records the weights, moving statistics and training loss during `fit`, for the plots.
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_drmad.arguments import of_kind
+from keras_drmad.arguments import of_kind, suggesting
 from keras_drmad.plots import figures
 from keras_drmad.plots.lines import chord
 from keras_drmad.plots.recorded_path import RecordedPath, difference, inner, norm
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@suggesting
 def residual(path: RecordedPath, label: str | None = None, ax: "Axes | None" = None) -> "Axes":
     """Draws the way of the weights along the chord, and its distance from it.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_drmad.arguments import number, positive_integer
+from keras_drmad.arguments import number, positive_integer, suggesting
 from keras_drmad.plots import figures
 from keras_drmad.plots.evaluation import Evaluation
 from keras_drmad.plots.lines import Line, chord, segment_means
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEVELS = 12  # of the contours
 
 
+@suggesting
 def trajectory(
     model: keras.Model,
     path: RecordedPath,

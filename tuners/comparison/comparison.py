@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import keras_tuner
+import numpy as np
 from keras_tuner.engine.hyperparameters import HyperParameter
 
 from keras_drmad.arguments import (
     flag,
     path_like,
     positive_integer,
+    suggesting,
     verbosity,
     whole_number,
     wrong,
@@ -40,6 +42,7 @@ SPACE = "space"  # among a method's settings
 WAIT = 2.0  # seconds, for what other processes do
 
 
+@suggesting
 def compare(
     methods: Mapping[str, Method],
     *,
@@ -138,7 +141,7 @@ def compare(
         place.clear()
     unfair = fairness.warnings(methods, spaces, first, whole, len(numbers))
     for words in unfair:
-        warnings.warn(words, stacklevel=2)
+        warnings.warn(words, stacklevel=3)
     now = {
         "budget": whole.amounts,
         "unit": unit,
@@ -244,7 +247,8 @@ def _described(hp: HyperParameter) -> str:
     return f"{type(hp).__name__} {hp.get_config()}"
 
 
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
+def _seeds(seeds: int | Sequence[int] | np.ndarray) -> list[int]:
+    seeds = seeds.tolist() if isinstance(seeds, np.ndarray) else seeds
     if not isinstance(seeds, Sequence):
         return list(range(positive_integer("seeds", seeds)))
     numbers = [whole_number("seeds", seed) for seed in seeds]

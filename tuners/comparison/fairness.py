@@ -6,6 +6,7 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, HyperParameter
 
 from ..budget import Budget
+from ..drmad.oracle import ITERATIONS_OF_A_CONFIGURATION
 from ..optuna_oracle import OptunaOracle
 from .data import SUSPICIOUS, Part, overlap
 from .method import Method
@@ -69,6 +70,12 @@ def _of_budgets(
         return
     for name, method in methods.items():
         size = len(spaces[name])
+        if size and method.differentiates and budget.amount <= _of_one_configuration(method):
+            chosen = _listed([one.name for one in spaces[name]])
+            yield (
+                f"The budget of {budget} is too small for {name!r}: DrMADTuner tries only one "
+                f"configuration of {chosen}. Pass `scouts`, or a smaller `meta_iterations`."
+            )
         if not method.is_tuned or _needs_none(method) or not size:
             continue
         kind = method.oracle_class or method.tuner_class
@@ -102,6 +109,15 @@ def _random_trials(method: Method, size: int) -> int:
     if kind in BAYESIAN:
         return given.get("num_initial_points") or 3 * size
     return RANDOM_OF_TPE if kind is OptunaOracle and "sampler" not in given else 0
+
+
+def _of_one_configuration(method: Method) -> int:
+    """Trainings that the first choice of what a hypermodel asks for takes, of `DrMADTuner`."""
+    given = method.tuner_arguments
+    if given.get("scouts") or given.get("patience"):
+        return 0
+    each = given.get("gradients_per_step", 1) + 1  # a retest
+    return each * given.get("meta_iterations", ITERATIONS_OF_A_CONFIGURATION)
 
 
 def _needs_none(method: Method) -> bool:

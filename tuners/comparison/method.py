@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_drmad.arguments import keywords, suggesting
 from keras_drmad.callbacks.learn_hyperparameters import LearnHyperparameters
 from keras_drmad.typing import JsonObject, Structure
 
@@ -35,6 +36,7 @@ INSTEAD: dict[type, str] = {
 RESERVED = ("directory", "objective", "overwrite", "project_name", "seed", "tuner_id")
 
 
+@suggesting
 class Method:
     """One method of a comparison: a model, and how it is tuned within the budget.
 
@@ -167,15 +169,7 @@ class Method:
 
 def accepts(kind: type, argument: str) -> bool:
     """Whether a class, or one that it passes its arguments on to, takes an argument."""
-    for one in kind.__mro__[:-1]:
-        if "__init__" not in vars(one):
-            continue
-        parameters = inspect.signature(one).parameters
-        if argument in parameters:
-            return True
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            return False  # it would pass nothing on
-    return False
+    return argument in keywords(kind)
 
 
 def _classes(

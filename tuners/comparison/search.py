@@ -11,6 +11,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
+from keras_drmad.arguments import suggesting
 from keras_drmad.typing import JsonObject, Logs
 
 from ..budget import Budget
@@ -169,7 +170,7 @@ def _prunes(oracle: OptunaOracle) -> bool:
 
 
 def _watched(kind: type[keras_tuner.Tuner]) -> Callable[..., keras_tuner.Tuner]:
-    return type(f"Watched{kind.__name__}", (WatchedTuner, kind), {})
+    return suggesting(type(f"Watched{kind.__name__}", (WatchedTuner, kind), {}))
 
 
 def _of_tuner(method: Method) -> JsonObject:

@@ -67,14 +67,13 @@ class ResilientOracle(keras_tuner.Oracle):
         if timeout is not None:
             number("timeout", timeout, above=0)
         seed = whole_number("seed", seed, optional=True)
-        objective = directed(objective)
         check_oracle(kwargs)
         # KerasTuner's own limit would raise inside of the server's thread, with its lock held.
         self.failures_allowed = positive_integer(
             "max_consecutive_failed_trials", kwargs.pop("max_consecutive_failed_trials", 3)
         )
         kwargs["max_consecutive_failed_trials"] = -1
-        super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
+        super().__init__(directed(objective), max_trials=max_trials, seed=seed, **kwargs)
         self.display = self.display_class(self)
         compat.set_display(self, self.display)
         self._given_seed = seed

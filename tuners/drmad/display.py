@@ -81,8 +81,8 @@ class DrMADDisplay(SearchDisplay):
             lines.append(f"Another trial ({lacks.stage}) takes a budget of {more}{guess}.")
         if self.oracle.has_choices() and len(self.oracle.runs) == 1:
             lines.append(
-                "Only one configuration was tried. For others raise `max_trials` or `budget`, or lower "
-                "`meta_iterations`."
+                "Only one configuration was tried. For others pass `scouts`, raise `max_trials` or "
+                "`budget`, or lower `meta_iterations`."
             )
         return lines
 

@@ -12,7 +12,7 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Fixed
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import flag, of_kind, positive_integer, whole_number
+from keras_drmad.arguments import flag, of_kind, positive_integer, suggesting, whole_number
 from keras_drmad.hyperparameters import meta
 from keras_drmad.typing import JsonObject, Logs
 
@@ -50,6 +50,7 @@ STEERING = (
 )
 
 
+@suggesting
 class DrMADOracle(BudgetedOracle):
     """Gradient descent on hyperparameters: one trial is one training, and its hypergradient.
 

@@ -92,7 +92,11 @@ def _draw_losses(tuner: DrMADTuner, panel: "Axes", trials: list[Trial]) -> None:
         losses = np.array([t.metrics.get_best_value(HYPER_LOSS) for t in trials], "float64")
         if not np.allclose(losses, scores, equal_nan=True):  # where there is a selection set
             shown = figures.with_gaps(losses, "hyper loss")
-            panel.plot(numbers, shown, "x", color=figures.COLOURS[1], label="hyper loss")
+            red = figures.COLOURS[1]
+            own = panel if objective.name == "val_loss" else panel.twinx()
+            own.plot(numbers, shown, "x", color=red, label="hyper loss")
+            if own is not panel:  # another quantity, on the right
+                own.set_ylabel("hyper loss (×)", color=red)
     known = scores[np.isfinite(scores)]
     if objective.direction == "min" and known.size and 0 < known.min() * WIDE < known.max():
         figures.log_scale(panel)  # bad starts leave the others no room

@@ -8,7 +8,7 @@ import keras
 import keras_tuner
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import choice, flag, positive_integer, verbosity
+from keras_drmad.arguments import choice, flag, positive_integer, suggesting, verbosity
 from keras_drmad.data import VALIDATION_BATCH
 from keras_drmad.engine.judge import JUDGES
 from keras_drmad.optimizers.learnable import LearnableOptimizer, learnable_optimizer
@@ -36,6 +36,7 @@ from .starts import check_ranges
 from .trainings import Trainings
 
 
+@suggesting
 class DrMADTuner(ResilientTuner):
     """Offline hypergradient search: each trial trains from scratch, and walks back.
 

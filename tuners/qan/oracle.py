@@ -10,7 +10,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from keras_drmad.arguments import positive_integer
+from keras_drmad.arguments import positive_integer, suggesting
 from keras_drmad.typing import Logs
 
 from ..distributed.guard import Refused, entry
@@ -48,6 +48,7 @@ _log = logging.getLogger("keras_drmad")
 COMPILED = 0.005  # a learning rate, if nobody says which it is
 
 
+@suggesting
 class QANOracle(ResilientOracle):
     """A deep Q-network as a KerasTuner oracle: one trial is one episode, a whole training.
 

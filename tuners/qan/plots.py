@@ -103,7 +103,8 @@ def learning_rates(tuner: QANTuner, ax: "Axes | None" = None, episodes: int = 5)
                 lines = panel.step(history["steps"], history["rates"], color=colour, alpha=0.6)
                 if i == 0:
                     lines[0].set_label(name)  # one for all layers
-    panel.set(xlabel="step", ylabel="learning rate", yscale="log")
+    figures.log_scale(panel)
+    panel.set(xlabel="step", ylabel="learning rate")
     figures.legend(panel)
     return panel
 

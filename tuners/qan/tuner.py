@@ -11,7 +11,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from keras_drmad.arguments import of_kind, positive_integer, verbosity
+from keras_drmad.arguments import of_kind, positive_integer, suggesting, verbosity
 from keras_drmad.typing import Logs, Structure
 
 from .. import compat, tensorboard
@@ -46,6 +46,7 @@ REFUSED: dict[type[keras.callbacks.Callback], str] = {
 }
 
 
+@suggesting
 class QANTuner(ResilientTuner):
     """Learns to schedule a training, so that it reaches a goal in fewer steps.
 

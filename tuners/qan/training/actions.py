@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.arguments import choice, number, pair, some_of, wrong
+from keras_drmad.arguments import choice, number, pair, some_of, suggesting, wrong
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class Actions:
     """A set of actions: what they multiply, and which samples come next.
 

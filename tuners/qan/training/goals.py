@@ -7,7 +7,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from keras_drmad.arguments import choice, named, number, wrong
+from keras_drmad.arguments import choice, named, number, suggesting, wrong
 from keras_drmad.typing import Logs
 
 from ...objectives import known_direction
@@ -20,6 +20,7 @@ LEAST = 1e-6  # of errors and shares whose logarithm is taken
 
 
 @keras.saving.register_keras_serializable(package="keras_drmad")
+@suggesting
 class Goal:
     """A metric, and the value that it should reach soon; without a value, it is made as good as can be.
 
@@ -95,7 +96,9 @@ class Goal:
         """Whether a value of the metric reaches the goal."""
         if self.value is None:
             return False
-        return metric >= self.value if self.direction == "max" else metric <= self.value
+        # As Keras has it: 0.7 in float32, which is what 7 of 10 are, is less than Python's.
+        now, wanted = np.float32(metric), np.float32(self.value)
+        return bool(now >= wanted if self.direction == "max" else now <= wanted)
 
     def measured(self, logs: Logs, name: str) -> float:
         """What is measured under a name that is needed; a ValueError if there is none."""
