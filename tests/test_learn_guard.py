@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_learn import HYPER, X, Y, _without_xla, arrays, mlp, weights  # noqa: F401  (a fixture)
 
-from keras_drmad import DrMADAdamW, LearnHyperparameters
+from keras_drmad import DrMADAdamW, LearnHyperparameters, Rprop
 from keras_drmad.callbacks.guard import DIVISOR, Anchor, Guard, Outcome
 from keras_drmad.callbacks.hyper_samples import HyperSamples
 from keras_drmad.callbacks.progress import Progress
@@ -178,6 +178,28 @@ def test_a_training_that_is_broken_off_goes_on_to_the_same_result(tmp_path):
         resumed.optimizer.as_logs().values(), expected.optimizer.as_logs().values(), strict=True
     ):
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "learn"),
+    [
+        (keras.optimizers.SGD(1.0), keras.optimizers.SGD(1e-9), ("learning_rate", "l2")),
+        (Rprop(), Rprop(), ("l2",)),
+    ],
+)
+def test_a_checkpoint_goes_on_otherwise(tmp_path, before, after, learn):
+    """What was saved of another meta-optimizer, or of other hyperparameters, is left out."""
+    path, model = tmp_path / "at.weights.h5", mlp()
+    save = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    learning = LearnHyperparameters(HYPER, meta_optimizer=before, **SHORT)
+    arrays(model, verbose=0, callbacks=[learning, save])
+    model.load_weights(path)
+    model.optimizer.learn = learn
+    rates = model.optimizer.displacements["learning_rate"]
+    start = rates.numpy()
+    learning = LearnHyperparameters(HYPER, meta_optimizer=after, **SHORT)
+    arrays(model, verbose=0, callbacks=[learning])
+    np.testing.assert_allclose(rates, start, atol=1e-6)
 
 
 def test_averages_replace_the_last_weights_where_they_are_better(monkeypatch):

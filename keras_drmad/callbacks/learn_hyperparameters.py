@@ -357,7 +357,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         """What is saved with the optimizer, for a training that is broken off."""
         if self._engine is None or self._mover is None:
             return {}
-        state = {"draws": np.array([self._draws, self._seed])}
+        state = {"draws": np.array([self._draws, self._seed]), "mover": self._mover.fingerprint()}
         state |= _numbered("meta", self._mover.read()[1])
         if self._guard is not None:
             anchor = self._guard.anchor
@@ -372,6 +372,8 @@ class LearnHyperparameters(keras.callbacks.Callback):
 
     def _restore(self, state: Arrays) -> None:
         assert self._engine is not None and self._mover is not None
+        if not np.array_equal(state.get("mover", ()), self._mover.fingerprint()):
+            return  # of a training that learned otherwise: this one begins anew
         self._draws, self._seed = map(int, state["draws"])
         self._mover.put_back(_listed("meta", state))
         self._averages = Averages(state)
