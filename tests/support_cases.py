@@ -253,7 +253,7 @@ CASES: dict[str, list[Case]] = {
         Case(small(model=own.Otherwise)),
         Case(small(model=own.Otherwise), by_fit=True),
     ],
-    "targets that change with the weights, or with a hyper variable": one(small(model=own.Distils)),
+    "targets that change with the weights, or do not sum to 1": one(small(model=own.Distils)),
     "`keras.losses.CTC`": one(
         sequential(lambda: layers.Input((6, 2)), lambda: layers.Dense(4), loss=keras.losses.CTC()),
         data=halves(normal(16, 6, 2), rng.integers(1, 4, (16, 2)).astype("int32")),

@@ -65,7 +65,8 @@ class _Mended:
 
     `tf.nn.softmax_cross_entropy_with_logits` has the gradient `softmax(logits) − labels`, of which
     TensorFlow knows the derivative by the logits only. `−(labels − c) · (logits − d)`, its labels hidden
-    as above, is 0 and has the gradient 0, which has the derivative by the labels that is missing.
+    as above, is 0 and has the gradient 0, which has the derivative by the labels that is missing. And
+    its gradient is the derivative only where labels sum to 1: of a validation loss the rest is added.
 
     TensorFlow's functions are replaced while any thread is inside, and act as ever in all others.
     """
@@ -153,6 +154,10 @@ class _Mended:
             labels: Tensor, logits: Tensor, axis: int = -1, name: str | None = None
         ) -> Tensor:
             loss = original(labels, logits, axis=axis, name=name)
+            if self._now and self._now[0] is None:
+                total = tf.reduce_logsumexp(tf.cast(logits, loss.dtype), axis)
+                excess = tf.reduce_sum(tf.cast(labels, loss.dtype), axis) - 1
+                return loss + excess * (total - constant(total, name=MENDED))
             if (hiding := self._hiding()) is None:
                 return loss
             with hiding:
