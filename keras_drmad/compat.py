@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from tensorflow.python.eager import record
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -123,16 +124,23 @@ def has_gradient(operation: str) -> bool:
 def own_gradient(operation: str) -> str | None:
     """The name of the function that gives an operation its gradient by `tf.custom_gradient`.
 
-    None of other types of operations, and of TensorFlow's own functions. TensorFlow registers such a
-    gradient under a number, and keeps the function in closures.
+    None of other types of operations, and of the derivatives that TensorFlow itself gives so. It
+    registers such a gradient under a number, and keeps the function in closures.
     """
     if not operation.startswith(CUSTOM_GRADIENT):
         return None
     registered = gradient_registry.lookup(operation)
     of_tape = inspect.getclosurevars(registered).nonlocals["tape_grad_fn"]
     function = inspect.getclosurevars(of_tape).nonlocals["grad_fn"]
-    is_known = getattr(function, "__module__", "").startswith("tensorflow.")
+    module = getattr(function, "__module__", "")
+    # `tf.grad_pass_through` and `tf.recompute_grad` are in that one.
+    is_known = module.startswith("tensorflow.") and not module.endswith(".custom_gradient")
     return None if is_known else function.__qualname__.partition(".<locals>")[0]
+
+
+def is_watched(tensor: tf.Tensor) -> bool:
+    """Whether a tape that records now would differentiate by a tensor, or by what it was made of."""
+    return bool(record.should_record_backprop([tensor]))
 
 
 def is_stateful(operation: str) -> bool:

@@ -102,6 +102,7 @@ dense, flat = lambda: layers.Dense(1), layers.Flatten
 images = (lambda: layers.Input((5, 5, 1)), lambda: layers.Conv2D(2, 3, activation="tanh"))
 tokens = lambda: layers.Input((4,), dtype="int32")  # noqa: E731
 embedding = lambda: layers.Embedding(6, 3, mask_zero=True)  # noqa: E731
+rotating = lambda *of: sequential(*of, lambda: layers.RandomRotation(0.1), flat, dense)  # noqa: E731
 IMAGES = halves(normal(16, 5, 5, 1), normal(16, 1))
 TOKENS = halves(rng.integers(0, 6, (16, 4)).astype("int32"), normal(16, 1))
 SEQUENCES = halves(normal(16, 3, 2), normal(16, 1))
@@ -215,9 +216,7 @@ CASES: dict[str, list[Case]] = {
     ),
     "attention": one(attention, data=halves(normal(16, 3, 4), normal(16, 1))),
     "several inputs and outputs": one(two_in_two_out, data=named),
-    "layers of several dtypes": [
-        Case(of_dtype(dtype)) for dtype in ("float64", "bfloat16", "float16")
-    ],
+    "layers of several dtypes": [Case(of_dtype(d)) for d in ("float64", "bfloat16", "float16")],
     "state in a Keras variable": one(small(own.Counts)),
     "a `tf.Variable` that a layer only reads": one(small(own.ReadsByHand)),
     "a `tf.Variable` that a layer changes": one(small(own.CountsByHand)),
@@ -227,8 +226,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "`tf.numpy_function` or `tf.py_function` in a layer": one(small(own.AsksPython)),
     "models whose `call` has no argument `training`": [
-        Case(lambda: compiled(own.Untold())),
-        Case(lambda: compiled(own.UntoldByKeywords())),
+        Case(lambda of=of: compiled(of())) for of in (own.Untold, own.UntoldByKeywords)
     ],
     "`stop_gradient`": one(small(lambda: layers.Dense(3), own.Detaches)),
     "`stop_gradient` within a loop, a branch or a `tf.function`": one(small(own.DetachesInside)),
@@ -244,6 +242,8 @@ CASES: dict[str, list[Case]] = {
         )
         for how in ("bilinear", "bicubic")
     ],
+    "rotations of images before trained layers": one(rotating(images[0]), data=IMAGES),
+    "rotations of images after trained layers": one(rotating(*images), data=IMAGES),
     # losses and training steps
     "`add_loss` without targets": one(autoencoder, data=lambda: (X[:16], X[16:])),
     '`reduction="sum"` or `"none"`': [Case(small(loss=of)) for of in (adding, unreduced)],
@@ -253,6 +253,7 @@ CASES: dict[str, list[Case]] = {
         Case(small(model=own.Otherwise)),
         Case(small(model=own.Otherwise), by_fit=True),
     ],
+    "targets that change with the weights, or do not sum to 1": one(small(model=own.Distils)),
     "`keras.losses.CTC`": one(
         sequential(lambda: layers.Input((6, 2)), lambda: layers.Dense(4), loss=keras.losses.CTC()),
         data=halves(normal(16, 6, 2), rng.integers(1, 4, (16, 2)).astype("int32")),
@@ -388,10 +389,10 @@ CASES: dict[str, list[Case]] = {
     "unbatched data": on_both_sides(lambda: tf.data.Dataset.from_tensor_slices((X[:, 0], Y[:, 0]))),
     # devices (of `DrMADTuner`: `test_tuner.test_two_devices_find_what_one_finds`)
     "`MirroredStrategy` with `hypergradient` or `DrMADTuner`": one(replicas=True),
-    "losses that are sums or one number, and a `compute_loss` of one's own, on several replicas": [
-        Case(small(model=own.OwnLoss), replicas=True, by_fit=True),
-        # The others: `test_replicas.test_losses_that_keras_does_not_divide`.
-    ],
+    # (Of the others: `test_replicas.test_losses_that_keras_does_not_divide`.)
+    "losses that are sums or one number, and a `compute_loss` of one's own, on several replicas": one(
+        small(model=own.OwnLoss), replicas=True, by_fit=True
+    ),
     "`synchronized=True` of layers on several replicas": one(
         small(lambda: layers.BatchNormalization(synchronized=True)), replicas=True
     ),

@@ -167,6 +167,24 @@ class UntoldByKeywords(Untold):
         return self.last(self.drop(x))
 
 
+class Distils(keras.Sequential):
+    """Its predictions are targets of others."""
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: Any = True,
+    ) -> Any:
+        logits = keras.ops.concatenate([y_pred, y], -1)
+        targets = keras.ops.softmax(logits[::-1])
+        return keras.ops.mean(
+            keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
+        )
+
+
 class StepsTwice(DrMADSGD):
     """Steps in another way than the class that it is derived from."""
 

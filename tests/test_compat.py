@@ -68,7 +68,17 @@ def own_gradients(function):
     return [compat.own_gradient(kind) for kind in kinds]
 
 
+def watched():
+    x, y = tf.constant(1.0), tf.constant(1.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        found = [compat.is_watched(x * y), compat.is_watched(y)]
+        with tape.stop_recording():
+            return [*found, compat.is_watched(x)]
+
+
 USES = {
+    "`record.should_record_backprop()`": lambda m: watched() == [True, False, False],
     "`Model._flatten_layers()`: all layers": lambda m: (
         {"inner", "deep", "out"} <= {layer.name for layer in compat.all_layers(m)}
     ),

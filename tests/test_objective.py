@@ -42,13 +42,32 @@ class Detached(keras.Sequential):
         return keras.ops.mean(error * keras.ops.stop_gradient(1 + keras.ops.tanh(error)))
 
 
+class Distilled(keras.Sequential):
+    """Its targets are probabilities that the weights give, too."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        targets = keras.ops.softmax(2 * y_pred[::-1])
+        losses = keras.losses.categorical_crossentropy(targets, y_pred, from_logits=True)
+        return keras.ops.mean(keras.ops.sin(losses))
+
+
+class SeveralClasses(keras.Sequential):
+    """Its targets do not sum to 1."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        targets = keras.ops.ones_like(y_pred)
+        losses = keras.losses.categorical_crossentropy(targets, y_pred, from_logits=True)
+        return keras.ops.mean(losses)
+
+
 def inner(a, b):
     return sum(float(tf.reduce_sum(p * q)) for p, q in zip(a, b, strict=True))
 
 
-def test_what_stop_gradient_hides_moves_with_the_weights(float64):
+@pytest.mark.parametrize("kind", [Detached, Distilled, SeveralClasses])
+def test_what_tensorflow_takes_for_constant_changes_with_the_weights(float64, kind):
     renormalized = layers.BatchNormalization(renorm=True)
-    model = Detached([keras.Input((3,)), layers.Dense(4), renormalized, layers.Dense(1)])
+    model = kind([keras.Input((3,)), layers.Dense(4), renormalized, layers.Dense(2)])
     model.compile(DrMADSGD(0.1), "mse", run_eagerly=True)
     batch = X.astype("float64"), Y.astype("float64"), ()
     objective = Objective(model, batch)

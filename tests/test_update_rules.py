@@ -108,3 +108,19 @@ def test_a_norm_of_zero_does_not_clip(clip):
     gradients = optimizer.update_rule().gradients(weights, weights, optimizer.hyper_values())
     for g, w in zip(gradients, weights, strict=True):
         np.testing.assert_array_equal(g, w)
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+def test_gradients_of_zero_are_clipped_and_differentiated(clip):
+    """As of a batch whose samples all have the weight 0."""
+    optimizer, variables = optimizer_of(l2=0.0, **{clip: 0.1})
+    optimizer.set_hyperparameters({"top": {"l2": 0.0}})
+    rule, hyper = optimizer.update_rule(), optimizer.hyper_values()
+    weights = [tf.convert_to_tensor(v) for v in variables]
+    raw = [tf.zeros_like(w) for w in weights]
+    with tf.GradientTape() as tape:
+        tape.watch(raw)
+        gradients = rule.gradients(weights, raw, hyper)
+    for g, back in zip(gradients, tape.gradient(gradients, raw), strict=True):
+        np.testing.assert_array_equal(g, np.zeros(g.shape))
+        np.testing.assert_array_equal(back, np.ones(g.shape))

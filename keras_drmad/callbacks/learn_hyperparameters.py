@@ -357,7 +357,7 @@ class LearnHyperparameters(keras.callbacks.Callback):
         """What is saved with the optimizer, for a training that is broken off."""
         if self._engine is None or self._mover is None:
             return {}
-        state = {"draws": np.array([self._draws, self._seed])}
+        state = {"draws": np.array([self._draws, self._seed]), "mover": self._mover.fingerprint()}
         state |= saved_state.numbered("meta", self._mover.read()[1])
         if self._guard is not None:
             state |= saved_state.of_guard(self._guard)
@@ -375,7 +375,12 @@ class LearnHyperparameters(keras.callbacks.Callback):
         if not (state and goes_on):
             return
         assert self._engine is not None and self._mover is not None
-        saved_state.check(state, self._mover)
+        if not np.array_equal(state.get("mover", ()), self._mover.fingerprint()):
+            self._warn(
+                "The training that goes on was broken off with another `meta_optimizer`, or another "
+                "`learn` of the optimizer: weights and values go on, and learning begins anew."
+            )
+            return
         self._draws, self._seed = map(int, state["draws"])
         self._mover.put_back(saved_state.listed("meta", state))
         self._averages = Averages(state)

@@ -91,6 +91,14 @@ class Mover:
 
     # -- the state ---------------------------------------------------------------------------
 
+    def fingerprint(self) -> np.ndarray:
+        """What must be the same for the state of another one to be put back, as bytes."""
+        config = self._meta.get_config().items()
+        settings = {k: v for k, v in config if v is None or isinstance(v, bool | int | float | str)}
+        sizes = {kind: tuple(d.shape) for kind, d in self._learned.items()}
+        said = f"{type(self._meta).__name__} {sorted(settings.items())} {sizes}"
+        return np.frombuffer(said.encode(), "uint8")
+
     def read(self) -> tuple[Vectors, Tensors]:
         """`{kind: vector}` of what is learned, and the variables of the meta-optimizer."""
         return self._reading()

@@ -50,17 +50,3 @@ def guard_from(state: Arrays, like: TrainingState, mover: Mover) -> Guard | None
     guard = Guard(0.0, anchor)
     guard.restore(state["guard"])
     return guard
-
-
-def check(state: Arrays, mover: Mover) -> None:
-    """Raises a ValueError if what was saved is that of another meta-optimizer, or of other kinds."""
-    learned, meta = mover.read()
-    saved = {name.removeprefix("displaced_") for name in state if name.startswith("displaced_")}
-    same_kinds = "guard" not in state or saved == set(learned)
-    shapes = [array.shape for array in listed("meta", state)]
-    if not same_kinds or shapes != [tuple(variable.shape) for variable in meta]:
-        raise ValueError(
-            "The training that goes on here was broken off with another `meta_optimizer`, or with "
-            "another `learn` of the optimizer. Pass the same ones; or, to learn anew, begin with epoch "
-            "0 and without the state that `BackupAndRestore` has kept."
-        )

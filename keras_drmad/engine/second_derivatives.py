@@ -6,7 +6,9 @@ import contextlib
 import functools
 import re
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -14,19 +16,27 @@ import tensorflow as tf
 from keras_drmad import compat
 from keras_drmad.typing import Structure, Tensor
 
-# TensorFlow takes the derivatives of these gradient operations for zero, which they are not.
+# TensorFlow takes the derivatives of these gradient operations (of `Betainc` those by its parameters)
+# for zero, which they are not, or fails at them.
 WRONG = (
+    "Betainc",
     "FakeQuantWithMinMaxArgsGradient",
     "FakeQuantWithMinMaxVarsGradient",
     "FakeQuantWithMinMaxVarsPerChannelGradient",
+    "QuantizeAndDequantizeV4Grad",
     "ResizeBilinearGrad",
 )
+# Its gradient is made by the inverse transform, which is not quite the derivative.
+NEARLY = "ImageProjectiveTransform"
+
+GRADIENT = "gradient_tape/"  # in names of operations
 
 # A loop may have a derivative that is traced, and that no kernel computes (`keras.losses.CTC`).
 LOOP, FAILS_WHEN_RUN = "While", "SymbolicGradient"
 
 # Scopes in which TensorFlow stops gradients that are zero anyway, or are mended below.
-HARMLESS = ("ReduceLogSumExp", "moments")
+MENDED = "mended"
+HARMLESS = ("ReduceLogSumExp", "moments", MENDED)
 
 # Operations without a gradient that no derivative goes through; the list only saves time.
 NEVER_DIFFERENTIATED = (
@@ -38,8 +48,11 @@ NEVER_DIFFERENTIATED = (
 )
 
 
+Replacement: TypeAlias = tuple[types.ModuleType, str, Callable[..., Any]]
+
+
 class _Mended:
-    """Makes two functions of TensorFlow right in second derivatives.
+    """Makes three functions of TensorFlow right in second derivatives.
 
     `tf.nn.moments`, as batch and group normalization call it, takes the mean in `mean((x − mean)²)` for
     a constant, which leaves the variance and its first derivatives right. `mean((x − c)²) − (mean − c)²`
@@ -50,22 +63,27 @@ class _Mended:
     takes them for constants, but its own derivative, and that of a validation loss, must not: so they
     are hidden from one tape only.
 
+    `tf.nn.softmax_cross_entropy_with_logits` has the gradient `softmax(logits) − labels`, of which
+    TensorFlow knows the derivative by the logits only. `−(labels − c) · (logits − d)`, its labels hidden
+    as above, is 0 and has the gradient 0, which has the derivative by the labels that is missing. And
+    its gradient is the derivative only where labels sum to 1: of a validation loss the rest is added.
+
     TensorFlow's functions are replaced while any thread is inside, and act as ever in all others.
     """
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0  # in how many calls, of all threads
         self._thread = threading.local()
-        self._moments, self._stop_gradient = tf.nn.moments, tf.stop_gradient
+        self._originals: list[Replacement] = []
 
     @contextlib.contextmanager
     def __call__(self, tape: tf.GradientTape | None = None) -> Iterator[None]:
         """`tape` is that of the gradient that trains; None where there is none."""
         with self._lock:
             if not self._inside:
-                self._moments, self._stop_gradient = tf.nn.moments, tf.stop_gradient
-                tf.nn.moments = self._mended(self._moments)
-                tf.stop_gradient = self._hidden(self._stop_gradient)
+                found = self._replacements()
+                self._originals = [(of, name, getattr(of, name)) for of, name, _ in found]
+                _replace(found)
             self._inside += 1
         around = self._now
         self._thread.now = tape, tf.compat.v1.get_default_graph()
@@ -76,38 +94,86 @@ class _Mended:
             with self._lock:
                 self._inside -= 1
                 if not self._inside:
-                    tf.nn.moments, tf.stop_gradient = self._moments, self._stop_gradient
+                    _replace(self._originals)
 
     @property
     def _now(self) -> tuple[tf.GradientTape | None, tf.Graph] | None:
         """The tape and the graph of this thread, where it is inside."""
         return getattr(self._thread, "now", None)
 
-    def _mended(
-        self, original: Callable[..., tuple[Tensor, Tensor]]
+    def _hiding(self) -> contextlib.AbstractContextManager[object] | None:
+        """Where the tape of the gradient that trains does not look.
+
+        None where this thread is outside, or in another graph than the tape's, into which none sees.
+        """
+        tape, graph = self._now or (None, None)
+        if graph is not tf.compat.v1.get_default_graph():
+            return None
+        return tape.stop_recording() if tape else contextlib.nullcontext()
+
+    def _replacements(self) -> list[Replacement]:
+        constant = tf.stop_gradient
+        entropy = tf.nn.softmax_cross_entropy_with_logits
+        return [
+            (tf.nn, "moments", self._moments(tf.nn.moments, constant)),
+            (tf, "stop_gradient", self._stop_gradient(constant)),
+            (
+                tf.nn,
+                "softmax_cross_entropy_with_logits",
+                self._cross_entropy(entropy, constant),
+            ),
+        ]
+
+    def _moments(
+        self, original: Callable[..., tuple[Tensor, Tensor]], constant: Callable[..., Tensor]
     ) -> Callable[..., tuple[Tensor, Tensor]]:
         @functools.wraps(original)
         def moments(*args: Structure, **kwargs: Structure) -> tuple[Tensor, Tensor]:
             mean, variance = original(*args, **kwargs)
             if self._now:
-                variance -= tf.math.squared_difference(
-                    mean, self._stop_gradient(mean, name="moments")
-                )
+                variance -= tf.math.squared_difference(mean, constant(mean, name=MENDED))
             return mean, variance
 
         return moments
 
-    def _hidden(self, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def _stop_gradient(self, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
         @functools.wraps(original)
         def stop_gradient(input: Tensor, name: str | None = None) -> Tensor:
-            # What is traced into a graph of its own, no tape can leave out (`check_own_gradients`).
-            if self._now is None or tf.compat.v1.get_default_graph() is not self._now[1]:
+            if (hiding := self._hiding()) is None:  # `check_own_gradients` finds it
                 return original(input, name=name)
-            tape = self._now[0]
-            with tape.stop_recording() if tape else contextlib.nullcontext():
+            with hiding:
                 return tf.identity(input, name=name)
 
         return stop_gradient
+
+    def _cross_entropy(
+        self, original: Callable[..., Tensor], constant: Callable[..., Tensor]
+    ) -> Callable[..., Tensor]:
+        @functools.wraps(original)
+        def softmax_cross_entropy_with_logits(
+            labels: Tensor, logits: Tensor, axis: int = -1, name: str | None = None
+        ) -> Tensor:
+            loss = original(labels, logits, axis=axis, name=name)
+            if self._now and self._now[0] is None:
+                total = tf.reduce_logsumexp(tf.cast(logits, loss.dtype), axis)
+                excess = tf.reduce_sum(tf.cast(labels, loss.dtype), axis) - 1
+                return loss + excess * (total - constant(total, name=MENDED))
+            if (hiding := self._hiding()) is None:
+                return loss
+            with hiding:
+                if not compat.is_watched(labels):  # by another tape
+                    return loss
+                hidden = tf.identity(tf.cast(labels, loss.dtype))
+            logits = tf.cast(logits, loss.dtype)
+            zeros = [a - constant(a, name=MENDED) for a in (hidden, logits)]
+            return loss - tf.reduce_sum(zeros[0] * zeros[1], axis)
+
+        return softmax_cross_entropy_with_logits
+
+
+def _replace(functions: Iterable[Replacement]) -> None:
+    for of, name, function in functions:
+        setattr(of, name, function)
 
 
 mended = _Mended()
@@ -144,7 +210,9 @@ def check_own_gradients(model: keras.Model, found: list[tuple[str, str]]) -> Non
         own = compat.own_gradient(kind)
         if own is not None:
             what, instead = f"a gradient of its own ({own!r}, by `custom_gradient`)", "leave it out"
-        elif name.startswith("StopGradient") and not (scopes and scopes[-1].startswith(HARMLESS)):
+        elif kind == "StopGradient" and not any(
+            n.startswith(HARMLESS) for n in (*scopes[-1:], name)
+        ):
             what = "`stop_gradient` within a loop, a branch or a `tf.function`"
             instead = "call `keras.ops.stop_gradient` outside of them"
         else:
@@ -170,7 +238,7 @@ def check(
         differentiate_twice: what the reverse pass does to the loss of a batch.
         example: a batch.
     """
-    bad = [o for o in found if o[0] in WRONG]
+    bad = [o for o in found if o[0] in WRONG or (NEARLY in o[0] and GRADIENT in o[1])]
     suspects = [o for o in found if not _has_gradient(o[0]) or o[0] == LOOP]
     if suspects and not bad:
         # Whether derivatives go through them, only differentiating can tell.

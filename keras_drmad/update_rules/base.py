@@ -182,7 +182,8 @@ class UpdateRule:
         if self.clipnorm and self.clipnorm > 0:
             return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
         if self.global_clipnorm and self.global_clipnorm > 0:
-            return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
+            norm = _norm_or(self.global_clipnorm, grads)
+            return tf.clip_by_global_norm(grads, self.global_clipnorm, norm)[0]
         if self.clipvalue and self.clipvalue > 0:
             return [tf.clip_by_value(g, -self.clipvalue, self.clipvalue) for g in grads]
         return grads
@@ -280,3 +281,11 @@ class UpdateRule:
             for name in self.slots:
                 slots[name].append(moved[name])
         return Iterate(weights, slots)
+
+
+def _norm_or(instead: float, tensors: Tensors) -> Tensor:
+    """`tf.linalg.global_norm`; `instead` where it is 0, and has no derivative."""
+    square = 2.0 * tf.reduce_sum(tf.stack([tf.nn.l2_loss(t) for t in tensors]))
+    is_zero = tf.equal(square, 0)
+    root = tf.sqrt(tf.where(is_zero, tf.ones_like(square), square))
+    return tf.where(is_zero, tf.cast(instead, root.dtype), root)

@@ -385,8 +385,7 @@ class DrMADTuner(ResilientTuner):
         Where the best were trained again, those that are best in the (shrunken) mean over their trials.
 
         Args:
-            steps: Training steps that a learned schedule is stretched to. Defaults to those of the
-                search.
+            steps: Training steps to stretch a learned schedule to. Defaults to those of the search.
         """
         steps = positive_integer("steps", steps, optional=True)
         if not (best := self.oracle.get_best_trials(1)):
