@@ -50,7 +50,7 @@ class Objective:
         example: one batch, to find out what a training step changes.
         hyper_variables: further variables to differentiate by.
         devices: names of the devices over which batches are split; None for the default one.
-        check: whether state that Keras does not know of is refused.
+        check: whether state that Keras does not know of is refused, and gradients of one's own.
         loss_scale: by what losses are multiplied before they are differentiated (and gradients
             divided after), against underflow in float16.
 
