@@ -1,5 +1,6 @@
 """`CheckedOptimizer`: refuses arguments of an optimizer that Keras takes, and that make no sense."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +18,24 @@ def learning_rate(name: str, value: Any) -> Any:
         ValueError: It is a number that is none, or neither a number, a schedule nor a function.
     """
     kinds = (keras.Variable, keras.optimizers.schedules.LearningRateSchedule)
-    is_function = callable(value) and not isinstance(value, type)  # a class that is to be called
-    if isinstance(value, kinds) or tf.is_tensor(value) or is_function:
+    if isinstance(value, kinds) or tf.is_tensor(value) or _is_called(value):
         return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     return number(name, value, least=0)
+
+
+def _is_called(value: Any) -> bool:
+    """Whether it is a function without arguments, as Keras calls it; a class is no function."""
+    if not callable(value) or isinstance(value, type):
+        return False
+    try:
+        inspect.signature(value).bind()
+    except TypeError:
+        return False
+    except ValueError:  # no signature is known
+        pass
+    return True
 
 
 def _size(name: str, value: object) -> float | None:

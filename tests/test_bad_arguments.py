@@ -1,5 +1,7 @@
 """Arguments that make no sense are refused at once, by an error that names them."""
 
+import math
+
 import keras
 import keras_tuner
 import numpy as np
@@ -107,7 +109,7 @@ SIZES = [0, -1, 2.5, True, "4", NAN, INF]
 SEEDS = [-1, 1.5, True, "a"]
 FLAGS = ["no", "False", 2, 1, None]
 ARGUMENTS = [
-    (DrMADSGD, "learning_rate", [*NUMBERS, None, int, Rate]),
+    (DrMADSGD, "learning_rate", [*NUMBERS, None, int, Rate, math.sqrt]),
     (DrMADSGD, "momentum", [*NUMBERS, None, 1.5]),
     (DrMADSGD, "l2", [*NUMBERS, None]),
     *[(DrMADSGD, name, NUMBERS) for name in ("clipnorm", "clipvalue", "global_clipnorm")],
@@ -119,8 +121,8 @@ ARGUMENTS = [
     (DrMADSGD, "per", ["Layer", None, 3]),
     (DrMADSGD, "learn", ["lr", ("lr",), 3, None, [3], [["l2"]]]),
     (DrMADSGD, "schedule", [5, "step", Knots]),
-    (Sign, "learning_rate", [*NUMBERS, None, int, Rate]),
-    (Rprop, "learning_rate", [*NUMBERS, None, int, Rate]),
+    (Sign, "learning_rate", [*NUMBERS, None, int, Rate, math.sqrt]),
+    (Rprop, "learning_rate", [*NUMBERS, None, int, Rate, math.sqrt]),
     (Rprop, "smallest", [*NUMBERS, None, 1.5]),
     (Rprop, "grow", [*NUMBERS, None, 0.5]),
     (Rprop, "shrink", [*NUMBERS, None, 0, 1.5, TINY]),

@@ -125,6 +125,11 @@ def sample_weights():
     return compiled(mlp(4)), (x, y, np.random.default_rng(0).uniform(0.1, 2, 30))
 
 
+class Fourth(keras.regularizers.Regularizer):
+    def __call__(self, w):
+        return 0.1 * keras.ops.mean(w**4)
+
+
 def dense(**options):
     return lambda: layers.Dense(4, activation="tanh", **options)
 
@@ -142,7 +147,7 @@ CASES = {
     "add_loss": sequential(dense(), Penalty),
     "regularizers": sequential(
         dense(kernel_regularizer=keras.regularizers.L2(0.1), activity_regularizer="l2"),
-        dense(kernel_regularizer=lambda w: 0.1 * keras.ops.mean(w**4)),
+        dense(kernel_regularizer=Fourth()),
     ),
     "sample weights": sample_weights,
     # Under XLA the same seeds would give other masks than `fit` draws without it.
