@@ -18,7 +18,9 @@ Y = RNG.normal(size=(24, 1)).astype("float32")
 
 def make(channels=1, filters=5):
     conv = L.Conv2D(filters, 3, activation="relu", name="conv")
-    model = keras.Sequential([L.Input((6, 6, channels)), conv, L.Flatten(), L.Dense(1, name="out")])
+    model = keras.Sequential(
+        [L.Input((6, 6, channels)), conv, L.Flatten(name="flatten"), L.Dense(1, name="out")]
+    )
     model.compile("sgd", "mse", jit_compile=False)
     return model
 

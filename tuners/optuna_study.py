@@ -161,13 +161,14 @@ class Search:
             },
             "attributes": _plain(self._storage.get_study_system_attrs(self._id)),
             "pruned": sorted(self.pruned),
-            "is_exhausted": self.study.is_exhausted,
+            "exhausted": type(self._sampler).__name__ if self.study.is_exhausted else "",
         }
 
     def set_state(self, state: State) -> None:
         """Before any `restore`."""
         self.pruned = set(state["pruned"])
-        self.study.is_exhausted = state["is_exhausted"]
+        # Another sampler may have more to try.
+        self.study.is_exhausted = state["exhausted"] == type(self._sampler).__name__
         for name, value in state["attributes"].items():
             self._storage.set_study_system_attr(self._id, name, value)
 
