@@ -125,7 +125,10 @@ class OwnLoss(keras.Sequential):
         sample_weight: Any = None,
         training: Any = True,
     ) -> Any:
-        return keras.ops.mean(keras.ops.logsumexp((y - y_pred) ** 2, axis=-1))
+        return keras.ops.mean(self.losses_of(y, y_pred))
+
+    def losses_of(self, y: Any, y_pred: Any) -> Any:
+        return keras.ops.logsumexp((y - y_pred) ** 2, axis=-1)
 
 
 class Detaches(layers.Layer):
@@ -167,22 +170,13 @@ class UntoldByKeywords(Untold):
         return self.last(self.drop(x))
 
 
-class Distils(keras.Sequential):
+class Distils(OwnLoss):
     """Its predictions are targets of others."""
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: Any = True,
-    ) -> Any:
+    def losses_of(self, y: Any, y_pred: Any) -> Any:
         logits = keras.ops.concatenate([y_pred, y], -1)
         targets = keras.ops.softmax(logits[::-1])
-        return keras.ops.mean(
-            keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
-        )
+        return keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
 
 
 class StepsTwice(DrMADSGD):
