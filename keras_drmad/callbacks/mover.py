@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -93,10 +95,8 @@ class Mover:
 
     def fingerprint(self) -> np.ndarray:
         """What must be the same for the state of another one to be put back, as bytes."""
-        config = self._meta.get_config().items()
-        settings = {k: v for k, v in config if v is None or isinstance(v, bool | int | float | str)}
         sizes = {kind: tuple(d.shape) for kind, d in self._learned.items()}
-        said = f"{type(self._meta).__name__} {sorted(settings.items())} {sizes}"
+        said = json.dumps([meta.settings(self._meta), sizes], sort_keys=True)
         return np.frombuffer(said.encode(), "uint8")
 
     def read(self) -> tuple[Vectors, Tensors]:

@@ -6,6 +6,7 @@ import keras_tuner
 from keras_tuner.engine.hyperparameters import Choice, HyperParameter
 
 from ..budget import Budget
+from ..drmad.choices import listed
 from ..drmad.oracle import ITERATIONS_OF_A_CONFIGURATION
 from ..optuna_oracle import OptunaOracle
 from .data import SUSPICIOUS, Part, overlap
@@ -35,7 +36,7 @@ def _of_tuning(
     untuned = [name for name, method in methods.items() if not method.is_tuned]
     if untuned and len(untuned) < len(methods):
         yield (
-            f"{_listed(untuned)} {'is' if len(untuned) == 1 else 'are'} not tuned, and others are: "
+            f"{listed(untuned)} {'is' if len(untuned) == 1 else 'are'} not tuned, and others are: "
             "that alone may make the difference. Pass a `tuner`, or take this as a measure of what "
             "tuning does."
         )
@@ -71,7 +72,7 @@ def _of_budgets(
     for name, method in methods.items():
         size = len(spaces[name])
         if size and method.differentiates and budget.amount <= _of_one_configuration(method):
-            chosen = _listed([one.name for one in spaces[name]])
+            chosen = listed([one.name for one in spaces[name]])
             yield (
                 f"The budget of {budget} is too small for {name!r}: DrMADTuner tries only one "
                 f"configuration of {chosen}. Pass `scouts`, or a smaller `meta_iterations`."
@@ -133,7 +134,3 @@ def _grid(space: list[HyperParameter]) -> int | None:
             return None
         points *= len(one.values)
     return points
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names))

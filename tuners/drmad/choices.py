@@ -31,14 +31,14 @@ def say(oracle: DrMADOracle, values: JsonObject, optimizer: LearnableOptimizer) 
         _log.warning(
             "`hp` chooses %s, which the optimizer learns: each value begins another configuration. Pass "
             "a number to the optimizer instead; `scouts` tries several starts.",
-            _listed(learned),
+            listed(learned),
         )
     if _tries_one(oracle):
         _log.warning(
             "This search tries only one configuration of %s. To try others pass `scouts` (so many are "
             "trained once, and the best go on), a smaller `meta_iterations`, or a larger `max_trials` "
             "or `budget`.",
-            _listed(names),
+            listed(names),
         )
 
 
@@ -65,5 +65,6 @@ def _is_learned(name: str, value: object, optimizer: LearnableOptimizer) -> bool
     return bool(np.any(np.isclose(compiled, value)))
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names in a sentence."""
     return ", ".join(map(repr, names))
